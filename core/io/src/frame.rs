@@ -1,0 +1,230 @@
+//! Bytes in memory: exclusive while they are filled, shared and immutable afterwards.
+//!
+//! Both start on a sector boundary and are backed by whole sectors, so that direct I/O can use them as
+//! they are. The alignment is had without `unsafe`: one sector more than needed is allocated, and the
+//! bytes start at the first boundary inside. The allocation never moves after that.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use core::fmt;
+use core::ops::{Deref, DerefMut, Range};
+
+use kimberlite_types::limits::SECTOR_SIZE;
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+use crate::sectors;
+
+/// Memory that starts on a sector boundary: `bytes[start..]`, of which a whole number of sectors is usable.
+struct Memory {
+    bytes: Box<[u8]>,
+    start: usize,
+}
+
+impl Memory {
+    fn zeroed(len: usize) -> Self {
+        let usable = sectors(len as u64) as usize;
+        let bytes = vec![0; usable + SECTOR_SIZE].into_boxed_slice();
+        let start = bytes.as_ptr().align_offset(SECTOR_SIZE);
+        assert!(start < SECTOR_SIZE, "a byte address can be aligned within one sector");
+        Self { bytes, start }
+    }
+}
+
+/// A buffer owned by one holder, zeroed when made.
+pub struct Buf {
+    memory: Memory,
+    len: usize,
+}
+
+impl Buf {
+    /// A buffer of `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        Self { memory: Memory::zeroed(len), len }
+    }
+
+    /// A buffer with a copy of `bytes`.
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        let mut buf = Self::zeroed(bytes.len());
+        buf.copy_from_slice(bytes);
+        buf
+    }
+
+    /// Ends the filling: from here on the bytes are shared and never change.
+    pub fn freeze(self) -> Frame {
+        Frame { start: self.memory.start, len: self.len, memory: Some(Arc::new(self.memory)) }
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory.bytes[self.memory.start..][..self.len]
+    }
+}
+
+impl DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory.bytes[self.memory.start..][..self.len]
+    }
+}
+
+impl Clone for Buf {
+    fn clone(&self) -> Self {
+        Self::copy_from(self)
+    }
+}
+
+impl PartialEq for Buf {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Buf {}
+
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf({} bytes)", self.len)
+    }
+}
+
+/// Shared, immutable bytes: a view of a frozen buffer. Cloning and slicing copy nothing.
+#[derive(Clone, Default)]
+pub struct Frame {
+    memory: Option<Arc<Memory>>,
+    start: usize,
+    len: usize,
+}
+
+impl Frame {
+    /// No bytes.
+    pub const fn empty() -> Self {
+        Self { memory: None, start: 0, len: 0 }
+    }
+
+    /// A copy of `bytes`, aligned.
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        if bytes.is_empty() { Self::empty() } else { Buf::copy_from(bytes).freeze() }
+    }
+
+    /// The part `range` of this frame. Copies nothing; may be unaligned.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "slice within the frame");
+        Self { memory: self.memory.clone(), start: self.start + range.start, len: range.end - range.start }
+    }
+
+    /// This frame and what follows it in memory up to the next sector boundary: what goes to disk.
+    /// The frame must start on a boundary. The bytes that are added are what the buffer held there
+    /// when it was frozen, zeros if it was made with this length.
+    pub fn padded(&self) -> Self {
+        assert!(self.is_aligned(), "only a frame that starts on a sector boundary can be padded");
+        Self { memory: self.memory.clone(), start: self.start, len: sectors(self.len as u64) as usize }
+    }
+
+    /// Whether the first byte lies on a sector boundary in memory (an empty frame does).
+    pub fn is_aligned(&self) -> bool {
+        self.memory.as_ref().is_none_or(|memory| (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
+    }
+
+    /// Bytes of memory that this frame keeps alive.
+    pub fn held(&self) -> usize {
+        self.memory.as_ref().map_or(0, |memory| memory.bytes.len())
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.memory {
+            Some(memory) => &memory.bytes[self.start..][..self.len],
+            None => &[],
+        }
+    }
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Frame {}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len)
+    }
+}
+
+impl Serialize for Buf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self)
+    }
+}
+
+impl Serialize for Frame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Buf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Buf;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Buf, E> {
+                Ok(Buf::copy_from(bytes))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Buf::deserialize(deserializer)?.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_start_on_a_sector_boundary_and_are_padded_with_zeros() {
+        for len in [1, 100, SECTOR_SIZE, SECTOR_SIZE + 1] {
+            let mut buf = Buf::zeroed(len);
+            assert!((buf.as_ptr() as usize).is_multiple_of(SECTOR_SIZE));
+            buf.fill(7);
+            let frame = buf.freeze();
+            let padded = frame.padded();
+            assert_eq!(padded.len() % SECTOR_SIZE, 0);
+            assert_eq!(padded[..len], vec![7; len]);
+            assert!(padded[len..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn slices_share_memory_and_know_their_alignment() {
+        let frame = Frame::copy_from(&[9; 3 * SECTOR_SIZE]);
+        assert!(frame.slice(SECTOR_SIZE..SECTOR_SIZE + 5).is_aligned());
+        assert!(!frame.slice(1..5).is_aligned());
+        assert_eq!(frame.slice(1..5).as_ptr(), frame[1..].as_ptr());
+    }
+
+    #[test]
+    #[should_panic(expected = "slice within the frame")]
+    fn a_slice_past_the_end_is_a_bug() {
+        let _ = Frame::copy_from(&[1, 2, 3]).slice(1..5);
+    }
+}

@@ -1,2 +1,95 @@
-//! Placeholder, replaced in the next commits.
-fn main() {}
+//! `cargo xtask`: the command line over the library.
+//!
+//! Exit codes: 0 clean, 1 violations found, 2 wrong usage or a tree that cannot be read.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use xtask::{LoadError, LongFile, Violation, Workspace, find_root, rules::length, tidy};
+
+/// Repository chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Hold the tree against its own rules. Exits with 0 if clean, 1 if not, 2 if it could not look.
+    Tidy(TidyArguments),
+}
+
+#[derive(Args)]
+struct TidyArguments {
+    /// Also list the files that have grown long; they are no violation.
+    #[arg(long)]
+    report: bool,
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+    /// Look at the workspace at or above this folder, instead of this one.
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let Arguments { chore: Chore::Tidy(arguments) } = Arguments::parse();
+    let workspace = match load(arguments.root.as_ref()) {
+        Ok(workspace) => workspace,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let violations = tidy(&workspace);
+    let long = if arguments.report { Some(length::report(&workspace.texts)) } else { None };
+    let text = if arguments.json {
+        as_json(&violations, long.as_deref())
+    } else {
+        as_lines(&violations, long.as_deref(), workspace.paths.len())
+    };
+    // A reader that went away (`| head`) is no reason to change the verdict.
+    let _gone = io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(!violations.is_empty()))
+}
+
+/// Cargo names this package's folder when it starts us; by hand, the current folder is meant.
+fn load(root: Option<&PathBuf>) -> Result<Workspace, LoadError> {
+    let start = match root {
+        Some(root) => root.clone(),
+        None => std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from),
+    };
+    let start = start.canonicalize().map_err(|error| LoadError::Read(start, error))?;
+    Workspace::load(&find_root(&start)?)
+}
+
+fn as_json(violations: &[Violation], long: Option<&[LongFile]>) -> String {
+    let mut answer = json!({
+        "clean": violations.is_empty(),
+        "violations": violations.iter().map(Violation::to_json).collect::<Vec<_>>(),
+    });
+    if let Some(long) = long {
+        answer["long_files"] =
+            long.iter().map(|file| json!({ "file": file.file, "lines": file.lines })).collect();
+    }
+    format!("{answer:#}\n")
+}
+
+fn as_lines(violations: &[Violation], long: Option<&[LongFile]>, files: usize) -> String {
+    let mut lines: Vec<String> = violations.iter().map(Violation::to_string).collect();
+    if let Some(long) = long {
+        lines.push(format!("{} files of more than {} lines", long.len(), length::LINES_MAX));
+        lines.extend(long.iter().map(|file| format!("{:>7} {}", file.lines, file.file)));
+    }
+    lines.push(match violations.len() {
+        0 => format!("tidy: {files} files, clean"),
+        1 => format!("tidy: {files} files, 1 violation"),
+        count => format!("tidy: {files} files, {count} violations"),
+    });
+    lines.join("\n") + "\n"
+}

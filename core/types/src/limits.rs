@@ -10,7 +10,7 @@ pub const FRAME_HEADER_SIZE: usize = 128;
 pub const PREPARE_HEADER_SIZE: usize = 512;
 
 /// The fixed part of an entry, in bytes.
-pub const ENTRY_HEADER_SIZE: usize = 128;
+pub const ENTRY_HEADER_SIZE: usize = 136;
 
 /// Replicas that vote. Six allow flexible quorums; the majority of six is four.
 pub const REPLICAS_MAX: usize = 6;
@@ -30,7 +30,7 @@ pub const FRAME_BODY_SIZE_LIMIT: u32 = PREPARE_SIZE_LIMIT;
 /// Client connections a node serves at once. 1,024 x 1 MiB of receive credit is the worst case it must hold.
 pub const CONNECTIONS_MAX: usize = 1024;
 
-/// Entries in one prepare: 1 MiB of the smallest entries (128 bytes and a one-byte command).
+/// Entries in one prepare: 1 MiB of the smallest entries (136 bytes and a one-byte command).
 pub const ENTRIES_MAX: u32 = 8192;
 
 /// Records in one `AppendBatch` command.
@@ -54,3 +54,7 @@ pub const SUPERBLOCK_COPIES: usize = 4;
 
 /// Bytes of one copy of the superblock, and the distance between copies.
 pub const SUPERBLOCK_COPY_SIZE: usize = 4 * SECTOR_SIZE;
+
+/// Headers of the newest ops that a replica keeps in memory. A suffix that a view change cuts is at most one
+/// pipeline long, and the headers it is replaced by reach one pipeline further back: 2 x 8 and as much again.
+pub const HEADER_WINDOW: usize = 32;

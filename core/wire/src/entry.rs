@@ -5,8 +5,8 @@
 //!  32  size u32 (header and command)   36  crc32 u32 of the command   40  op u64   48  index u32
 //!  52  cipher u8   53  zero [3]        56  key epoch u32              60  session index u32
 //!  64  session op u64   72  request number u64   80  tenant u64   88  timestamp u64
-//!  96  nonce [16 of 24]                112  tag [16]
-//! 128  command, then zeros up to a multiple of 8
+//!  96  nonce [24]                      120  tag [16]
+//! 136  command, then zeros up to a multiple of 8
 //! ```
 //!
 //! The hash of an entry is SHA-256 over a domain tag, the previous hash and everything from byte 32 to
@@ -113,7 +113,7 @@ pub(crate) fn read(body: &[u8]) -> Result<(Entry<'_>, &[u8]), Malformed> {
         return Err(Malformed::Size);
     }
     // No cipher is in use yet, so every sealing field must be zero.
-    if !is_zero(&body[52..60]) || !is_zero(&body[96..128]) || !is_zero(&body[size..padded]) {
+    if !is_zero(&body[52..60]) || !is_zero(&body[96..ENTRY_HEADER_SIZE]) || !is_zero(&body[size..padded]) {
         return Err(Malformed::Reserved);
     }
     let command = &body[ENTRY_HEADER_SIZE..size];

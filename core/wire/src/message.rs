@@ -55,8 +55,12 @@ pub enum Message {
         /// The round of the `Commit`.
         round: u64,
     },
-    /// I want the letter's view to start.
-    StartViewChange,
+    /// I want a view to start. When the letter's own view is above the receiver's, a quorum wanted that one
+    /// once, so whoever hears this should follow.
+    StartViewChange {
+        /// The view.
+        wanted: View,
+    },
     /// I left all earlier views; this is my log.
     DoViewChange {
         /// The last view whose log I adopted.
@@ -182,8 +186,8 @@ impl Draft {
             Message::CommitOk { op, round } => {
                 return Self::bare(Command::CommitOk, *op, *round, Checksum::ZERO);
             }
-            Message::StartViewChange => {
-                return Self::bare(Command::StartViewChange, Op::ZERO, 0, Checksum::ZERO);
+            Message::StartViewChange { wanted } => {
+                return Self::bare(Command::StartViewChange, Op::ZERO, wanted.0, Checksum::ZERO);
             }
             Message::RequestStartView { nonce } => {
                 return Self::bare(Command::RequestStartView, Op::ZERO, *nonce, Checksum::ZERO);
@@ -241,7 +245,7 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
         Command::PrepareOk => bare(Message::PrepareOk { op, checksum: header.body_checksum }),
         Command::Commit => bare(Message::Commit { checksum: header.body_checksum, op, round: header.nonce }),
         Command::CommitOk => bare(Message::CommitOk { op, round: header.nonce }),
-        Command::StartViewChange => bare(Message::StartViewChange),
+        Command::StartViewChange => bare(Message::StartViewChange { wanted: View(header.nonce) }),
         Command::RequestStartView => bare(Message::RequestStartView { nonce: header.nonce }),
         Command::DoViewChange | Command::StartView | Command::RequestPrepare => {
             if checksum(body) != header.body_checksum {
@@ -312,7 +316,7 @@ mod tests {
             view: View(1),
             commit: Op(0),
             timestamp: WallTime(9),
-            place: 0,
+            layout: &kimberlite_types::Layout::SMALL,
             proposer: ReplicaId(1),
         };
         let entry = NewEntry {
@@ -332,7 +336,7 @@ mod tests {
             Message::PrepareOk { op: Op(3), checksum: header.checksum },
             Message::Commit { checksum: header.checksum, op: Op(5), round: 9 },
             Message::CommitOk { op: Op(4), round: 9 },
-            Message::StartViewChange,
+            Message::StartViewChange { wanted: View(5) },
             Message::DoViewChange { log_view: View(2), op: Op(1), headers: vec![(header, Mark::Nack)] },
             Message::StartView { nonce: 3, headers: vec![PrepareHeader::root(CLUSTER), header] },
             Message::RequestStartView { nonce: 8 },

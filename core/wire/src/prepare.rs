@@ -6,7 +6,8 @@
 //! 128  cluster u128    144  op u64      152  view u64     160  commit u64
 //! 168  timestamp u64   176  place u64   184  size u32     188  entries u32
 //! 192  magic "KMBP"    196  version u16 198  proposer u8  199  zero
-//! 200  signature [64], zero until proposals are signed    264  zero [248]
+//! 200  signature [64], zero until proposals are signed
+//! 264  index u32: its place among the prepares of its segment, from 0    268  zero [244]
 //! 512  body: entries
 //! ```
 //!
@@ -59,6 +60,8 @@ pub struct PrepareHeader {
     pub entries: u32,
     /// Who proposed it.
     pub proposer: ReplicaId,
+    /// How many prepares stand before it in its segment.
+    pub index: u32,
 }
 
 impl PrepareHeader {
@@ -78,6 +81,7 @@ impl PrepareHeader {
             size: PREPARE_HEADER_SIZE as u32,
             entries: 0,
             proposer: ReplicaId(0),
+            index: 0,
         };
         root.checksum = root.checksum_of();
         root
@@ -115,6 +119,7 @@ impl PrepareHeader {
         put(&mut head, 192, &PREPARE_MAGIC);
         put_u16(&mut head, 196, PREPARE_VERSION);
         head[198] = self.proposer.0;
+        put_u32(&mut head, 264, self.index);
         head
     }
 
@@ -132,7 +137,7 @@ impl PrepareHeader {
         if version != PREPARE_VERSION {
             return Err(Malformed::Version { found: version });
         }
-        if !is_zero(&head[199..]) {
+        if !is_zero(&head[199..264]) || !is_zero(&head[268..]) {
             return Err(Malformed::Reserved);
         }
         let header = Self {
@@ -149,6 +154,7 @@ impl PrepareHeader {
             size: u32_at(head, 184),
             entries: u32_at(head, 188),
             proposer: ReplicaId(head[198]),
+            index: u32_at(head, 264),
         };
         let sane = header.size >= PREPARE_HEADER_SIZE as u32
             && header.size <= PREPARE_SIZE_LIMIT
@@ -157,6 +163,19 @@ impl PrepareHeader {
             && header.place < u64::MAX / 2
             && header.commit <= header.op;
         if sane { Ok(header) } else { Err(Malformed::Size) }
+    }
+
+    /// Where the next prepare of `size` bytes stands, and its index in its segment: right behind this one,
+    /// or at the start of the next segment when the segment's room for prepares, or its count of them,
+    /// is used up. The first prepare of all stands at 0.
+    pub fn next_place(&self, size: u32, layout: &Layout) -> (u64, u32) {
+        let index = (self.op != Op::ZERO).then_some(self.index);
+        let place = self.place_after(size, index, layout);
+        let next = match index {
+            Some(index) if !place.is_multiple_of(layout.segment_size) => index + 1,
+            _ => 0,
+        };
+        (place, next)
     }
 
     /// Where a prepare of `size` bytes stands when its parent is `self`: right behind it, or at the start
@@ -195,8 +214,8 @@ pub struct NewPrepare<'a> {
     pub commit: Op,
     /// When; must be later than the parent's.
     pub timestamp: WallTime,
-    /// Where in the log zone, from [`PrepareHeader::place_after`].
-    pub place: u64,
+    /// The layout, which says where in the log zone the prepare stands.
+    pub layout: &'a Layout,
     /// Who proposes.
     pub proposer: ReplicaId,
 }
@@ -222,11 +241,12 @@ impl Prepare {
         let size = Self::size_of(entries.iter().map(|entry| entry.command.len()));
         assert!(size <= PREPARE_SIZE_LIMIT as usize, "a prepare respects its limit");
         let op = new.parent.op.next();
+        let (place, index) = new.parent.next_place(size as u32, new.layout);
         let mut buf = Buf::zeroed(size);
         let mut chain = new.parent.chain;
         let mut at = PREPARE_HEADER_SIZE;
-        for (index, entry) in entries.iter().enumerate() {
-            let position = LogPosition { op, index: index as u32 };
+        for (n, entry) in entries.iter().enumerate() {
+            let position = LogPosition { op, index: n as u32 };
             chain = entry::write(&mut buf[at..], entry, position, new.timestamp, &chain);
             at += entry_size(entry.command.len());
         }
@@ -240,10 +260,11 @@ impl Prepare {
             view: new.view,
             commit: new.commit,
             timestamp: new.timestamp,
-            place: new.place,
+            place,
             size: size as u32,
             entries: entries.len() as u32,
             proposer: new.proposer,
+            index,
         };
         header.checksum = header.checksum_of();
         buf[..PREPARE_HEADER_SIZE].copy_from_slice(&header.encode());
@@ -354,7 +375,7 @@ mod tests {
             view: View(3),
             commit: Op(0),
             timestamp: WallTime(5),
-            place: 0,
+            layout: &Layout::SMALL,
             proposer: ReplicaId(0),
         };
         let entries: Vec<NewEntry<'_>> = commands

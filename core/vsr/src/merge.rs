@@ -1,0 +1,242 @@
+//! The choice of a view's log from `DoViewChange`s.
+//!
+//! Only the newest `log_view` counts for what the log *says*; every sender counts for what is *held*.
+//! From the first op not known to be committed upward, each op is
+//!
+//! | present with any sender | nacks | result |
+//! |---|---|---|
+//! | yes | any | kept |
+//! | no | at least the nack quorum | cut, and all behind it: no replication quorum can have held it |
+//! | no | fewer | undecided: it may be committed, and the copies are damaged or unheard |
+
+use alloc::vec::Vec;
+
+use kimberlite_types::{Op, Quorums, ReplicaId, View};
+use kimberlite_wire::PrepareHeader;
+use kimberlite_wire::message::Mark;
+
+/// What one replica said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dvc {
+    /// Who.
+    pub replica: ReplicaId,
+    /// The last view whose log it adopted.
+    pub log_view: View,
+    /// The highest op of its log.
+    pub op: Op,
+    /// What it knows to be committed.
+    pub commit: Op,
+    /// Its last headers.
+    pub headers: Vec<(PrepareHeader, Mark)>,
+}
+
+impl Dvc {
+    /// What this sender holds of an op that the new log would contain.
+    fn mark_of(&self, wanted: &PrepareHeader) -> Mark {
+        if wanted.op > self.op {
+            return Mark::Nack;
+        }
+        match self.headers.iter().find(|(header, _)| header.op == wanted.op) {
+            Some((header, mark)) if header.checksum == wanted.checksum => *mark,
+            Some(_) => Mark::Nack,
+            // Older than what it names: it is long past this op and says nothing about it.
+            None => Mark::Unknown,
+        }
+    }
+}
+
+/// The result of the choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Fewer senders than a view-change quorum.
+    NeedQuorum,
+    /// This op may be committed, and nobody heard so far holds it.
+    Undecided(Op),
+    /// The log of the view.
+    Log {
+        /// Its last headers; the last one is its head.
+        headers: Vec<PrepareHeader>,
+        /// What is known to be committed.
+        commit: Op,
+    },
+    /// Two senders of the same `log_view` contradict each other: one of them lies or is broken.
+    Contradiction(ReplicaId, ReplicaId),
+}
+
+/// Chooses the log of a view.
+pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
+    if dvcs.len() < usize::from(quorums.view_change) {
+        return Choice::NeedQuorum;
+    }
+    let newest = dvcs.iter().map(|dvc| dvc.log_view).max().expect("a quorum is not empty");
+    let canonical: Vec<&Dvc> = dvcs.iter().filter(|dvc| dvc.log_view == newest).collect();
+    let longest = canonical.iter().max_by_key(|dvc| dvc.op).expect("somebody has the newest log");
+    for other in &canonical {
+        for (header, _) in &other.headers {
+            let differs = longest
+                .headers
+                .iter()
+                .any(|(ours, _)| ours.op == header.op && ours.checksum != header.checksum);
+            if differs {
+                return Choice::Contradiction(longest.replica, other.replica);
+            }
+        }
+    }
+    let commit = dvcs.iter().map(|dvc| dvc.commit).max().expect("a quorum is not empty");
+    let mut headers: Vec<PrepareHeader> = Vec::new();
+    for (header, _) in &longest.headers {
+        if header.op > commit {
+            let marks = dvcs.iter().map(|dvc| dvc.mark_of(header));
+            let present = marks.clone().any(|mark| mark == Mark::Present);
+            let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
+            if !present && nacks >= usize::from(quorums.nack) {
+                break;
+            }
+            if !present {
+                return Choice::Undecided(header.op);
+            }
+        }
+        headers.push(*header);
+    }
+    if headers.is_empty() { Choice::NeedQuorum } else { Choice::Log { headers, commit } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_types::{ClusterId, Layout, RequestNumber, SessionId, TenantId, WallTime};
+    use kimberlite_wire::{NewEntry, NewPrepare, Prepare};
+    use std::fmt::Write as _;
+
+    /// A log written as letters: the n-th letter is op n; a different letter is a different prepare.
+    fn chain(letters: &str) -> Vec<PrepareHeader> {
+        let mut headers = vec![PrepareHeader::root(ClusterId(1))];
+        for letter in letters.bytes() {
+            let parent = *headers.last().unwrap();
+            let new = NewPrepare {
+                parent: &parent,
+                view: View(0),
+                commit: Op(0),
+                timestamp: WallTime(parent.timestamp.0 + 1),
+                layout: &Layout::SMALL,
+                proposer: ReplicaId(0),
+            };
+            let entry = NewEntry {
+                session: SessionId::NONE,
+                request: RequestNumber(0),
+                tenant: TenantId(0),
+                command: &[letter],
+            };
+            headers.push(Prepare::build(&new, &[entry]).header);
+        }
+        headers
+    }
+
+    /// Runs a story: each line is `log_view letters marks commit`, one replica a line; marks are `+` present,
+    /// `-` nack, `?` unknown.
+    fn check(replicas: u8, story: &str, expect: &str) {
+        let mut words = Vec::new();
+        let dvcs: Vec<Dvc> = story
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .enumerate()
+            .map(|(replica, line)| {
+                let [log_view, letters, marks, commit] = line.split_whitespace().collect::<Vec<_>>()[..]
+                else {
+                    panic!("four words a line: {line}")
+                };
+                words.push(letters.to_owned());
+                let headers = chain(letters)
+                    .into_iter()
+                    .zip(std::iter::once('+').chain(marks.chars()))
+                    .map(|(header, mark)| {
+                        let mark = match mark {
+                            '+' => Mark::Present,
+                            '-' => Mark::Nack,
+                            _ => Mark::Unknown,
+                        };
+                        (header, mark)
+                    })
+                    .collect();
+                Dvc {
+                    replica: ReplicaId(replica as u8),
+                    log_view: View(log_view.parse().unwrap()),
+                    op: Op(letters.len() as u64),
+                    commit: Op(commit.parse().unwrap()),
+                    headers,
+                }
+            })
+            .collect();
+        let mut got = String::new();
+        match choose(&dvcs, &Quorums::of(replicas)) {
+            Choice::NeedQuorum => got.push_str("need quorum"),
+            Choice::Undecided(op) => write!(got, "undecided {op}").unwrap(),
+            Choice::Contradiction(a, b) => write!(got, "contradiction {a} {b}").unwrap(),
+            Choice::Log { headers, commit } => {
+                let head = headers.last().unwrap();
+                let word = words.iter().find(|word| chain(word).iter().any(|h| h.checksum == head.checksum));
+                let name = word.unwrap().as_bytes()[head.op.0 as usize - 1] as char;
+                write!(got, "head {}{} commit {commit}", head.op, name).unwrap();
+            }
+        }
+        assert_eq!(got, expect, "{story}");
+    }
+
+    #[test]
+    fn one_sender_of_three_is_no_quorum() {
+        check(3, "0 ab ++ 0", "need quorum");
+    }
+
+    #[test]
+    fn the_longest_log_of_the_newest_log_view_is_kept() {
+        check(3, "0 abc +++ 1\n 0 ab ++ 1", "head 3c commit 1");
+    }
+
+    #[test]
+    fn a_newer_log_view_beats_a_longer_log() {
+        check(3, "0 abcd ++++ 1\n 1 abX +++ 1", "head 3X commit 1");
+    }
+
+    #[test]
+    fn an_op_that_a_nack_quorum_never_held_is_cut_with_all_behind_it() {
+        check(3, "0 abcd ++-- 1\n 0 ab ++ 1", "head 2b commit 1");
+    }
+
+    #[test]
+    fn a_damaged_copy_is_not_a_nack() {
+        check(3, "0 abc ++? 1\n 0 ab ++ 1", "undecided 3");
+    }
+
+    #[test]
+    fn a_third_voice_decides_about_a_damaged_copy() {
+        check(3, "0 abc ++? 1\n 0 ab ++ 1\n 0 ab ++ 1", "head 2b commit 1");
+        check(3, "0 abc ++? 1\n 0 ab ++ 1\n 0 abc +++ 1", "head 3c commit 1");
+    }
+
+    #[test]
+    fn a_copy_held_under_an_older_log_view_still_keeps_the_op() {
+        check(3, "2 abc ++? 1\n 1 abc +++ 1", "head 3c commit 1");
+    }
+
+    #[test]
+    fn committed_ops_are_never_questioned() {
+        check(3, "0 abc ??? 3\n 0 abc ??? 3", "head 3c commit 3");
+    }
+
+    #[test]
+    fn with_two_replicas_one_nack_cuts() {
+        check(2, "0 abc ++? 1\n 0 ab ++ 1", "head 2b commit 1");
+    }
+
+    #[test]
+    fn with_six_replicas_four_nacks_cut_and_three_do_not() {
+        check(6, "0 abc ++? 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1", "undecided 3");
+        check(6, "0 abc ++? 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1", "head 2b commit 1");
+    }
+
+    #[test]
+    fn contradicting_logs_of_one_view_are_evidence() {
+        check(3, "1 abc +++ 1\n 1 abX +++ 1", "contradiction 1 0");
+    }
+}

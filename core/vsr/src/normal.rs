@@ -1,0 +1,360 @@
+//! Normal operation: propose, acknowledge, commit, execute.
+
+use alloc::vec::Vec;
+
+use kimberlite_crypto::Checksum;
+use kimberlite_types::limits::ENTRIES_MAX;
+use kimberlite_types::{Op, ReplicaId, View, WallTime};
+use kimberlite_wire::entry::entry_size;
+use kimberlite_wire::{Message, NewEntry, NewPrepare, Prepare};
+
+use crate::log::Held;
+use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Replica, Request, Status, WAITING_MAX};
+
+impl Replica {
+    pub(crate) fn on_request(&mut self, request: Request, cx: &mut Cx<'_>) {
+        assert!(self.is_primary(), "the runtime sends others' clients to the primary");
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(request);
+            self.propose(cx);
+        }
+    }
+
+    /// Whether another request may wait.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
+    }
+
+    /// Packs what waits into prepares while the pipeline has room: this is group commit. Under load the
+    /// pipeline is full, so requests gather, and the next free place takes them all.
+    pub(crate) fn propose(&mut self, cx: &mut Cx<'_>) {
+        while !self.waiting.is_empty() && self.pipeline.len() < usize::from(self.config.pipeline_max) {
+            let batch = self.take_batch();
+            let entries: Vec<NewEntry<'_>> = batch
+                .iter()
+                .map(|request| NewEntry {
+                    session: request.session,
+                    request: request.number,
+                    tenant: request.tenant,
+                    command: &request.command,
+                })
+                .collect();
+            let parent = *self.head();
+            let new = NewPrepare {
+                parent: &parent,
+                view: self.view,
+                commit: self.commit_max,
+                timestamp: WallTime(cx.now.wall.0.max(parent.timestamp.0 + 1)),
+                layout: &self.config.layout,
+                proposer: self.config.replica,
+            };
+            let prepare = Prepare::build(&new, &entries);
+            self.log.push(prepare.header, Held::Writing);
+            self.pipeline.push_back(InFlight {
+                op: prepare.header.op,
+                checksum: prepare.header.checksum,
+                acks: 0,
+                sent_at: cx.now.monotonic,
+            });
+            self.remember(prepare.clone());
+            cx.out.push(Output::Append(prepare.clone()));
+            self.broadcast(Message::Prepare(prepare), cx);
+        }
+    }
+
+    /// As many waiting requests as fit one prepare, at least one.
+    fn take_batch(&mut self) -> Vec<Request> {
+        let mut size = Prepare::size_of(core::iter::empty());
+        let mut batch = Vec::new();
+        while let Some(request) = self.waiting.front() {
+            size += entry_size(request.command.len());
+            let full =
+                size > self.config.layout.prepare_size_max as usize || batch.len() >= ENTRIES_MAX as usize;
+            if full {
+                assert!(!batch.is_empty(), "the runtime refuses commands that fit no prepare");
+                break;
+            }
+            batch.extend(self.waiting.pop_front());
+        }
+        batch
+    }
+
+    pub(crate) fn on_prepare(
+        &mut self,
+        from: ReplicaId,
+        view: View,
+        commit: Op,
+        prepare: Prepare,
+        cx: &mut Cx<'_>,
+    ) {
+        let op = prepare.header.op;
+        if self.take_repair(from, commit, &prepare, cx) {
+            return;
+        }
+        if view > self.view && from == self.config.primary(view) {
+            self.follow(view, cx);
+            return;
+        }
+        if view != self.view || !self.is_backup() {
+            return;
+        }
+        if from != self.config.primary(view) {
+            // Anybody may answer a `RequestPrepare`; such an answer was taken above or is not needed.
+            return;
+        }
+        self.expect_primary(cx);
+        if self.log.names(op, &prepare.header.checksum) {
+            self.acknowledge(op, cx);
+        } else if op == self.head().op.next() {
+            self.accept(from, prepare, cx);
+            while let Some(next) = self.take_ahead() {
+                self.accept(from, next, cx);
+            }
+            self.ask_for_gap(self.peer(from).op.next(), cx);
+        } else if op > self.head().op {
+            self.keep_ahead(prepare);
+            self.ask_for_gap(op, cx);
+        } else if op > self.commit_max && prepare.header.view == self.view && self.log.get(op).is_some() {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::ConflictingPrepare });
+        }
+        self.commit_to(commit, cx);
+    }
+
+    /// Takes the next op into the log.
+    fn accept(&mut self, from: ReplicaId, prepare: Prepare, cx: &mut Cx<'_>) {
+        if prepare.header.parent != self.head().checksum || prepare.header.view > self.view {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::ConflictingPrepare });
+            return;
+        }
+        let expected = self.head().next_place(prepare.header.size, &self.config.layout);
+        let sane = (prepare.header.place, prepare.header.index) == expected
+            && prepare.header.size <= self.config.layout.prepare_size_max
+            && prepare.header.timestamp > self.head().timestamp
+            && prepare.header.cluster == self.config.cluster
+            && prepare.verify_chain(&self.head().chain).is_ok();
+        if !sane {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::BrokenChain });
+            return;
+        }
+        self.log.push(prepare.header, Held::Writing);
+        self.remember(prepare.clone());
+        cx.out.push(Output::Append(prepare));
+    }
+
+    /// Tells the primary that an op is held, if it is, durably.
+    pub(crate) fn acknowledge(&self, op: Op, cx: &mut Cx<'_>) {
+        assert!(self.is_backup(), "acknowledgements go to another replica, in a view we take part in");
+        let Some(slot) = self.log.get(op) else { return };
+        if slot.held == Held::Durable {
+            let checksum = slot.header.checksum;
+            self.send(self.config.primary(self.view), Message::PrepareOk { op, checksum }, cx);
+        }
+    }
+
+    pub(crate) fn on_durable(&mut self, op: Op, checksum: &Checksum, cx: &mut Cx<'_>) {
+        if !self.log.names(op, checksum) {
+            return;
+        }
+        self.log.set_held(op, checksum, Held::Durable);
+        if self.is_primary() {
+            self.count_ack(self.config.replica, op, checksum, cx);
+        } else if self.is_backup() && op > self.commit_max {
+            self.acknowledge(op, cx);
+        }
+        // What was on its way to the disk and no longer in memory can be read now.
+        if self.commit_min < self.commit_max {
+            self.execute(cx);
+        }
+    }
+
+    pub(crate) fn on_prepare_ok(
+        &mut self,
+        from: ReplicaId,
+        view: View,
+        op: Op,
+        checksum: &Checksum,
+        cx: &mut Cx<'_>,
+    ) {
+        if view == self.view && self.is_primary() {
+            let peer = &mut self.peers[usize::from(from.0)];
+            peer.op = peer.op.max(op);
+            self.count_ack(from, op, checksum, cx);
+        }
+    }
+
+    fn count_ack(&mut self, from: ReplicaId, op: Op, checksum: &Checksum, cx: &mut Cx<'_>) {
+        let Some(entry) = self.pipeline.iter_mut().find(|entry| entry.op == op) else { return };
+        if entry.checksum != *checksum {
+            return;
+        }
+        entry.acks |= 1 << from.0;
+        self.commit_pipeline(cx);
+    }
+
+    /// Commits from the front of the pipeline what a quorum holds.
+    pub(crate) fn commit_pipeline(&mut self, cx: &mut Cx<'_>) {
+        let before = self.commit_max;
+        while let Some(front) = self.pipeline.front() {
+            if front.acks.count_ones() < u32::from(self.quorums.replication) {
+                break;
+            }
+            assert!(front.op == self.commit_max.next(), "ops commit in order, without gaps");
+            self.commit_max = front.op;
+            self.pipeline.pop_front();
+        }
+        if self.commit_max > before {
+            cx.out.push(Output::Committed(self.commit_max));
+            self.execute(cx);
+            self.propose(cx);
+        }
+    }
+
+    /// Learns, as a backup, what is committed in the log of this view.
+    pub(crate) fn commit_to(&mut self, commit: Op, cx: &mut Cx<'_>) {
+        assert!(self.status == Status::Normal, "commits are learnt in the view whose log we hold");
+        let commit = commit.min(self.head().op);
+        if commit > self.commit_max {
+            self.commit_max = commit;
+            cx.out.push(Output::Committed(commit));
+            self.execute(cx);
+        }
+    }
+
+    /// Hands committed prepares out, in order, as far as they are at hand; asks for the next ones.
+    pub(crate) fn execute(&mut self, cx: &mut Cx<'_>) {
+        while self.commit_min < self.commit_max {
+            let next = self.commit_min.next();
+            let at_hand = match (self.cache.get(&next), self.log.get(next)) {
+                (Some(prepare), Some(slot)) => prepare.header.checksum == slot.header.checksum,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            if !at_hand {
+                break;
+            }
+            let prepare = self.cache[&next].clone();
+            self.commit_min = next;
+            cx.out.push(Output::Commit(prepare));
+        }
+        self.fetch_ahead(cx);
+        self.confirm_reads(cx);
+    }
+
+    pub(crate) fn on_heartbeat_due(&mut self, cx: &mut Cx<'_>) {
+        if !self.is_primary() || self.is_solo() {
+            self.timers.heartbeat = None;
+            return;
+        }
+        self.timers.heartbeat = Some(cx.now.monotonic.after(self.config.timing.heartbeat));
+        if self.is_heard(cx) {
+            self.expect_primary(cx);
+        }
+        // A primary that nobody answers falls silent, so that those who cannot answer it elect another.
+        if self.attempts == 0 {
+            self.say_commit(cx);
+        }
+    }
+
+    /// Whether a quorum, this primary included, was heard lately.
+    fn is_heard(&self, cx: &Cx<'_>) -> bool {
+        let lately = |replica: ReplicaId| {
+            self.peer(replica)
+                .heard
+                .is_some_and(|at| cx.now.monotonic.since(at) < self.config.timing.abdicate)
+        };
+        let heard = self.config.others().filter(|replica| lately(*replica)).count() + 1;
+        heard >= usize::from(self.quorums.replication.max(self.quorums.read))
+    }
+
+    /// Tells everybody who is primary, and what is committed.
+    pub(crate) fn say_commit(&self, cx: &mut Cx<'_>) {
+        let checksum = self.log.get(self.commit_max).map_or(Checksum::ZERO, |slot| slot.header.checksum);
+        let message = Message::Commit { checksum, op: self.head().op, round: self.reads.round() };
+        self.broadcast(message, cx);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message, in its order")]
+    pub(crate) fn on_commit(
+        &mut self,
+        from: ReplicaId,
+        view: View,
+        commit: Op,
+        checksum: &Checksum,
+        op: Op,
+        round: u64,
+        cx: &mut Cx<'_>,
+    ) {
+        if view < self.view {
+            return;
+        }
+        if from != self.config.primary(view) {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::NotPrimary });
+            return;
+        }
+        if view > self.view || !self.is_backup() {
+            self.follow(view, cx);
+            return;
+        }
+        self.expect_primary(cx);
+        self.peers[usize::from(from.0)].op = op;
+        if commit <= self.head().op && self.log.get(commit).is_some() && !self.log.names(commit, checksum) {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
+            return;
+        }
+        self.commit_to(commit, cx);
+        if op > self.head().op {
+            self.ask_for_gap(op.next(), cx);
+        }
+        self.send(from, Message::CommitOk { op: self.head().op, round }, cx);
+    }
+
+    pub(crate) fn on_commit_ok(
+        &mut self,
+        from: ReplicaId,
+        view: View,
+        commit: Op,
+        op: Op,
+        round: u64,
+        cx: &mut Cx<'_>,
+    ) {
+        if view == self.view && self.is_primary() {
+            let peer = &mut self.peers[usize::from(from.0)];
+            peer.op = op;
+            peer.commit = commit;
+            self.on_round_ok(from, round, cx);
+        }
+    }
+
+    pub(crate) fn on_resend_due(&mut self, cx: &mut Cx<'_>) {
+        self.timers.resend = Some(cx.now.monotonic.after(self.config.timing.resend));
+        match self.status {
+            Status::Opening => {}
+            Status::Normal => self.resend_pipeline(cx),
+            Status::ViewChange => self.resend_view_change(cx),
+            Status::Recovering => self.ask_for_view(cx),
+        }
+    }
+
+    /// Sends again what was not acknowledged in time, to those who have not.
+    fn resend_pipeline(&mut self, cx: &mut Cx<'_>) {
+        if !self.is_primary() || self.is_solo() {
+            return;
+        }
+        let before = cx.now.monotonic;
+        let resend = self.config.timing.resend;
+        let late: Vec<InFlight> =
+            self.pipeline.iter().filter(|entry| before.since(entry.sent_at) >= resend).copied().collect();
+        for entry in late {
+            for to in self.config.others() {
+                if entry.acks & (1 << to.0) == 0 {
+                    self.serve(to, entry.op, Some(entry.checksum), cx);
+                }
+            }
+        }
+        for entry in &mut self.pipeline {
+            if before.since(entry.sent_at) >= resend {
+                entry.sent_at = before;
+            }
+        }
+    }
+}

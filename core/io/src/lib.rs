@@ -23,14 +23,20 @@
 
 extern crate alloc;
 
+mod asked;
 mod event;
 mod frame;
 mod framing;
 mod machine;
+mod ordered;
 mod place;
+mod recorded;
 
+pub use asked::{Ask, Asked};
 pub use event::{CloseReason, Event, Packet, ReadFault, WriteFault};
 pub use frame::{Buf, Frame};
 pub use framing::{FrameShape, Framing};
 pub use machine::{Disk, Io, Machine, Net};
+pub use ordered::Ordered;
 pub use place::{Address, Conn, Place, Token, Zone, sectors};
+pub use recorded::{Divergence, EffectDigest, Recorder, Recording, Replayer, Step};

@@ -7,7 +7,8 @@
 //! `(now, event)`, and can be recorded on one driver and replayed on another.
 //!
 //! Two drivers implement [`Io`]: `io-real` (io_uring) and `io-sim` (a seeded world that breaks). Both
-//! pass the same conformance suite. There is no second I/O trait.
+//! pass the same [`conformance`] suite. There is no second I/O trait; what stacks on a driver wraps it for
+//! one call: [`Ordered`] asserts the rules below, [`Recorder`] writes a life down, [`Asked`] only remembers.
 //!
 //! # The rules of the waist
 //!
@@ -23,14 +24,21 @@
 
 extern crate alloc;
 
+mod asked;
+pub mod conformance;
 mod event;
 mod frame;
 mod framing;
 mod machine;
+mod ordered;
 mod place;
+mod recorded;
 
+pub use asked::{Ask, Asked};
 pub use event::{CloseReason, Event, Packet, ReadFault, WriteFault};
 pub use frame::{Buf, Frame};
 pub use framing::{FrameShape, Framing};
 pub use machine::{Disk, Io, Machine, Net};
+pub use ordered::Ordered;
 pub use place::{Address, Conn, Place, Token, Zone, sectors};
+pub use recorded::{Divergence, EffectDigest, Recorder, Recording, Replayer, Step};

@@ -1,0 +1,269 @@
+//! The kernel: decides entries and installs the decisions.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use kimberlite_crypto::ChainHash;
+use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
+use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
+use kimberlite_wire::{Entry, Prepare, PrepareHeader};
+
+use crate::digest::ItemSum;
+use crate::session::Sessions;
+use crate::stream::Tenants;
+use crate::{Extent, Located, Lookup, StateDigest, StreamState};
+
+/// What became of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryVerdict {
+    /// The session that asked; none for a registration.
+    pub session: SessionId,
+    /// The request's number.
+    pub request: RequestNumber,
+    /// The final word. Of a duplicate, the one the first copy got, with its position.
+    pub verdict: Verdict,
+    /// Whether the request had been decided before; this copy did nothing.
+    pub duplicate: bool,
+}
+
+/// What became of a prepare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The op.
+    pub op: Op,
+    /// One verdict for each entry, in order.
+    pub verdicts: Vec<EntryVerdict>,
+}
+
+/// What an entry will do. Worthless once any other decision was installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a decision has no effect until it is installed"]
+pub struct Decision {
+    /// The position the kernel expected next when it decided; the state it decided against.
+    decided_at: LogPosition,
+    /// The entry's own position.
+    position: LogPosition,
+    outcome: EntryVerdict,
+    /// Whether the verdict becomes the last one of its session.
+    remembered: bool,
+    change: Change,
+}
+
+impl Decision {
+    /// What became of the entry.
+    pub const fn verdict(&self) -> &EntryVerdict {
+        &self.outcome
+    }
+}
+
+/// The change to the state, besides the session's last verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    Register { evict: Option<SessionId> },
+    CreateTenant { tenant: TenantId, name: Box<str> },
+    CreateStream { tenant: TenantId, stream: StreamId, name: Box<str> },
+    Append { tenant: TenantId, stream: StreamId, extent: Extent },
+}
+
+/// The state that a log gives, up to some op.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    applied: Op,
+    /// The hash of the last entry applied.
+    chain: ChainHash,
+    /// Entries of op `applied + 1` installed so far.
+    installed: u32,
+    sessions: Sessions,
+    tenants: Tenants,
+    sum: ItemSum,
+}
+
+impl Kernel {
+    /// The state of an empty log. `sessions_max` must be positive, and the same on all replicas at all
+    /// times: which session is evicted depends on it.
+    pub fn new(sessions_max: u32) -> Self {
+        Self {
+            applied: Op::ZERO,
+            chain: ChainHash::GENESIS,
+            installed: 0,
+            sessions: Sessions::new(sessions_max),
+            tenants: Tenants::default(),
+            sum: ItemSum::default(),
+        }
+    }
+
+    /// The last op applied.
+    pub const fn applied(&self) -> Op {
+        self.applied
+    }
+
+    /// The hash of the last entry applied.
+    pub const fn chain(&self) -> ChainHash {
+        self.chain
+    }
+
+    /// The position of the next entry.
+    fn next(&self) -> LogPosition {
+        LogPosition { op: self.applied.next(), index: self.installed }
+    }
+
+    /// Applies a committed prepare: decides and installs each of its entries.
+    ///
+    /// The prepare is the successor of the last one applied, and `Prepare::verify_chain` has passed: what
+    /// a cluster commits was verified before it was accepted.
+    pub fn apply(&mut self, prepare: &Prepare) -> Applied {
+        let header = &prepare.header;
+        assert_eq!(header.op, self.applied.next(), "ops are applied in order, each once");
+        assert_eq!(self.installed, 0, "an op is applied as a whole");
+        let mut verdicts = Vec::with_capacity(header.entries as usize);
+        for entry in prepare.entries() {
+            let entry = entry.expect("the entries of a committed prepare were verified");
+            if verdicts.is_empty() {
+                assert_eq!(entry.header.previous, self.chain, "the chain continues where the log ended");
+            }
+            verdicts.push(self.install(self.decide(&entry)));
+        }
+        self.finish(header);
+        Applied { op: header.op, verdicts }
+    }
+
+    /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision.
+    pub fn decide(&self, entry: &Entry<'_>) -> Decision {
+        let (session, request) = (entry.header.session, entry.header.request);
+        let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
+            Lookup::Duplicate(verdict) => {
+                (EntryVerdict { session, request, verdict, duplicate: true }, false, Change::Nothing)
+            }
+            Lookup::Stale => (heard(entry, Err(Refusal::Stale)), false, Change::Nothing),
+            Lookup::NoSession => (heard(entry, Err(Refusal::NoSession)), false, Change::Nothing),
+            Lookup::New => {
+                let remembered = session != SessionId::NONE;
+                match self.execute(entry) {
+                    Ok((outcome, change)) => (heard(entry, Ok(outcome)), remembered, change),
+                    Err(refusal) => (heard(entry, Err(refusal)), remembered, Change::Nothing),
+                }
+            }
+        };
+        let position = entry.header.position;
+        Decision { decided_at: self.next(), position, outcome, remembered, change }
+    }
+
+    /// What a request that was not decided before does.
+    fn execute(&self, entry: &Entry<'_>) -> Result<(Outcome, Change), Refusal> {
+        let header = &entry.header;
+        let tenant = header.tenant;
+        let registered = header.session != SessionId::NONE;
+        match Command::decode(entry.command).map_err(|_| Refusal::Malformed)? {
+            Command::Register if registered => Err(Refusal::Malformed),
+            Command::Register => {
+                let outcome = Outcome::Registered { session: SessionId(header.position) };
+                Ok((outcome, Change::Register { evict: self.sessions.to_evict() }))
+            }
+            _ if !registered => Err(Refusal::NoSession),
+            Command::CreateTenant { name } => {
+                self.tenants.check_tenant(tenant)?;
+                Ok((Outcome::TenantCreated, Change::CreateTenant { tenant, name: name.into() }))
+            }
+            Command::CreateStream { stream, name } => {
+                self.tenants.check_stream(tenant, stream)?;
+                Ok((Outcome::StreamCreated, Change::CreateStream { tenant, stream, name: name.into() }))
+            }
+            Command::AppendBatch { stream, expected, records } => {
+                let first = self.tenants.stream(tenant, stream)?.end;
+                if expected.is_some_and(|expected| expected != first) {
+                    return Err(Refusal::OffsetMismatch { actual: first });
+                }
+                let count = records.count();
+                let LogPosition { op, index } = header.position;
+                let extent = Extent { first, op, entry: index, count };
+                Ok((Outcome::Appended { first, count }, Change::Append { tenant, stream, extent }))
+            }
+        }
+    }
+
+    /// Makes a decision true: once per entry, in log order, right after it was decided.
+    pub fn install(&mut self, decision: Decision) -> EntryVerdict {
+        let Decision { decided_at, position, outcome, remembered, change } = decision;
+        assert_eq!(position, self.next(), "entries are installed in log order, each once");
+        assert_eq!(decided_at, position, "a decision is installed into the state it was made for");
+        self.installed += 1;
+        let EntryVerdict { session, request, verdict, .. } = outcome;
+        if remembered {
+            let (before, after) = self.sessions.remember(session, request, verdict);
+            self.sum.remove(&before);
+            self.sum.add(&after);
+        }
+        match change {
+            Change::Nothing => {}
+            Change::Register { evict } => {
+                if let Some(oldest) = evict {
+                    self.sum.remove(&self.sessions.evict(oldest));
+                }
+                self.sum.add(&self.sessions.register(SessionId(position), verdict));
+            }
+            Change::CreateTenant { tenant, name } => {
+                self.sum.add(&self.tenants.create_tenant(tenant, name));
+            }
+            Change::CreateStream { tenant, stream, name } => {
+                self.sum.add(&self.tenants.create_stream(tenant, stream, name));
+            }
+            Change::Append { tenant, stream, extent } => {
+                self.sum.add(&self.tenants.append(tenant, stream, extent));
+            }
+        }
+        outcome
+    }
+
+    /// Ends an op whose entries were all installed.
+    pub fn finish(&mut self, header: &PrepareHeader) {
+        assert_eq!(header.op, self.applied.next(), "ops are finished in order, each once");
+        assert_eq!(header.entries, self.installed, "an op is finished when all its entries are installed");
+        if header.entries == 0 {
+            assert_eq!(header.chain, self.chain, "an op without entries leaves the chain as it was");
+        }
+        self.applied = header.op;
+        self.chain = header.chain;
+        self.installed = 0;
+    }
+
+    /// How a request stands to the applied log: the primary's filter for retries, ahead of the log. That
+    /// filter only saves work; what is decided for the entry is what counts.
+    pub fn reply_of(&self, session: SessionId, request: RequestNumber) -> Lookup {
+        self.sessions.lookup(session, request)
+    }
+
+    /// How a stream stands. Refused as `NoTenant` or `NoStream`.
+    pub fn stream(&self, tenant: TenantId, stream: StreamId) -> Result<StreamState<'_>, Refusal> {
+        self.tenants.stream(tenant, stream)
+    }
+
+    /// Where the records of a stream stand from `from` on. Takes a binary search; the caller decides how
+    /// many of the extents it follows. Refused as `NoTenant` or `NoStream`.
+    pub fn locate(&self, tenant: TenantId, stream: StreamId, from: Offset) -> Result<Located<'_>, Refusal> {
+        self.tenants.locate(tenant, stream, from)
+    }
+
+    /// The digest of the state, at the price of one hash.
+    pub fn digest(&self) -> StateDigest {
+        self.sum.digest(self.applied, &self.chain)
+    }
+
+    /// The digest of the state, computed anew from every item of it. Equal to [`Kernel::digest`], or the
+    /// state is not what was installed; checks the indexes on the way. Takes time in proportion to the state.
+    pub fn digest_walk(&self) -> StateDigest {
+        let mut sum = ItemSum::default();
+        for session in self.sessions.items() {
+            sum.add(&session);
+        }
+        self.tenants.for_each_item(|item| sum.add(item));
+        sum.digest(self.applied, &self.chain)
+    }
+}
+
+/// The verdict on an entry that was not decided before.
+fn heard(entry: &Entry<'_>, result: Result<Outcome, Refusal>) -> EntryVerdict {
+    let header = &entry.header;
+    let verdict = Verdict { position: header.position, result };
+    EntryVerdict { session: header.session, request: header.request, verdict, duplicate: false }
+}

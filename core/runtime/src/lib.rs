@@ -1,3 +1,30 @@
-//! Placeholder, replaced in the next commits.
-#![no_std]
+//! The node: propose → replicate → commit → apply → reply.
+//!
+//! [`Node`] is the machine that a driver runs. It owns the parts and carries values between them; the parts
+//! never call each other:
+//!
+//! ```text
+//!   clients ──requests──▶ vsr ──Append, PersistView, Fetch──▶ storage ──▶ disk
+//!      ▲                   │ ▲                                  │
+//!      │                   │ └──Durable, ViewDurable, Fetched───┘
+//!   verdicts ◀── kernel ◀──┘ Commit
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | `node` | the routing |
+//! | `clients` | byte streams of clients: frames in, replies out |
+//! | `reads` | queries, once they are confirmed |
+//! | `note` | what a node tells whoever watches it |
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod clients;
+mod node;
+mod note;
+mod reads;
+
+pub use node::Node;
+pub use note::{HaltReason, Note};

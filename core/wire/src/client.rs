@@ -84,6 +84,11 @@ pub enum Answer {
     Status(Status),
     /// The tenant or stream does not exist.
     Refused(crate::command::Refusal),
+    /// Records wanted are damaged on this node's disk, and it has no peer to repair them from.
+    Damaged {
+        /// The op that holds them.
+        op: Op,
+    },
 }
 
 /// How a node stands.

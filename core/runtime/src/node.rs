@@ -1,0 +1,425 @@
+//! The routing: the one file that carries values between the parts of a node.
+
+use alloc::collections::VecDeque;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use kimberlite_io::{Conn, Event, Frame, Io, Machine};
+use kimberlite_kernel::{Kernel, Lookup, StateDigest};
+use kimberlite_storage::{self as storage, FetchError, Storage};
+use kimberlite_types::{Config, Instant, LogPosition, Now, ReplicaId, RequestNumber, SessionId, TenantId};
+use kimberlite_vsr::{self as vsr, Lost, Replica};
+use kimberlite_wire::Prepare;
+use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
+use kimberlite_wire::command::{Refusal, Verdict};
+
+use crate::clients::Clients;
+use crate::note::{HaltReason, Note};
+use crate::reads::{Progress, Reads};
+
+/// A value on its way from one part to another.
+enum Work {
+    Storage(storage::Input),
+    Vsr(vsr::Input),
+}
+
+/// One node of a cluster, or the only one.
+pub struct Node {
+    config: Config,
+    storage: Storage,
+    replica: Replica,
+    kernel: Kernel,
+    clients: Clients,
+    reads: Reads,
+    work: VecDeque<Work>,
+    storage_out: Vec<storage::Output>,
+    vsr_out: Vec<vsr::Output>,
+    /// The time of the event that is being handled.
+    now: Now,
+    started: bool,
+    halted: Option<HaltReason>,
+}
+
+impl Node {
+    /// A node that opens its data directory at its first event.
+    ///
+    /// `secret` authenticates the links between replicas; `seed` spreads timeouts and nonces, so replicas
+    /// must not share it.
+    pub fn new(config: Config, secret: &[u8; 32], seed: u64) -> Self {
+        Self {
+            config,
+            storage: Storage::new(config),
+            replica: Replica::new(config, secret, seed),
+            kernel: Kernel::new(config.sessions_max),
+            clients: Clients::new(config.cluster, config.replica),
+            reads: Reads::default(),
+            work: VecDeque::new(),
+            storage_out: Vec::new(),
+            vsr_out: Vec::new(),
+            now: Now::default(),
+            started: false,
+            halted: None,
+        }
+    }
+
+    /// The consensus part, to look at.
+    pub const fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The journal, to look at.
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The state, to look at.
+    pub const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Why the node stopped, if it did.
+    pub const fn halted(&self) -> Option<HaltReason> {
+        self.halted
+    }
+
+    /// The digest of the state.
+    pub fn digest(&self) -> StateDigest {
+        self.kernel.digest()
+    }
+
+    fn on_event(&mut self, event: Event, io: &mut dyn Io, out: &mut Vec<Note>) {
+        match event {
+            Event::Wake => {}
+            Event::Read { .. } | Event::Written { .. } | Event::Trimmed { .. } => {
+                self.work.push_back(Work::Storage(storage::Input::Event(event)));
+            }
+            Event::Message { from, packet } => {
+                self.work.push_back(Work::Vsr(vsr::Input::Message { from, packet }));
+            }
+            Event::Opened { conn } => self.clients.opened(conn),
+            Event::Received { conn, data } => self.on_received(conn, &data, io, out),
+            Event::Sent { .. } => {}
+            Event::Closed { conn, .. } => self.forget(conn),
+        }
+    }
+
+    fn forget(&mut self, conn: Conn) {
+        self.clients.closed(conn);
+        self.reads.closed(conn);
+    }
+
+    fn on_received(&mut self, conn: Conn, data: &Frame, io: &mut dyn Io, out: &mut Vec<Note>) {
+        let mut frames = Vec::new();
+        let result = self.clients.received(conn, data, |frame| frames.push(frame));
+        io.grant(conn, data.len() as u32);
+        for frame in frames {
+            self.on_frame(conn, frame, io);
+        }
+        if let Err(why) = result {
+            out.push(Note::ClientMalformed { conn, why });
+            io.close(conn);
+            self.forget(conn);
+        }
+    }
+
+    fn on_frame(&mut self, conn: Conn, frame: ClientFrame, io: &mut dyn Io) {
+        match frame {
+            ClientFrame::Request { session, number, tenant, command } => {
+                self.on_request(conn, session, number, tenant, command, io);
+            }
+            ClientFrame::Query { nonce, query: Query::Status } => {
+                let answer = Answer::Status(self.status(self.now));
+                self.clients.answer(conn, nonce, &answer, io);
+            }
+            ClientFrame::Query { nonce, query } => self.on_query(conn, nonce, query, io),
+            // A node says these, it is not told them.
+            ClientFrame::Reply { .. } | ClientFrame::Answer { .. } | ClientFrame::Turn { .. } => {
+                io.close(conn);
+                self.forget(conn);
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        conn: Conn,
+        session: SessionId,
+        number: RequestNumber,
+        tenant: TenantId,
+        command: Frame,
+        io: &mut dyn Io,
+    ) {
+        if !self.replica.is_primary() {
+            self.clients.turn(conn, number.0, self.elsewhere(), io);
+            return;
+        }
+        if command.len() > self.config.layout.command_size_max() as usize {
+            self.clients.turn(conn, number.0, Turn::TooLarge, io);
+            return;
+        }
+        if session != SessionId::NONE {
+            // What is decided is decided for good, whoever is primary now; the rest the log decides.
+            match self.kernel.reply_of(session, number) {
+                Lookup::Duplicate(verdict) => {
+                    self.clients.reply(conn, session, number, verdict, io);
+                    return;
+                }
+                Lookup::Stale => {
+                    let verdict = Verdict { position: LogPosition::default(), result: Err(Refusal::Stale) };
+                    self.clients.reply(conn, session, number, verdict, io);
+                    return;
+                }
+                Lookup::New | Lookup::NoSession => {}
+            }
+        }
+        if !self.replica.has_room() {
+            self.clients.turn(conn, number.0, Turn::Busy, io);
+            return;
+        }
+        if !self.clients.wait(session, number, conn) {
+            let request = vsr::Request { session, number, tenant, command };
+            self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
+        }
+    }
+
+    fn on_query(&mut self, conn: Conn, nonce: u64, query: Query, io: &mut dyn Io) {
+        if !self.replica.is_primary() {
+            self.clients.turn(conn, nonce, self.elsewhere(), io);
+            return;
+        }
+        match self.reads.begin(conn, nonce, query) {
+            Some(ticket) => self.work.push_back(Work::Vsr(vsr::Input::ConfirmRead { ticket })),
+            None => self.clients.turn(conn, nonce, Turn::Busy, io),
+        }
+    }
+
+    /// Where clients should turn when this node is not the primary.
+    fn elsewhere(&self) -> Turn {
+        let primary = self.config.primary(self.replica.view());
+        if self.replica.status() == vsr::Status::Normal && primary != self.config.replica {
+            Turn::Primary(primary)
+        } else {
+            Turn::Later
+        }
+    }
+
+    /// How this node stands.
+    pub fn status(&self, now: Now) -> Status {
+        let peers = if self.replica.is_primary() {
+            (0..self.config.replicas).map(|r| self.peer_status(ReplicaId(r), now)).collect()
+        } else {
+            Vec::new()
+        };
+        Status {
+            replica: self.config.replica,
+            view: self.replica.view(),
+            primary: self.config.primary(self.replica.view()),
+            state: self.replica.status().name().to_string(),
+            op: self.replica.op(),
+            commit: self.replica.commit(),
+            faulty: self.replica.wanted().count() as u32,
+            peers,
+        }
+    }
+
+    fn peer_status(&self, replica: ReplicaId, now: Now) -> PeerStatus {
+        if replica == self.config.replica {
+            let (op, commit) = (self.replica.op(), self.replica.commit());
+            return PeerStatus { replica, op, commit, heard_ms: Some(0) };
+        }
+        let peer = self.replica.peer(replica);
+        let heard_ms = peer.heard.map(|at| now.monotonic.since(at).as_millis() as u64);
+        PeerStatus { replica, op: peer.op, commit: peer.commit, heard_ms }
+    }
+
+    fn run(&mut self, now: Now, io: &mut dyn Io, out: &mut Vec<Note>) {
+        while self.halted.is_none()
+            && let Some(work) = self.work.pop_front()
+        {
+            match work {
+                Work::Storage(input) => {
+                    self.storage.on(now, input, io, &mut self.storage_out);
+                    self.route_storage(io, out);
+                }
+                Work::Vsr(vsr::Input::Request(_) | vsr::Input::ConfirmRead { .. })
+                    if !self.replica.is_primary() =>
+                {
+                    // It stopped being the primary earlier in this very step, and said so to the clients.
+                }
+                Work::Vsr(input) => {
+                    self.replica.on(now, input, io, &mut self.vsr_out);
+                    self.route_vsr(io, out);
+                }
+            }
+        }
+    }
+
+    fn route_storage(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
+        for output in core::mem::take(&mut self.storage_out) {
+            match output {
+                storage::Output::Opened(recovered) => self.open(*recovered, out),
+                storage::Output::Durable { op, checksum } => {
+                    out.push(Note::Durable { op });
+                    self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
+                }
+                storage::Output::ViewDurable { view, log_view } => {
+                    self.work.push_back(Work::Vsr(vsr::Input::ViewDurable { view, log_view }));
+                }
+                storage::Output::Fetched { op, checksum, result } => {
+                    self.on_fetched(op, checksum, result, io, out);
+                }
+                storage::Output::Sealed { segment } => out.push(Note::Sealed { segment }),
+                storage::Output::Repaired { op, place } => out.push(Note::Repaired { op, place }),
+                storage::Output::Damaged { place, what, op } => out.push(Note::Damaged { place, what, op }),
+                storage::Output::Full => out.push(Note::Full),
+                storage::Output::Room => out.push(Note::Room),
+                storage::Output::Halted(reason) => self.halt(HaltReason::Storage(reason), out),
+            }
+        }
+    }
+
+    fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
+        let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
+        let op = recovered.headers.last().expect("a log has at least its root").0.op;
+        let head_certain = recovered.head_certain;
+        out.push(Note::Opened { view, log_view, op, commit: recovered.commit, head_certain });
+        let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
+        if let Some((op, place)) = damage {
+            self.halt(HaltReason::Damaged { op: *op, place: *place }, out);
+            return;
+        }
+        self.work.push_back(Work::Vsr(vsr::Input::Open(vsr::Recovered {
+            view,
+            log_view,
+            adopted,
+            headers: recovered.headers,
+            commit: recovered.commit,
+            head_certain,
+        })));
+    }
+
+    fn on_fetched(
+        &mut self,
+        op: kimberlite_types::Op,
+        checksum: Option<kimberlite_crypto::Checksum>,
+        result: Result<Prepare, FetchError>,
+        io: &mut dyn Io,
+        out: &mut Vec<Note>,
+    ) {
+        let result = match result {
+            Ok(prepare) => {
+                let progress = self.reads.fetched(op, Some(&prepare), &self.kernel);
+                self.advance(progress, io);
+                Ok(prepare)
+            }
+            Err(FetchError::Damaged { place, checksum: _ }) if self.config.replicas == 1 => {
+                if op > self.replica.commit() || !self.reads.awaits(op) {
+                    self.halt(HaltReason::Damaged { op, place }, out);
+                    return;
+                }
+                let progress = self.reads.lost(op);
+                self.advance(progress, io);
+                return;
+            }
+            Err(FetchError::Damaged { checksum, .. }) => Err(Lost::Damaged { checksum }),
+            Err(FetchError::Missing | FetchError::Superseded) => Err(Lost::Missing),
+        };
+        self.work.push_back(Work::Vsr(vsr::Input::Fetched { op, checksum, result }));
+    }
+
+    fn advance(&mut self, progress: Vec<Progress>, io: &mut dyn Io) {
+        for step in progress {
+            match step {
+                Progress::Answer { conn, nonce, answer } => self.clients.answer(conn, nonce, &answer, io),
+                Progress::Fetch(op) => {
+                    self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
+                }
+            }
+        }
+    }
+
+    fn route_vsr(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
+        for output in core::mem::take(&mut self.vsr_out) {
+            match output {
+                vsr::Output::Append(prepare) => {
+                    self.work.push_back(Work::Storage(storage::Input::Append(prepare)));
+                }
+                vsr::Output::PersistView(state) => {
+                    let vsr::ViewState { view, log_view, commit, headers } = state;
+                    let state = storage::ViewState { view, log_view, commit, headers };
+                    self.work.push_back(Work::Storage(storage::Input::PersistView(state)));
+                }
+                vsr::Output::Fetch { op, checksum } => {
+                    self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum }));
+                }
+                vsr::Output::Commit(prepare) => self.apply(prepare, io, out),
+                vsr::Output::Committed(op) => {
+                    self.work.push_back(Work::Storage(storage::Input::Committed(op)));
+                }
+                vsr::Output::ReadConfirmed { ticket } => {
+                    let progress = self.reads.confirmed(ticket, &self.kernel);
+                    self.advance(progress, io);
+                }
+                vsr::Output::Resigned => {
+                    self.clients.turn_all(Turn::Later, io);
+                    for (conn, nonce) in self.reads.unconfirmed() {
+                        self.clients.turn(conn, nonce, Turn::Later, io);
+                    }
+                }
+                vsr::Output::Note(note) => {
+                    if let vsr::Note::Repaired { op, .. } = &note
+                        && self.reads.awaits(*op)
+                    {
+                        self.work.push_back(Work::Storage(storage::Input::Fetch { op: *op, checksum: None }));
+                    }
+                    out.push(Note::Consensus(note));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, prepare: Prepare, io: &mut dyn Io, out: &mut Vec<Note>) {
+        let applied = self.kernel.apply(&prepare);
+        for entry in &applied.verdicts {
+            self.clients.decided(entry.session, entry.request, entry.verdict, io);
+        }
+        out.push(Note::Committed { prepare, applied, digest: self.kernel.digest() });
+    }
+
+    fn halt(&mut self, reason: HaltReason, out: &mut Vec<Note>) {
+        self.halted = Some(reason);
+        self.work.clear();
+        out.push(Note::Halted(reason));
+    }
+}
+
+impl Machine for Node {
+    type Input = Event;
+    type Output = Note;
+
+    fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Note>) {
+        if self.halted.is_some() {
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            self.work.push_back(Work::Storage(storage::Input::Start));
+        }
+        if self.storage.wake_at().is_some_and(|at| at <= now.monotonic) {
+            self.work.push_back(Work::Storage(storage::Input::Wake));
+        }
+        if self.replica.wake_at().is_some_and(|at| at <= now.monotonic) {
+            self.work.push_back(Work::Vsr(vsr::Input::Wake));
+        }
+        self.now = now;
+        self.on_event(event, io, out);
+        self.run(now, io, out);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        if self.halted.is_some() {
+            return None;
+        }
+        [self.storage.wake_at(), self.replica.wake_at()].into_iter().flatten().min()
+    }
+}

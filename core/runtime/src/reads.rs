@@ -1,0 +1,239 @@
+//! Queries: confirmed first, then answered from the kernel's index and the journal.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use kimberlite_io::Conn;
+use kimberlite_kernel::{Extent, Kernel, records_of};
+use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
+use kimberlite_types::{Offset, Op, StreamId, TenantId};
+use kimberlite_wire::Prepare;
+use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::command::RecordsBuilder;
+
+/// Prepares that one read asks the journal for at once.
+const READ_AHEAD: usize = 8;
+/// Queries under way at once: four for each client connection a node may have.
+const QUERIES_MAX: usize = 4096;
+/// Bytes of records in one answer: the largest body, less what surrounds them.
+const ANSWER_BYTES_MAX: u32 = FRAME_BODY_SIZE_LIMIT - 4096;
+
+/// A query under way.
+struct Pending {
+    conn: Conn,
+    nonce: u64,
+    query: Query,
+    /// Set once the query is confirmed and needs the journal.
+    reader: Option<Reader>,
+}
+
+/// Where a read of records stands.
+struct Reader {
+    tenant: TenantId,
+    stream: StreamId,
+    from: Offset,
+    next: Offset,
+    end: Offset,
+    records_left: u32,
+    bytes_left: usize,
+    records: RecordsBuilder,
+    /// Ops asked for and not yet there.
+    awaited: BTreeSet<Op>,
+    /// Prepares that are there.
+    arrived: BTreeMap<Op, Prepare>,
+}
+
+/// What a step of a read needs next.
+enum Step {
+    Fetch(Vec<Op>),
+    Wait,
+    Done(Answer),
+}
+
+/// All queries under way.
+#[derive(Default)]
+pub(crate) struct Reads {
+    pending: BTreeMap<u64, Pending>,
+    next_ticket: u64,
+}
+
+/// What came of a step: an answer to send, or ops to fetch.
+pub(crate) enum Progress {
+    Answer { conn: Conn, nonce: u64, answer: Answer },
+    Fetch(Op),
+}
+
+impl Reads {
+    /// Takes a query in. Answers its ticket, or none when too many are under way.
+    pub(crate) fn begin(&mut self, conn: Conn, nonce: u64, query: Query) -> Option<u64> {
+        if self.pending.len() >= QUERIES_MAX {
+            return None;
+        }
+        self.next_ticket += 1;
+        self.pending.insert(self.next_ticket, Pending { conn, nonce, query, reader: None });
+        Some(self.next_ticket)
+    }
+
+    /// Forgets the queries of a stream that is gone.
+    pub(crate) fn closed(&mut self, conn: Conn) {
+        self.pending.retain(|_, pending| pending.conn != conn);
+    }
+
+    /// Takes out all queries that are not confirmed, to be sent elsewhere.
+    pub(crate) fn unconfirmed(&mut self) -> Vec<(Conn, u64)> {
+        let gone: Vec<u64> =
+            self.pending.iter().filter(|(_, pending)| pending.reader.is_none()).map(|(ticket, _)| *ticket).collect();
+        gone.iter()
+            .filter_map(|ticket| self.pending.remove(ticket))
+            .map(|pending| (pending.conn, pending.nonce))
+            .collect()
+    }
+
+    /// The query is confirmed: everything that was acknowledged before it began is in the kernel.
+    pub(crate) fn confirmed(&mut self, ticket: u64, kernel: &Kernel) -> Vec<Progress> {
+        let Some(pending) = self.pending.get_mut(&ticket) else { return Vec::new() };
+        let answer = match pending.query {
+            Query::ReadEvents { tenant, stream, from, records_max, bytes_max } => {
+                match kernel.locate(tenant, stream, from) {
+                    Ok(located) => {
+                        pending.reader = Some(Reader {
+                            tenant,
+                            stream,
+                            from,
+                            next: from,
+                            end: located.end,
+                            records_left: records_max,
+                            bytes_left: bytes_max.min(ANSWER_BYTES_MAX) as usize,
+                            records: RecordsBuilder::default(),
+                            awaited: BTreeSet::new(),
+                            arrived: BTreeMap::new(),
+                        });
+                        return self.step(ticket, kernel);
+                    }
+                    Err(refusal) => Answer::Refused(refusal),
+                }
+            }
+            Query::StreamInfo { tenant, stream } => match kernel.stream(tenant, stream) {
+                Ok(state) => Answer::Stream { name: state.name.into(), end: state.end },
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            Query::Status => unreachable!("status needs no confirmation"),
+        };
+        let (conn, nonce) = (pending.conn, pending.nonce);
+        self.pending.remove(&ticket);
+        alloc::vec![Progress::Answer { conn, nonce, answer }]
+    }
+
+    /// A prepare was read from the journal, for whoever waits for it.
+    pub(crate) fn fetched(&mut self, op: Op, prepare: Option<&Prepare>, kernel: &Kernel) -> Vec<Progress> {
+        let mut waiting = Vec::new();
+        for (ticket, pending) in &mut self.pending {
+            if let Some(reader) = &mut pending.reader
+                && reader.awaited.contains(&op)
+                && let Some(prepare) = prepare
+            {
+                reader.awaited.remove(&op);
+                reader.arrived.insert(op, prepare.clone());
+                waiting.push(*ticket);
+            }
+        }
+        waiting.into_iter().flat_map(|ticket| self.step(ticket, kernel)).collect()
+    }
+
+    /// Whether a query waits for this op.
+    pub(crate) fn awaits(&self, op: Op) -> bool {
+        self.pending.values().any(|pending| {
+            pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op))
+        })
+    }
+
+    /// An op cannot be had: the queries that wait for it end.
+    pub(crate) fn lost(&mut self, op: Op) -> Vec<Progress> {
+        let ended: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op)))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        ended
+            .into_iter()
+            .filter_map(|ticket| self.pending.remove(&ticket))
+            .map(|pending| {
+                let answer = Answer::Damaged { op };
+                Progress::Answer { conn: pending.conn, nonce: pending.nonce, answer }
+            })
+            .collect()
+    }
+
+    fn step(&mut self, ticket: u64, kernel: &Kernel) -> Vec<Progress> {
+        let Some(pending) = self.pending.get_mut(&ticket) else { return Vec::new() };
+        let Some(reader) = &mut pending.reader else { return Vec::new() };
+        match reader.step(kernel) {
+            Step::Wait => Vec::new(),
+            Step::Fetch(ops) => ops.into_iter().map(Progress::Fetch).collect(),
+            Step::Done(answer) => {
+                let (conn, nonce) = (pending.conn, pending.nonce);
+                self.pending.remove(&ticket);
+                alloc::vec![Progress::Answer { conn, nonce, answer }]
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Takes what has arrived, in order, and says what is needed next.
+    fn step(&mut self, kernel: &Kernel) -> Step {
+        if !self.awaited.is_empty() {
+            return Step::Wait;
+        }
+        let located = match kernel.locate(self.tenant, self.stream, self.next) {
+            Ok(located) => located,
+            Err(refusal) => return Step::Done(Answer::Refused(refusal)),
+        };
+        let mut extents = located.extents;
+        let mut full = self.next >= self.end || self.records_left == 0;
+        while !full && let Some(first) = extents.first() {
+            let Some(prepare) = self.arrived.remove(&first.op) else { break };
+            full = self.take(&prepare, extents);
+            let op = first.op;
+            extents = &extents[extents.iter().take_while(|extent| extent.op == op).count()..];
+        }
+        if full || self.next >= self.end {
+            let records = core::mem::take(&mut self.records);
+            return Step::Done(Answer::Events { from: self.from, end: self.end, records });
+        }
+        let mut ops: Vec<Op> = Vec::new();
+        for Extent { op, .. } in extents {
+            if ops.last() != Some(op) {
+                if ops.len() == READ_AHEAD {
+                    break;
+                }
+                ops.push(*op);
+            }
+        }
+        self.arrived.clear();
+        self.awaited.extend(&ops);
+        Step::Fetch(ops)
+    }
+
+    /// Takes the records of one prepare. Answers whether the answer is full.
+    fn take(&mut self, prepare: &Prepare, extents: &[Extent]) -> bool {
+        for record in records_of(prepare, extents, self.next) {
+            let Ok((offset, record)) = record else {
+                unreachable!("the kernel applied this very prepare, so its entries parse")
+            };
+            if offset >= self.end {
+                return true;
+            }
+            let size = record.len() + 4;
+            if self.records_left == 0 || (size > self.bytes_left && !self.records.is_empty()) {
+                return true;
+            }
+            self.records.push(record);
+            self.records_left -= 1;
+            self.bytes_left = self.bytes_left.saturating_sub(size);
+            self.next = offset.next();
+        }
+        self.records_left == 0 || self.bytes_left == 0
+    }
+}

@@ -1,0 +1,270 @@
+//! The fault budget: where content may be damaged, so that a correct cluster can always recover.
+//!
+//! Data is cut into pieces that lie at the same place on every replica: sectors of the header ring, and
+//! chunks of the log and the grid. Each piece has at most `tolerated` replicas on which it may be
+//! damaged, drawn when the piece is first asked about and fixed from then on; all others keep it intact.
+//! The superblock is not replicated: of its four copies, one per replica may be damaged.
+
+use std::collections::BTreeMap;
+
+use kimberlite_io::{Place, Zone};
+use kimberlite_types::limits::{REPLICAS_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
+use kimberlite_types::{ReplicaId, Streams};
+
+use crate::dice::{Concern, Dice};
+
+/// A set of replicas, one bit each.
+type Members = u8;
+
+/// Where one piece may be, and was, damaged.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    allowed: Members,
+    damaged: Members,
+}
+
+/// Which copies of which data may be damaged.
+#[derive(Clone, Debug)]
+pub struct Atlas {
+    replicas: u8,
+    tolerated: u8,
+    chunk_size: u64,
+    streams: Streams,
+    pieces: BTreeMap<(Zone, u64), Piece>,
+    /// Replicas that lost their whole disk: they count as damaged everywhere.
+    lost: Members,
+    /// The one copy of the superblock that may be damaged, by replica.
+    superblock_copies: Option<[u8; REPLICAS_MAX]>,
+}
+
+impl Atlas {
+    /// Bytes of a piece of the log or the grid, unless told otherwise.
+    pub const CHUNK_SIZE: u64 = 64 << 10;
+
+    /// An atlas for `replicas` replicas, of which `tolerated` may lose any one piece. Zero allows no
+    /// damage at all, the superblock included.
+    pub fn new(replicas: u8, tolerated: u8, dice: &mut Dice) -> Self {
+        assert!(usize::from(replicas) <= REPLICAS_MAX, "replicas are few");
+        assert!(tolerated <= replicas, "more copies lost than there are");
+        let streams = Streams::new(dice.word(Concern::Atlas, 0));
+        let copies = std::array::from_fn(|_| dice.draw(Concern::Atlas, 1, SUPERBLOCK_COPIES as u64) as u8);
+        Self {
+            replicas,
+            tolerated,
+            chunk_size: Self::CHUNK_SIZE,
+            streams,
+            pieces: BTreeMap::new(),
+            lost: 0,
+            superblock_copies: (tolerated > 0).then_some(copies),
+        }
+    }
+
+    /// Sets the bytes of a piece of the log and the grid, before anything was damaged.
+    pub fn set_chunk_size(&mut self, bytes: u64) {
+        assert!(bytes > 0 && bytes.is_multiple_of(SECTOR_SIZE as u64), "a chunk is whole sectors");
+        assert!(self.pieces.is_empty(), "the map is not redrawn while it is in use");
+        self.chunk_size = bytes;
+    }
+
+    /// Whether `replica` may lose what lies at `place`.
+    pub fn permits(&mut self, replica: ReplicaId, place: Place, len: u64) -> bool {
+        if replica.0 >= self.replicas {
+            return false;
+        }
+        if place.zone == Zone::Superblock {
+            return self.permits_superblock(replica, place.offset, len);
+        }
+        let (first, last) = self.range(place, len);
+        (first..=last).all(|index| self.piece(place.zone, index).allowed & member(replica) != 0)
+    }
+
+    /// Notes that `replica` lost what lies at `place`, which must be permitted.
+    pub fn spend(&mut self, replica: ReplicaId, place: Place, len: u64) {
+        assert!(self.permits(replica, place, len), "damage beyond the budget");
+        if place.zone == Zone::Superblock {
+            return;
+        }
+        let (first, last) = self.range(place, len);
+        for index in first..=last {
+            self.piece(place.zone, index).damaged |= member(replica);
+        }
+    }
+
+    /// Puts a place off limits on every replica. What was damaged already stays so.
+    pub fn protect(&mut self, place: Place, len: u64) {
+        self.allow_only(place, len, &[]);
+    }
+
+    /// Lets exactly these replicas lose what lies at `place`: for stories that go beyond the budget, too.
+    pub fn allow_only(&mut self, place: Place, len: u64, replicas: &[ReplicaId]) {
+        assert!(place.zone != Zone::Superblock, "the budget of the superblock is local");
+        let members = replicas.iter().fold(0, |all, replica| all | member(*replica));
+        let (first, last) = self.range(place, len);
+        for index in first..=last {
+            self.piece(place.zone, index).allowed = members;
+        }
+    }
+
+    /// Whether copies of the superblock may be damaged, one per replica.
+    pub fn allow_superblock(&mut self, allowed: bool, dice: &mut Dice) {
+        self.superblock_copies = allowed
+            .then(|| std::array::from_fn(|_| dice.draw(Concern::Atlas, 1, SUPERBLOCK_COPIES as u64) as u8));
+    }
+
+    /// The replicas on which the piece at `place` was damaged so far.
+    pub fn damaged(&self, place: Place) -> Vec<ReplicaId> {
+        let index = self.range(place, 1).0;
+        let damaged = self.pieces.get(&(place.zone, index)).map_or(0, |piece| piece.damaged) | self.lost;
+        (0..self.replicas).map(ReplicaId).filter(|replica| damaged & member(*replica) != 0).collect()
+    }
+
+    /// Spends all of a replica's budget, if each piece has some left: it may then lose its whole disk.
+    pub fn lose_replica(&mut self, replica: ReplicaId) -> bool {
+        let member = member(replica);
+        let lost = self.lost | member;
+        let spent = |piece: &Piece| (piece.damaged | lost).count_ones() > u32::from(self.tolerated);
+        if lost.count_ones() > u32::from(self.tolerated) || self.pieces.values().any(spent) {
+            return false;
+        }
+        self.lost = lost;
+        for piece in self.pieces.values_mut() {
+            piece.allowed |= member;
+            let mut spare = piece.allowed & !piece.damaged & !lost;
+            while piece.allowed.count_ones() > u32::from(self.tolerated) && spare != 0 {
+                let one = spare & spare.wrapping_neg();
+                piece.allowed &= !one;
+                spare &= !one;
+            }
+        }
+        true
+    }
+
+    /// Notes that a replica that lost its disk, or any piece of it, holds everything again.
+    pub fn regain_replica(&mut self, replica: ReplicaId) {
+        self.lost &= !member(replica);
+        for piece in self.pieces.values_mut() {
+            piece.damaged &= !member(replica);
+        }
+    }
+
+    fn permits_superblock(&self, replica: ReplicaId, offset: u64, len: u64) -> bool {
+        let copy = SUPERBLOCK_COPY_SIZE as u64;
+        let (first, last) = (offset / copy, (offset + len.max(1) - 1) / copy);
+        let allowed = self.superblock_copies.map(|copies| u64::from(copies[usize::from(replica.0)]));
+        first == last && allowed == Some(first)
+    }
+
+    /// The first and last piece of a range.
+    fn range(&self, place: Place, len: u64) -> (u64, u64) {
+        let size = match place.zone {
+            Zone::Superblock | Zone::Headers => SECTOR_SIZE as u64,
+            Zone::Log | Zone::Grid => self.chunk_size,
+        };
+        (place.offset / size, (place.offset + len.max(1) - 1) / size)
+    }
+
+    fn piece(&mut self, zone: Zone, index: u64) -> &mut Piece {
+        let (replicas, tolerated, lost, streams) = (self.replicas, self.tolerated, self.lost, self.streams);
+        self.pieces.entry((zone, index)).or_insert_with(|| {
+            let name = match zone {
+                Zone::Superblock => "atlas.superblock",
+                Zone::Headers => "atlas.headers",
+                Zone::Log => "atlas.log",
+                Zone::Grid => "atlas.grid",
+            };
+            let mut order: Vec<u8> = (0..replicas).collect();
+            streams.stream(name, index).shuffle(&mut order);
+            let mut allowed = lost;
+            for replica in order {
+                if allowed.count_ones() < u32::from(tolerated) {
+                    allowed |= 1 << replica;
+                }
+            }
+            Piece { allowed, damaged: 0 }
+        })
+    }
+}
+
+const fn member(replica: ReplicaId) -> Members {
+    1 << replica.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTOR: u64 = SECTOR_SIZE as u64;
+
+    #[test]
+    fn no_piece_is_ever_permitted_on_more_replicas_than_tolerated() {
+        for seed in 0..40 {
+            let mut dice = Dice::free(seed);
+            let replicas = 1 + (seed % 6) as u8;
+            let tolerated = (dice.draw(Concern::Swarm, 0, u64::from(replicas))) as u8;
+            let mut atlas = Atlas::new(replicas, tolerated, &mut dice);
+            for step in 0..400 {
+                let zone = [Zone::Headers, Zone::Log, Zone::Grid][step % 3];
+                let place = Place { zone, offset: dice.draw(Concern::Swarm, 1, 256) * SECTOR };
+                let len = (1 + dice.draw(Concern::Swarm, 2, 20)) * SECTOR;
+                let replica = ReplicaId(dice.draw(Concern::Swarm, 3, u64::from(replicas)) as u8);
+                if atlas.permits(replica, place, len) {
+                    atlas.spend(replica, place, len);
+                }
+                if step == 200 {
+                    atlas.lose_replica(replica);
+                }
+            }
+            for zone in [Zone::Headers, Zone::Log, Zone::Grid] {
+                for sector in 0..300 {
+                    let place = Place { zone, offset: sector * SECTOR };
+                    let permitted = (0..replicas).filter(|r| atlas.permits(ReplicaId(*r), place, SECTOR));
+                    assert!(permitted.count() <= usize::from(tolerated));
+                    assert!(atlas.damaged(place).len() <= usize::from(tolerated));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_replica_is_vulnerable_somewhere() {
+        let mut atlas = Atlas::new(3, 1, &mut Dice::free(1));
+        for replica in (0..3).map(ReplicaId) {
+            assert!((0..64).any(|s| atlas.permits(replica, Place::headers(s * SECTOR), SECTOR)));
+            assert!((0..64).any(|c| atlas.permits(replica, Place::log(c * Atlas::CHUNK_SIZE), SECTOR)));
+            let copies = (0..4).filter(|copy| {
+                let place = Place::superblock(copy * SUPERBLOCK_COPY_SIZE as u64);
+                atlas.permits(replica, place, SUPERBLOCK_COPY_SIZE as u64)
+            });
+            assert_eq!(copies.count(), 1);
+        }
+    }
+
+    #[test]
+    fn nothing_is_permitted_without_a_budget_where_protected_or_at_a_client() {
+        let mut none = Atlas::new(3, 0, &mut Dice::free(1));
+        let mut some = Atlas::new(3, 2, &mut Dice::free(1));
+        some.protect(Place::log(0), 10 * Atlas::CHUNK_SIZE);
+        for replica in (0..3).map(ReplicaId) {
+            for piece in 0..10 {
+                assert!(!none.permits(replica, Place::log(piece * Atlas::CHUNK_SIZE), SECTOR));
+                assert!(!none.permits(replica, Place::superblock(piece * SECTOR), SECTOR));
+                assert!(!some.permits(replica, Place::log(piece * Atlas::CHUNK_SIZE), SECTOR));
+            }
+        }
+        assert!((0..64).all(|piece| !some.permits(ReplicaId(3), Place::headers(piece * SECTOR), SECTOR)));
+    }
+
+    #[test]
+    fn a_disk_may_be_lost_only_while_every_piece_it_would_take_is_intact_elsewhere() {
+        let mut atlas = Atlas::new(3, 1, &mut Dice::free(1));
+        let place = Place::headers(0);
+        let victim = (0..3).map(ReplicaId).find(|r| atlas.permits(*r, place, SECTOR)).expect("one may");
+        let other = ReplicaId((victim.0 + 1) % 3);
+        atlas.spend(victim, place, SECTOR);
+        assert!(!atlas.lose_replica(other));
+        assert!(atlas.lose_replica(victim));
+        assert!((0..64).all(|s| !atlas.permits(other, Place::headers(s * SECTOR), SECTOR)));
+        atlas.regain_replica(victim);
+        assert!(atlas.lose_replica(other));
+    }
+}

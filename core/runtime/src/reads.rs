@@ -81,8 +81,12 @@ impl Reads {
 
     /// Takes out all queries that are not confirmed, to be sent elsewhere.
     pub(crate) fn unconfirmed(&mut self) -> Vec<(Conn, u64)> {
-        let gone: Vec<u64> =
-            self.pending.iter().filter(|(_, pending)| pending.reader.is_none()).map(|(ticket, _)| *ticket).collect();
+        let gone: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.reader.is_none())
+            .map(|(ticket, _)| *ticket)
+            .collect();
         gone.iter()
             .filter_map(|ticket| self.pending.remove(ticket))
             .map(|pending| (pending.conn, pending.nonce))
@@ -142,9 +146,9 @@ impl Reads {
 
     /// Whether a query waits for this op.
     pub(crate) fn awaits(&self, op: Op) -> bool {
-        self.pending.values().any(|pending| {
-            pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op))
-        })
+        self.pending
+            .values()
+            .any(|pending| pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op)))
     }
 
     /// An op cannot be had: the queries that wait for it end.

@@ -1,0 +1,134 @@
+//! What a checker sees of a run, and what it says.
+//!
+//! Checkers read; they never draw luck and never change a run. They see what replicas note, what clients
+//! ask and hear, when processes start and crash, and at the end the disks themselves.
+
+use std::fmt;
+
+use kimberlite_io::Zone;
+use kimberlite_runtime::{Node, Note};
+use kimberlite_types::{Config, Instant, Op, ReplicaId, TenantId};
+use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::command::Verdict;
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// A replica's process starts, on the disk it had.
+    Started {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// A replica's process dies without a word.
+    Crashed {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// A replica said something.
+    Note {
+        /// Which.
+        replica: ReplicaId,
+        /// What.
+        note: &'a Note,
+    },
+    /// A client was given a command to have done once.
+    Submitted {
+        /// The client, counted from 0.
+        client: u16,
+        /// The client's name for it, unique for the client.
+        ticket: u64,
+        /// The tenant.
+        tenant: TenantId,
+        /// The encoded command.
+        command: &'a [u8],
+    },
+    /// A client heard the final word on a command: from here on it counts as acknowledged.
+    Done {
+        /// The client.
+        client: u16,
+        /// Its name for the command.
+        ticket: u64,
+        /// The word.
+        verdict: Verdict,
+    },
+    /// A client was given a query.
+    Asked {
+        /// The client.
+        client: u16,
+        /// Its name for the query.
+        ticket: u64,
+        /// The query.
+        query: &'a Query,
+    },
+    /// A client heard an answer.
+    Answered {
+        /// The client.
+        client: u16,
+        /// Its name for the query.
+        ticket: u64,
+        /// The answer.
+        answer: &'a Answer,
+    },
+    /// A client gave up on a ticket: its outcome is unknown.
+    Failed {
+        /// The client.
+        client: u16,
+        /// Its name for the command or query.
+        ticket: u64,
+    },
+}
+
+/// How the world stands at the end of a run.
+pub struct End<'a> {
+    /// The configuration all replicas share (but for their own index).
+    pub config: Config,
+    /// The running replicas, by index; none for one that is down.
+    pub nodes: Vec<Option<&'a Node>>,
+    /// Reads a replica's disk as a power cut would leave it, without injected damage. Never-written places read
+    /// as zeros.
+    pub disk: &'a dyn Fn(ReplicaId, Zone, u64, usize) -> Vec<u8>,
+    /// Replicas that were healed and had to converge: all of them up, faultless and connected.
+    pub core: Vec<ReplicaId>,
+}
+
+/// A rule that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// The checker.
+    pub checker: String,
+    /// The rule, a short fixed phrase: part of the failure's fingerprint.
+    pub rule: String,
+    /// What was seen, for people.
+    pub seen: String,
+    /// The replica concerned, if one is.
+    pub replica: Option<ReplicaId>,
+    /// The op concerned, if one is.
+    pub op: Option<Op>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.checker, self.rule, self.seen)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// One family of rules.
+pub trait Checker {
+    /// Its name, for `--help`, reports and fingerprints.
+    fn name(&self) -> &'static str;
+
+    /// One sentence for each rule it holds.
+    fn rules(&self) -> &'static [&'static str];
+
+    /// Sees one thing happen.
+    fn observe(&mut self, at: Instant, seen: &Observation<'_>) -> Result<(), Violation>;
+
+    /// Looks at the end of a run whose liveness phase converged.
+    fn finish(&mut self, end: &End<'_>) -> Result<(), Violation>;
+
+    /// How much it has compared so far, so that a check that never looked at anything shows.
+    fn compared(&self) -> u64;
+}

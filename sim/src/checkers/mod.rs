@@ -1,0 +1,1 @@
+//! The rules a run is held against.

@@ -32,7 +32,7 @@ pub struct DiskRates {
     pub write_mean: u64,
     /// Times are multiplied by this: 1 for a healthy disk.
     pub slow_factor: u32,
-    /// A read fails once.
+    /// A read fails once, where the atlas permits: whoever asked may take the content for lost.
     pub read_error_ppm: u32,
     /// A sector of a read becomes unreadable until it is rewritten.
     pub latent_error_ppm: u32,

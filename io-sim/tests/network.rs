@@ -261,6 +261,16 @@ fn a_crash_of_either_end_breaks_the_stream_for_the_other() {
 }
 
 #[test]
+#[should_panic(expected = "never heard of in this life")]
+fn a_stream_of_a_former_life_is_not_known_any_more() {
+    let mut world = scribes(WorldOptions::new(1, 1), 1);
+    let (_, server) = connect(&mut world, node(1), node(0), 5);
+    world.crash(node(0));
+    world.start(node(0), Box::new(Scribe::default()));
+    ask(&mut world, node(0), |io| io.grant(server, 1));
+}
+
+#[test]
 fn a_reset_breaks_both_ends_and_leaves_no_hole() {
     for seed in 0..30 {
         let mut world = scribes(WorldOptions::new(1, 1), seed);
@@ -310,6 +320,7 @@ fn a_reader_that_is_too_slow_loses_its_stream() {
     let part = bytes(1 << 20);
     let parts = STREAM_QUEUE_MAX as usize / part.len() + 2;
     ask(&mut world, node(0), |io| (0..parts).for_each(|_| stream(io, server, &part)));
+    assert_eq!(world.resources(node(0)).stream_bytes, 0, "nothing is queued on a stream that broke");
     settle(&mut world);
     assert_eq!(world.census().faults(Fault::StreamOverflowed), 1);
     let broken = |conn| Event::Closed { conn, reason: CloseReason::Broken };

@@ -318,7 +318,7 @@ fn a_reader_that_is_too_slow_loses_its_stream() {
     let mut world = scribes(WorldOptions::new(1, 1), 1);
     let (client, server) = connect(&mut world, node(1), node(0), 5);
     let part = bytes(1 << 20);
-    let parts = STREAM_QUEUE_MAX as usize / part.len() + 2;
+    let parts = STREAM_QUEUE_MAX as usize / part.len() + 5;
     ask(&mut world, node(0), |io| (0..parts).for_each(|_| stream(io, server, &part)));
     assert_eq!(world.resources(node(0)).stream_bytes, 0, "nothing is queued on a stream that broke");
     settle(&mut world);

@@ -59,6 +59,8 @@ impl Geometry {
 pub struct DataDirectory {
     path: PathBuf,
     geometry: Geometry,
+    /// Whether direct I/O may be used where the file system offers it.
+    direct: bool,
     /// Held for its lock.
     _identity: File,
 }
@@ -96,7 +98,7 @@ impl DataDirectory {
         on(path, fs::rename(&unfinished, path.join(IDENTITY)))?;
         sync_directory(path)?;
         sync_directory(parent(path))?;
-        Ok(Self { path: path.to_path_buf(), geometry, _identity: identity })
+        Ok(Self { path: path.to_path_buf(), geometry, direct: true, _identity: identity })
     }
 
     /// Opens and locks the directory at `path`.
@@ -122,7 +124,15 @@ impl DataDirectory {
         };
         let geometry = read_identity(path, &name, &identity)?;
         lock(path, &identity)?;
-        Ok(Self { path: path.to_path_buf(), geometry, _identity: identity })
+        Ok(Self { path: path.to_path_buf(), geometry, direct: true, _identity: identity })
+    }
+
+    /// Goes through the page cache even if the file system offers direct I/O. Durability is the same;
+    /// memory is used twice. For file systems whose direct I/O is not to be trusted.
+    #[must_use]
+    pub fn without_direct_io(mut self) -> Self {
+        self.direct = false;
+        self
     }
 
     /// The sizes of the zones.
@@ -133,6 +143,11 @@ impl DataDirectory {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether direct I/O may be used, if the file system takes it.
+    pub(crate) fn wants_direct_io(&self) -> bool {
+        self.direct
     }
 
     /// Whether the file system takes direct I/O on this directory's files.

@@ -131,8 +131,8 @@ impl Data {
     /// Opens the files of `directory`.
     pub(crate) fn open(directory: DataDirectory, desk: &mut Desk, waker: Waker) -> Result<Self, OpenError> {
         let geometry = directory.geometry();
-        let direct = directory.takes_direct_io()?;
-        if !direct {
+        let direct = directory.wants_direct_io() && directory.takes_direct_io()?;
+        if directory.wants_direct_io() && !direct {
             desk.ledger.note(DriverNote::DirectIoUnavailable { path: directory.path().to_path_buf() });
         }
         let superblock = directory.open_zone("superblock", geometry.superblock_size, direct)?;

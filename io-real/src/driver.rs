@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kimberlite_io::{Address, Buf, Conn, Disk, Event, Frame, Framing, Net, Packet, Place, Token};
+use kimberlite_types::limits::CONNECTIONS_MAX;
 use kimberlite_types::{Instant, Now, ReplicaId, Streams as Luck};
 
 use crate::clock;
+use crate::descriptors;
 use crate::desk::Desk;
 use crate::directory::DataDirectory;
 use crate::disk::Data;
@@ -22,6 +24,9 @@ use crate::waker::Waker;
 
 /// The wait before connections are accepted again after that failed for lack of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Descriptors of a full node: its clients, and room for segments, replicas and the program itself.
+const DESCRIPTORS_WANTED: u64 = CONNECTIONS_MAX as u64 + 512;
 
 /// What a driver is opened with. A client program needs only an address book.
 #[derive(Debug, Default)]
@@ -68,10 +73,14 @@ impl Driver {
             options.replica_listen.is_none() || options.framing.is_some(),
             "who listens for replicas knows where their messages end"
         );
+        let descriptors = options.client_listen.and_then(|_| descriptors::ask_for(DESCRIPTORS_WANTED));
         let resources = |error: rustix::io::Errno| OpenError::Resources { error: error.into() };
         let waker = Waker::new().map_err(resources)?;
         let ring = Ring::open()?;
         let mut desk = Desk { ring, events: VecDeque::new(), ledger: Ledger::default() };
+        if let Some(limit) = descriptors {
+            desk.ledger.note(DriverNote::FewDescriptors { limit, wanted: DESCRIPTORS_WANTED });
+        }
         let mut listeners = Vec::new();
         for (port, address) in
             [(Port::Replica, options.replica_listen), (Port::Client, options.client_listen)]

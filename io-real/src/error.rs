@@ -264,3 +264,43 @@ impl std::error::Error for DriverError {
         Some(&self.error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_io_uring_says_what_to_do() {
+        for (code, advice) in [
+            (libc::ENOSYS, "5.11 or later"),
+            (libc::EPERM, "kernel.io_uring_disabled"),
+            (libc::EPERM, "--security-opt seccomp"),
+            (libc::EACCES, "SELinux"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EINVAL, "too old"),
+        ] {
+            let error = OpenError::Uring(UringRefusal::from_setup(&io::Error::from_raw_os_error(code)));
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+        let missing = UringRefusal::TooOld { missing: vec!["ACCEPT", "SENDMSG"] };
+        assert!(missing.to_string().contains("ACCEPT, SENDMSG"));
+    }
+
+    #[test]
+    fn an_error_on_a_file_names_the_file_and_its_kind() {
+        let path = Path::new("/data/headers");
+        for (code, word) in [
+            (libc::ENOENT, "missing"),
+            (libc::ENOSPC, "no room"),
+            (libc::EDQUOT, "no room"),
+            (libc::EACCES, "no permission"),
+            (libc::EOPNOTSUPP, "cannot preallocate"),
+            (libc::EMFILE, "ulimit -n"),
+            (libc::EIO, "check the disk"),
+        ] {
+            let text = OpenError::on(path, io::Error::from_raw_os_error(code)).to_string();
+            assert!(text.contains(word), "{text}");
+            assert!(code == libc::EMFILE || text.contains("/data/headers"), "{text}");
+        }
+    }
+}

@@ -25,10 +25,11 @@
 //! - `ring`: submission and completion; the only `unsafe` of the workspace
 //! - `directory`: the files of a data directory; `segments`: the thread that makes more of them
 //! - `disk`: asks to the disk; `links`, `inbound`: messages out and in; `streams`: clients
-//! - `sockets`, `clock`, `waker`, `stats`, `error`: what their names say
+//! - `sockets`, `clock`, `descriptors`, `waker`, `stats`, `error`: what their names say
 #![cfg(target_os = "linux")]
 
 mod clock;
+mod descriptors;
 mod desk;
 mod directory;
 mod disk;

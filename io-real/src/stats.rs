@@ -100,6 +100,13 @@ pub enum DriverNote {
         /// What was tried and what the kernel said.
         reason: String,
     },
+    /// The process may open fewer descriptors than a full node needs; connections may fail.
+    FewDescriptors {
+        /// What it may open.
+        limit: u64,
+        /// What it may need.
+        wanted: u64,
+    },
     /// Connections cannot be accepted for now.
     AcceptFailed {
         /// What the kernel said.

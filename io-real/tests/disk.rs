@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::{GEOMETRY, SECTOR, event, format, open, read, reopen, sectors, temporary, write};
-use kimberlite_io::{Buf, Disk, Event, Frame, Place, ReadFault, Token, Zone};
+use kimberlite_io::{Buf, Disk, Event, Frame, Place, ReadFault, Token, WriteFault, Zone};
 use kimberlite_io_real::{DataDirectory, DriverNote, Geometry, OpenError, Options};
 
 fn grid(offset: u64) -> Place {
@@ -161,7 +161,61 @@ fn what_was_trimmed_is_zeros_or_absent() {
 }
 
 #[test]
-fn without_direct_io_everything_still_works_and_is_noted() {
+fn through_the_page_cache_everything_is_the_same() {
+    let parent = temporary();
+    let path = parent.path().join("data");
+    let data = DataDirectory::create(&path, GEOMETRY).expect("formatted").without_direct_io();
+    let mut driver = open(Options { data: Some(data), ..Options::default() });
+    for index in 0..10 {
+        driver.write(Token(index), Place::log(index * 3 * SECTOR), sectors(3, index as u8));
+    }
+    for _ in 0..10 {
+        assert!(matches!(event(&mut driver), Event::Written { result: Ok(()), .. }));
+    }
+    drop(driver);
+    let mut driver = reopen(&parent);
+    for index in 0..10 {
+        let there = read(&mut driver, Place::log(index * 3 * SECTOR), 3 * SECTOR);
+        assert_eq!(there, Ok(sectors(3, index as u8).to_vec()));
+    }
+}
+
+#[test]
+fn a_full_disk_is_no_space_and_the_driver_goes_on() {
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        return; // No file system in memory on this machine.
+    };
+    let path = memory.path().join("data");
+    let huge = Geometry { segment_size: 1 << 45, ..GEOMETRY };
+    let error = DataDirectory::create(&path, huge).expect_err("32 TiB of memory are too many");
+    assert!(matches!(error, OpenError::DiskFull { .. }), "{error}");
+    fs::remove_dir_all(&path).expect("removed");
+
+    let data = DataDirectory::create(&path, GEOMETRY).expect("formatted");
+    let mut driver = open(Options { data: Some(data), ..Options::default() });
+    assert_eq!(write(&mut driver, grid(1 << 45), sectors(1, 1)), Err(WriteFault::NoSpace));
+    assert_eq!(driver.stats().disk_faults, 1);
+    assert_eq!(write(&mut driver, grid(0), sectors(1, 1)), Ok(()));
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_fails_only_the_writes_into_it() {
+    let parent = temporary();
+    let mut driver = format(&parent);
+    // A directory in the way of the file.
+    let obstacle = parent.path().join("data/log/00000001.segment.preparing");
+    fs::create_dir(&obstacle).expect("created");
+    assert_eq!(write(&mut driver, Place::log(0), sectors(1, 1)), Ok(()));
+    assert_eq!(write(&mut driver, Place::log(4 * SECTOR), sectors(1, 2)), Err(WriteFault::Failed));
+    assert_eq!(write(&mut driver, Place::log(SECTOR), sectors(1, 3)), Ok(()));
+    let noted = |note: &DriverNote| matches!(note, DriverNote::SegmentFailed { segment: 1, .. });
+    assert!(driver.take_notes().iter().any(noted));
+    fs::remove_dir(&obstacle).expect("removed");
+    assert_eq!(write(&mut driver, Place::log(4 * SECTOR), sectors(1, 4)), Ok(()));
+}
+
+#[test]
+fn where_direct_io_is_refused_that_is_noted() {
     let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
         return; // No file system in memory on this machine.
     };

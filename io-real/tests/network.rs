@@ -3,7 +3,8 @@
 mod common;
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, event, event_within, framing, open, packet};
@@ -13,14 +14,19 @@ use kimberlite_types::ReplicaId;
 use kimberlite_types::limits::{
     CONNECTIONS_MAX, FRAME_BODY_SIZE_LIMIT, LINK_QUEUE_MAX, STREAM_CREDIT_INITIAL, STREAM_QUEUE_MAX,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().expect("an address")
 }
 
-/// An address nobody listens on.
+/// An address nobody listens on, of this process and test alone: loopback is 127.0.0.0/8, and connections
+/// go out from 127.0.0.1, so none of them can take the port by chance.
 fn free_address() -> SocketAddr {
-    TcpListener::bind(any_port()).expect("bound").local_addr().expect("an address")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [low, high] = (std::process::id() as u16).to_le_bytes();
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, low.max(1), high, 1 + (next % 250) as u8], 7000 + next / 250))
 }
 
 fn replica(own: u8, peers: &[SocketAddr]) -> Driver {
@@ -389,6 +395,10 @@ fn a_reset_is_heard_as_broken() {
 #[test]
 fn more_clients_than_the_limit_are_turned_away_at_once() {
     let (mut driver, address) = server();
+    // Both ends are in this process.
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
     let mut sockets = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
         sockets.push(TcpStream::connect(address).expect("connected"));

@@ -89,7 +89,6 @@ impl Node {
 
     fn on_event(&mut self, event: Event, io: &mut dyn Io, out: &mut Vec<Note>) {
         match event {
-            Event::Wake => {}
             Event::Read { .. } | Event::Written { .. } | Event::Trimmed { .. } => {
                 self.work.push_back(Work::Storage(storage::Input::Event(event)));
             }
@@ -98,7 +97,8 @@ impl Node {
             }
             Event::Opened { conn } => self.clients.opened(conn),
             Event::Received { conn, data } => self.on_received(conn, &data, io, out),
-            Event::Sent { .. } => {}
+            // Timers are looked at on every event; a drained stream needs no answer.
+            Event::Wake | Event::Sent { .. } => {}
             Event::Closed { conn, .. } => self.forget(conn),
         }
     }

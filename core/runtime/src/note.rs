@@ -10,6 +10,7 @@ use kimberlite_wire::{Malformed, Prepare};
 
 /// One thing worth telling.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
 pub enum Note {
     /// The journal is open; what is committed is being replayed.
     Opened {

@@ -238,6 +238,12 @@ impl RunConfig {
         }
     }
 
+    /// How many replicas may lose any one piece of data: each quorum that may have committed it keeps one intact
+    /// copy.
+    pub const fn tolerable(&self) -> u8 {
+        self.config(ReplicaId(0)).quorums().replication - 1
+    }
+
     /// Replicas that may be lost for good while the others still suffice.
     pub fn deaths_max(&self) -> u8 {
         let quorums = self.config(ReplicaId(0)).quorums();

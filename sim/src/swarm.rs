@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use kimberlite_io_sim::{DiskRates, Link};
-use kimberlite_types::{Layout, Quorums, Rng, Streams, Timing};
+use kimberlite_types::{Layout, Rng, Streams, Timing};
 
 use crate::config::{Every, Family, FaultPlan, RunConfig, WorkPlan};
 use crate::scenario::Scenario;
@@ -191,8 +191,9 @@ fn storage(luck: &Luck, config: &mut RunConfig) {
     if config.replicas == 1 {
         return;
     }
+    let tolerable = config.tolerable();
     let faults = &mut config.faults;
-    faults.tolerated = Quorums::of(config.replicas).replication - 1;
+    faults.tolerated = tolerable;
     faults.damage_superblock = luck.on("swarm.damage_superblock", 50);
     faults.disk = DiskRates {
         read_error_ppm: luck.rate("swarm.read_error", 50_000),

@@ -351,7 +351,7 @@ impl Opening {
             if let Some(seen) = seen.take() {
                 let done = self.judge(&seen, journal, out);
                 if done {
-                    self.begin_settling(journal, asks, io, out);
+                    self.begin_settling(journal, asks, io);
                     return;
                 }
             }
@@ -496,19 +496,22 @@ impl Opening {
 
     // ── Settle ──────────────────────────────────────────────────────────────────────────────────────────
 
-    fn begin_settling(
-        &mut self,
-        journal: &mut Journal,
-        asks: &mut Asks,
-        io: &mut dyn Io,
-        out: &mut Vec<Output>,
-    ) {
+    fn begin_settling(&mut self, journal: &mut Journal, asks: &mut Asks, io: &mut dyn Io) {
         self.scout.rest();
         let slots = u64::from(self.config.layout.ring_slots);
         let head = journal.head().op;
         let sealed = journal.sealed_through();
         journal.uncertain = self.unknown.is_some();
         journal.committed = if self.solid { self.commit.min(head) } else { sealed };
+        if !self.solid {
+            // Behind a hole, slots still belong to the ops of the hole: what waits for such a slot was never
+            // acknowledged, and is appended again when the hole is filled.
+            for op in self.settle.iter().filter(|op| op.0 > slots + sealed.0) {
+                let lost = journal.ring.slot(*op) == Slot::Bad;
+                journal.disown(*op, if lost { Mark::Unknown } else { Mark::Nack });
+            }
+            self.settle.retain(|op| op.0 <= slots + sealed.0);
+        }
         // An older op with the same slot as a newer one has passed it on.
         self.settle.retain(|op| op.0 + slots > head.0 && *op > sealed);
         let state = self.superblock().state.clone();
@@ -525,7 +528,6 @@ impl Opening {
         journal.pump(asks, io);
         journal.seal_ready(asks, io);
         self.settle_more(journal, asks, io);
-        let _ = out;
     }
 
     fn settle_more(&mut self, journal: &Journal, asks: &mut Asks, io: &mut dyn Io) {

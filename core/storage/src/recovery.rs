@@ -220,14 +220,12 @@ impl Opening {
         if let Some(island) = self.island {
             return Expect::Adopted(island);
         }
-        match state.headers.iter().find(|header| header.op == self.cursor) {
-            Some(header) => Expect::Adopted(*header),
-            None => {
-                let parent = self.parent.expect("behind a hole stand the adopted headers");
-                let (_, last) = self.adopted();
-                Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
-            }
+        if let Some(header) = state.headers.iter().find(|header| header.op == self.cursor) {
+            return Expect::Adopted(*header);
         }
+        let parent = self.parent.expect("behind a hole stand the adopted headers");
+        let (_, last) = self.adopted();
+        Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
     }
 
     fn is_adopted(&self) -> bool {
@@ -522,7 +520,9 @@ impl Opening {
                 head.0.checked_sub(back).is_none_or(|owner| owner <= sealed.0)
             };
             let bad: Vec<u32> = journal.ring.bad().filter(unowned).collect();
-            bad.into_iter().for_each(|slot| journal.ring.reserve(slot));
+            for slot in bad {
+                journal.ring.reserve(slot);
+            }
         }
         self.stage = Stage::Settle { reading: 0 };
         journal.pump(asks, io);

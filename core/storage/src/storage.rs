@@ -135,9 +135,9 @@ impl Storage {
                     Err(reason) => self.halt(reason, out),
                 }
             }
-            Event::Wake => {}
             // Nothing else is an answer to storage.
-            Event::Trimmed { .. }
+            Event::Wake
+            | Event::Trimmed { .. }
             | Event::Message { .. }
             | Event::Opened { .. }
             | Event::Received { .. }

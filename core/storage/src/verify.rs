@@ -260,13 +260,11 @@ impl Verifier {
     fn expect(&self) -> Expect {
         let state = &self.superblock.as_ref().expect("the superblock was chosen").state;
         let op = self.parent.op.next();
-        match state.headers.iter().find(|header| header.op == op) {
-            Some(header) => Expect::Adopted(*header),
-            None => {
-                let behind = op > state.head().op;
-                Expect::After(self.parent, if behind { state.log_view } else { View::ZERO })
-            }
+        if let Some(header) = state.headers.iter().find(|header| header.op == op) {
+            return Expect::Adopted(*header);
         }
+        let behind = op > state.head().op;
+        Expect::After(self.parent, if behind { state.log_view } else { View::ZERO })
     }
 
     fn next_op(&mut self) {

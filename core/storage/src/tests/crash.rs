@@ -63,7 +63,7 @@ impl World {
 
     fn committed(&self) -> u64 {
         // An op is committed when it is durable here and all before it are.
-        (1..).take_while(|op| self.durable.contains_key(op)).count() as u64
+        (1..=self.log.len() as u64).take_while(|op| self.durable.contains_key(op)).count() as u64
     }
 
     /// Lets the primary propose, a view change, or the disk answer.

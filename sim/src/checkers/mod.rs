@@ -8,6 +8,11 @@
 //! | [`Durability`] | nothing is acknowledged before a quorum holds it, and nothing acknowledged is lost |
 //! | [`ExactlyOnce`] | commands take effect once, and every verdict is what an independent model says |
 //! | [`Views`] | views never go back, and each has one primary that never comes back from the dead |
+//! | [`Linearizability`] | answers show one moment between question and answer |
+//! | [`Ring`] | the header ring agrees with the log |
+//! | [`LogBytes`] | committed logs are the same bytes on every healed replica |
+//! | [`Digest`] | the state is what was installed, the same everywhere, and replies are kept |
+//! | [`Resources`] | what the run held is given back |
 //!
 //! They are written from the documented rules, not from the code they judge: [`model`](model) decides
 //! every entry a second time, and nothing here calls consensus or the journal. All of them cost a few
@@ -17,10 +22,15 @@
 
 mod agreement;
 mod chain;
+mod digest;
 mod durability;
 mod exactly_once;
+mod linearizability;
+mod log_bytes;
 mod model;
 mod prefix;
+mod resources;
+mod ring;
 #[cfg(test)]
 mod support;
 mod views;
@@ -34,9 +44,14 @@ use kimberlite_wire::PrepareHeader;
 
 pub use agreement::Agreement;
 pub use chain::Chain;
+pub use digest::Digest;
 pub use durability::Durability;
 pub use exactly_once::ExactlyOnce;
+pub use linearizability::Linearizability;
+pub use log_bytes::LogBytes;
 pub use prefix::Prefix;
+pub use resources::Resources;
+pub use ring::Ring;
 pub use views::Views;
 
 use crate::{Checker, Observation, Violation};
@@ -50,6 +65,11 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Durability::new(config)),
         Box::new(ExactlyOnce::new(config)),
         Box::new(Views::new(config)),
+        Box::new(Linearizability::default()),
+        Box::new(Ring::default()),
+        Box::new(LogBytes::default()),
+        Box::new(Digest::new(config)),
+        Box::new(Resources::default()),
     ]
 }
 
@@ -130,7 +150,7 @@ mod tests {
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 6);
+        assert_eq!(names.len(), 11);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());

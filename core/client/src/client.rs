@@ -1,7 +1,8 @@
 //! The client: what it is told, what it tells, and how one leads to the other.
 //!
-//! After every input the same three steps bring it forward: what is overdue is given up (`expire`), what waits is
-//! sent (`pump`), and connections that nothing needs are closed (`tidy`). Handlers of events only record.
+//! After every input the same three steps bring it forward: what is overdue is given up (`expire`), what
+//! waits is sent (`pump`), and connections that nothing needs are closed (`tidy`). Handlers of events only
+//! record.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

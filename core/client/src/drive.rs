@@ -182,7 +182,8 @@ impl Client {
     fn take_off(&mut self) -> Option<Flight> {
         let Some(session) = self.session else {
             self.waiting.front()?;
-            // Any number but those of queries will do; by luck, so that a reply to another's is not taken for ours.
+            // Any number but those of queries will do; by luck, so that a reply to another's is not taken
+            // for ours.
             let number = RequestNumber(self.rng.next_u64() >> 1);
             let command = Command::Register.encode();
             let (tenant, command) = (TenantId::ZERO, command.as_slice());

@@ -11,17 +11,17 @@
 //!   executes it at most once; [`Output::Done`] says what became of it. If that cannot be known,
 //!   because the session was evicted or the parent's patience ended, the command is [`Output::Failed`],
 //!   and the client never executes it again on its own.
-//! - **In order.** Commands are executed in the order in which they were submitted, each after the one before it
-//!   was done or failed.
+//! - **In order.** Commands are executed in the order in which they were submitted, each after the one
+//!   before it was done or failed.
 //! - **Bounded.** Commands that wait, queries in flight and redirects in a row have named limits, and every
 //!   wait for a broken or busy node is a backoff with jitter.
-//! - Nothing that a node sends makes it panic: a connection that carries malformed bytes is closed, and an answer
-//!   to nothing that was asked is counted and dropped.
+//! - Nothing that a node sends makes it panic: a connection that carries malformed bytes is closed, and an
+//!   answer to nothing that was asked is counted and dropped.
 //!
 //! # What is left out
 //!
-//! Names and addresses (the driver's address book: `Address(i)` is the client port of replica `i`), authentication, and
-//! blocking: that is a few lines on top, in the tools.
+//! Names and addresses (the driver's address book: `Address(i)` is the client port of replica `i`),
+//! authentication, and blocking: that is a few lines on top, in the tools.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

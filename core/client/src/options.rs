@@ -13,7 +13,8 @@ pub struct ClientOptions {
     pub cluster: ClusterId,
     /// Replicas in the cluster, 1 to 6; replica `i` is reached at `Address(i)`.
     pub replicas: u8,
-    /// A request or query that is not answered for this long after it was sent is sent again, to another replica.
+    /// A request or query that is not answered for this long after it was sent is sent again, to another
+    /// replica.
     pub request_timeout: Duration,
     /// A connection that is not open after this long is given up.
     pub connect_timeout: Duration,
@@ -24,8 +25,8 @@ pub struct ClientOptions {
     pub backoff_max: Duration,
     /// A command or query that is not answered for this long after it was submitted fails. None: never.
     pub give_up_after: Option<Duration>,
-    /// Decides all luck of this client. Clients of one cluster should have different seeds, so that they do not
-    /// wait in step.
+    /// Decides all luck of this client. Clients of one cluster should have different seeds, so that they do
+    /// not wait in step.
     pub seed: u64,
     /// The id of the first connection; later ones count up. Clients that share a driver need distinct ranges.
     pub first_conn: u64,

@@ -226,6 +226,17 @@ impl Network {
         }
     }
 
+    /// Opens and unclogs every path from a node of `from` to a node of `to`.
+    pub fn open(&mut self, from: &[NodeId], to: &[NodeId]) {
+        for a in from {
+            for b in to.iter().filter(|b| *b != a) {
+                let path = self.path_mut(*a, *b);
+                path.up = true;
+                path.clogged_until = 0;
+            }
+        }
+    }
+
     /// Blocks every path to and from one node.
     pub fn isolate(&mut self, node: NodeId) {
         for other in (0..self.nodes).map(NodeId).filter(|other| *other != node) {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kimberlite_io::{
-    Address, Buf, Conn, Disk, Event, Frame, Io, Machine, Net, Packet, Place, ReadFault, Token, WriteFault,
+    Address, Buf, Conn, Event, Frame, Io, Machine, Packet, Place, ReadFault, Token, WriteFault,
 };
 use kimberlite_io_sim::{DecisionLog, Dice, NodeId, StepKind, World, WorldOptions};
 use kimberlite_types::limits::{FRAME_HEADER_SIZE, SECTOR_SIZE};

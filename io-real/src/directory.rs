@@ -75,7 +75,7 @@ impl DataDirectory {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => refuse_occupied(path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::Missing { path: parent(path).to_path_buf() });
+                return Err(OpenError::ParentMissing { path: parent(path).to_path_buf() });
             }
             Err(error) => return Err(OpenError::on(path, error)),
         }
@@ -95,6 +95,8 @@ impl DataDirectory {
         let first = segment_path(path, 0);
         on(&first, write_zeros(&first, geometry.segment_size, false, || false))?;
         sync_directory(&log)?;
+        // The name that makes it a data directory must not become durable before the others are.
+        sync_directory(path)?;
         on(path, fs::rename(&unfinished, path.join(IDENTITY)))?;
         sync_directory(path)?;
         sync_directory(parent(path))?;

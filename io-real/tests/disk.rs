@@ -261,6 +261,19 @@ fn a_driver_may_move_to_another_thread_before_it_is_used() {
 }
 
 #[test]
+fn a_driver_in_use_refuses_another_thread() {
+    let parent = temporary();
+    let mut driver = format(&parent);
+    assert_eq!(write(&mut driver, Place::log(0), sectors(1, 1)), Ok(()));
+    driver.write(Token(1), Place::log(0), sectors(1, 2));
+    let refused = std::thread::spawn(move || driver.next(None).map_err(|error| error.to_string()));
+    let refused = refused.join().expect("an error, not a panic");
+    assert!(refused.is_err_and(|text| text.contains("used on two threads")));
+    // The driver was dropped over there, which gave the lock back.
+    drop(reopen(&parent));
+}
+
+#[test]
 #[should_panic(expected = "no write overlaps one in flight")]
 fn overlapping_writes_in_flight_are_a_bug() {
     let parent = temporary();
@@ -332,6 +345,8 @@ fn what_is_no_data_directory_is_refused_by_name() {
     let parent = temporary();
     let path = parent.path().join("data");
     assert!(matches!(DataDirectory::open(&path), Err(OpenError::Missing { .. })));
+    let nested = DataDirectory::create(path.join("nested"), GEOMETRY);
+    assert!(matches!(nested, Err(OpenError::ParentMissing { path: missing }) if missing == path));
     fs::create_dir(&path).expect("created");
     assert!(matches!(DataDirectory::open(&path), Err(OpenError::NotADirectory { .. })));
     fs::write(path.join("letter"), "dear").expect("written");

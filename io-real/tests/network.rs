@@ -4,9 +4,9 @@ mod common;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use common::bench::free_address;
 use common::{PATIENCE, event, event_within, framing, open, packet};
 use kimberlite_io::{Address, CloseReason, Conn, Event, Frame, Net, Packet};
 use kimberlite_io_real::{Driver, DriverNote, OpenError, Options};
@@ -18,15 +18,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().expect("an address")
-}
-
-/// An address nobody listens on, of this process and test alone: loopback is 127.0.0.0/8, and connections
-/// go out from 127.0.0.1, so none of them can take the port by chance.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let [low, high] = (std::process::id() as u16).to_le_bytes();
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    SocketAddr::from(([127, low.max(1), high, 1 + (next % 250) as u8], 7000 + next / 250))
 }
 
 fn replica(own: u8, peers: &[SocketAddr]) -> Driver {

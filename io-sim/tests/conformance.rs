@@ -89,7 +89,9 @@ impl Bench for SimBench {
         while !verdicts.complete() && world.next_at().is_some_and(|at| at < end) {
             let Some(step) = world.step() else { break };
             if let StepKind::Delivered { node, outputs, .. } = step.what {
-                outputs.into_iter().for_each(|verdict| verdicts.hear(usize::from(node.0), verdict));
+                for verdict in outputs {
+                    verdicts.hear(usize::from(node.0), verdict);
+                }
             }
         }
         (0..NODES).for_each(|node| world.crash(NodeId(node.into())));

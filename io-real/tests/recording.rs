@@ -157,9 +157,8 @@ fn a_life_that_was_tampered_with_does_not_replay() {
     let case = find("messages_arrive_whole");
     let [life, _] = &run(&case)[0][..] else { panic!("two nodes") };
     let machine = || (case.phases[0].machines)(RealBench::new().geometry()).remove(0);
-    let replay = |recording: &Recording| {
-        recording.replay(&mut opened_like(recording, machine()), &mut Vec::new())
-    };
+    let replay =
+        |recording: &Recording| recording.replay(&mut opened_like(recording, machine()), &mut Vec::new());
     assert_eq!(replay(&life.recording), Ok(()));
     // Without the first message the sender never sends the second one.
     let mut shorter = life.recording.clone();

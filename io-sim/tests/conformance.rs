@@ -35,8 +35,7 @@ struct SimBench {
 impl SimBench {
     /// A world in which nothing is ever wrong.
     fn calm(seed: u64) -> Self {
-        let geometry =
-            Geometry { superblock_size: 64 << 10, headers_size: 64 << 10, segment_size: 2 << 20 };
+        let geometry = Geometry { superblock_size: 64 << 10, headers_size: 64 << 10, segment_size: 2 << 20 };
         let options = WorldOptions {
             superblock_size: geometry.superblock_size,
             headers_size: Some(geometry.headers_size),
@@ -63,12 +62,8 @@ impl SimBench {
         };
         bench.world.network_mut().set_replica_links(link);
         for node in 0..NODES {
-            bench.world.disk_mut(NodeId(node.into())).rates = DiskRates {
-                slow_factor: 4,
-                stall_ppm: 20_000,
-                stall_mean: 10_000_000,
-                ..DiskRates::HEALTHY
-            };
+            bench.world.disk_mut(NodeId(node.into())).rates =
+                DiskRates { slow_factor: 4, stall_ppm: 20_000, stall_mean: 10_000_000, ..DiskRates::HEALTHY };
         }
         bench
     }
@@ -94,7 +89,9 @@ impl Bench for SimBench {
         while !verdicts.complete() && world.next_at().is_some_and(|at| at < end) {
             let Some(step) = world.step() else { break };
             if let StepKind::Delivered { node, outputs, .. } = step.what {
-                outputs.into_iter().for_each(|verdict| verdicts.hear(usize::from(node.0), verdict));
+                for verdict in outputs {
+                    verdicts.hear(usize::from(node.0), verdict);
+                }
             }
         }
         (0..NODES).for_each(|node| world.crash(NodeId(node.into())));

@@ -111,7 +111,8 @@ impl Bench for RealBench {
         drop(heard);
         let end = Instant::now() + limit;
         while !verdicts.complete() {
-            let Ok((node, verdict)) = hearing.recv_timeout(end.saturating_duration_since(Instant::now())) else {
+            let Ok((node, verdict)) = hearing.recv_timeout(end.saturating_duration_since(Instant::now()))
+            else {
                 break;
             };
             verdicts.hear(node, verdict);

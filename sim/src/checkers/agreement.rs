@@ -111,6 +111,9 @@ mod tests {
     use super::super::support::*;
     use super::*;
     use kimberlite_types::ReplicaId;
+    use kimberlite_wire::Prepare;
+
+    type Change = fn(&mut Prepare, &mut Vec<EntryVerdict>, &mut StateDigest);
 
     #[test]
     fn replicas_that_execute_the_same_agree() {
@@ -135,7 +138,6 @@ mod tests {
     #[test]
     fn another_chain_state_or_verdict_is_noticed() {
         let history = History::small(3);
-        type Change = fn(&mut kimberlite_wire::Prepare, &mut Vec<EntryVerdict>, &mut StateDigest);
         let changes: [(Change, &str); 4] = [
             (|prepare, _, _| prepare.header.chain = ChainHash::GENESIS, CHAIN),
             (|_, _, digest| digest.0[0] ^= 1, STATE),

@@ -147,6 +147,8 @@ mod tests {
     use kimberlite_types::limits::ENTRY_HEADER_SIZE;
     use kimberlite_types::{ReplicaId, WallTime};
 
+    type Change = fn(&mut PrepareHeader, &mut [u8]);
+
     fn run(prepare: Prepare) -> Result<(), Violation> {
         let history = History::small(3);
         let mut checker = Chain::new(&history.config);
@@ -172,9 +174,7 @@ mod tests {
     fn every_broken_link_is_noticed_for_what_it_is() {
         let good = History::small(3).prepare(3).clone();
         run(good.clone()).unwrap();
-        let rules = Chain::new(&config(3));
-        let rules = checker_rules(&rules);
-        type Change = fn(&mut PrepareHeader, &mut [u8]);
+        let rules = checker_rules(&Chain::new(&config(3)));
         let changes: [(&str, Change); 9] = [
             (PARENT, |header, _| header.parent = header.checksum),
             (ENTRIES, |header, _| header.chain = kimberlite_crypto::ChainHash::GENESIS),

@@ -225,7 +225,7 @@ fn check_records(
     hold!(sound, RECORDS, None, None, "{who}: the records are packed wrongly");
     hold!(from == *wanted, RECORDS, None, None, "{who}: records from {from}, asked from {wanted}");
     hold!(
-        count == 0 || from.0 + u64::from(count) <= end.0,
+        count == 0 || from.0.saturating_add(u64::from(count)) <= end.0,
         RECORDS,
         None,
         None,

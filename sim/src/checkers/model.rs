@@ -3,7 +3,7 @@
 //! It is slow where the kernel is clever: names and contents are left out, sessions are searched in two
 //! ordinary maps, and nothing is decided without being done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kimberlite_kernel::EntryVerdict;
 use kimberlite_kernel::limits::{STREAMS_MAX, TENANTS_MAX};
@@ -29,7 +29,7 @@ pub(super) struct Model {
     evicted: Vec<SessionId>,
     /// Sessions by when they were last decided for, oldest first.
     ages: BTreeMap<LogPosition, SessionId>,
-    tenants: BTreeMap<TenantId, ()>,
+    tenants: BTreeSet<TenantId>,
     /// The next offset of each stream.
     streams: BTreeMap<(TenantId, StreamId), Offset>,
 }
@@ -42,7 +42,7 @@ impl Model {
             sessions: BTreeMap::new(),
             evicted: Vec::new(),
             ages: BTreeMap::new(),
-            tenants: BTreeMap::new(),
+            tenants: BTreeSet::new(),
             streams: BTreeMap::new(),
         }
     }
@@ -113,17 +113,17 @@ impl Model {
         match command {
             Command::Register => Err(Refusal::Malformed),
             Command::CreateTenant { .. } => {
-                if self.tenants.contains_key(&tenant) {
+                if self.tenants.contains(&tenant) {
                     return Err(Refusal::TenantExists);
                 }
                 if self.tenants.len() == TENANTS_MAX as usize {
                     return Err(Refusal::TooMany);
                 }
-                self.tenants.insert(tenant, ());
+                self.tenants.insert(tenant);
                 Ok(Outcome::TenantCreated)
             }
             Command::CreateStream { stream, .. } => {
-                if !self.tenants.contains_key(&tenant) {
+                if !self.tenants.contains(&tenant) {
                     return Err(Refusal::NoTenant);
                 }
                 if self.streams.contains_key(&(tenant, *stream)) {
@@ -136,7 +136,7 @@ impl Model {
                 Ok(Outcome::StreamCreated)
             }
             Command::AppendBatch { stream, expected, records } => {
-                if !self.tenants.contains_key(&tenant) {
+                if !self.tenants.contains(&tenant) {
                     return Err(Refusal::NoTenant);
                 }
                 let end = self.streams.get_mut(&(tenant, *stream)).ok_or(Refusal::NoStream)?;

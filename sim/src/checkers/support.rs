@@ -49,7 +49,9 @@ pub(super) fn create_stream(session: SessionId, number: u64) -> Asked {
 
 pub(super) fn packed(records: &[&[u8]]) -> RecordsBuilder {
     let mut builder = RecordsBuilder::default();
-    records.iter().for_each(|record| builder.push(record));
+    for record in records {
+        builder.push(record);
+    }
     builder
 }
 

@@ -77,8 +77,8 @@ impl Views {
         Ok(())
     }
 
-    /// A replica works in a view. As it may have led `log_view` before it could say so, a replica that opens
-    /// with the log of a view of its own counts as having led it, except in its very first life.
+    /// A new life begins. The life before may have led a view without living to say so: a replica that finds
+    /// the log of a view of its own on its disk counts as having led it, except in its very first life.
     fn on_opened(&mut self, replica: ReplicaId, view: View, log_view: View) -> Result<(), Violation> {
         self.forward(replica, view, log_view)?;
         let mine = self.config.primary(view) == replica && log_view == view;
@@ -91,6 +91,7 @@ impl Views {
         Ok(())
     }
 
+    /// A replica works in a view.
     fn on_view(&mut self, replica: ReplicaId, view: View, primary: ReplicaId) -> Result<(), Violation> {
         let none: Option<Op> = None;
         if primary == replica {

@@ -15,6 +15,11 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory to format in does not exist.
+    ParentMissing {
+        /// The directory that should be there.
+        path: PathBuf,
+    },
     /// The directory to be formatted already holds something.
     NotEmpty {
         /// The directory.
@@ -150,6 +155,9 @@ impl fmt::Display for OpenError {
         match self {
             Self::Missing { path } => {
                 write!(f, "data directory {} does not exist; format it first", path.display())
+            }
+            Self::ParentMissing { path } => {
+                write!(f, "{} does not exist; create it, then format inside it", path.display())
             }
             Self::NotEmpty { path } => write!(
                 f,

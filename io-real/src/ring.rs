@@ -8,7 +8,9 @@
 //!
 //! Buffers are not registered with the kernel: each is allocated for one frame and lives on in the journal
 //! or in the page cache of the core, so registering would pin and unpin pages once per frame, which costs
-//! more than it saves. Data files are registered, sockets are not: a socket lives for a few operations only.
+//! more than it saves. Receives are single and go into the frame's own memory for the same reason: a body
+//! lands where the journal writes it from, while buffers provided to the kernel would have to be copied.
+//! Data files are registered, sockets are not: a socket lives for a few operations only.
 #![allow(
     unsafe_code,
     reason = "the kernel is handed raw pointers; the one place of the workspace that does it"
@@ -485,12 +487,12 @@ fn build() -> io::Result<IoUring> {
     for single in [true, false] {
         for cooperative in [true, false] {
             let mut builder = IoUring::builder();
-            builder.setup_r_disabled().setup_cqsize(COMPLETIONS).setup_submit_all();
+            builder.setup_r_disabled().setup_cqsize(COMPLETIONS);
             if single {
                 builder.setup_single_issuer().setup_defer_taskrun();
             }
             if cooperative {
-                builder.setup_coop_taskrun();
+                builder.setup_coop_taskrun().setup_submit_all();
             }
             match builder.build(SUBMISSIONS) {
                 Ok(uring) => return Ok(uring),

@@ -261,6 +261,19 @@ fn a_driver_may_move_to_another_thread_before_it_is_used() {
 }
 
 #[test]
+fn a_driver_in_use_refuses_another_thread() {
+    let parent = temporary();
+    let mut driver = format(&parent);
+    assert_eq!(write(&mut driver, Place::log(0), sectors(1, 1)), Ok(()));
+    driver.write(Token(1), Place::log(0), sectors(1, 2));
+    let refused = std::thread::spawn(move || driver.next(None).map_err(|error| error.to_string()));
+    let refused = refused.join().expect("an error, not a panic");
+    assert!(refused.is_err_and(|text| text.contains("used on two threads")));
+    // The driver was dropped over there, which gave the lock back.
+    drop(reopen(&parent));
+}
+
+#[test]
 #[should_panic(expected = "no write overlaps one in flight")]
 fn overlapping_writes_in_flight_are_a_bug() {
     let parent = temporary();
@@ -332,6 +345,8 @@ fn what_is_no_data_directory_is_refused_by_name() {
     let parent = temporary();
     let path = parent.path().join("data");
     assert!(matches!(DataDirectory::open(&path), Err(OpenError::Missing { .. })));
+    let nested = DataDirectory::create(path.join("nested"), GEOMETRY);
+    assert!(matches!(nested, Err(OpenError::ParentMissing { path: missing }) if missing == path));
     fs::create_dir(&path).expect("created");
     assert!(matches!(DataDirectory::open(&path), Err(OpenError::NotADirectory { .. })));
     fs::write(path.join("letter"), "dear").expect("written");
@@ -372,11 +387,16 @@ fn an_interrupted_segment_is_made_anew() {
 
 #[test]
 fn a_file_of_the_wrong_size_is_damage() {
-    for name in ["superblock", "headers", "log/00000000.segment"] {
+    for (name, size) in [("superblock", 2), ("headers", 2), ("log/00000000.segment", 5)] {
         let parent = temporary();
         drop(format(&parent));
         let path = parent.path().join("data").join(name);
-        fs::OpenOptions::new().write(true).open(&path).expect("opened").set_len(2 * SECTOR).expect("cut");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("opened")
+            .set_len(size * SECTOR)
+            .expect("resized");
         let data = DataDirectory::open(parent.path().join("data")).expect("the identity is whole");
         let error = kimberlite_io_real::Driver::open(Options { data: Some(data), ..Options::default() });
         match error {
@@ -384,6 +404,24 @@ fn a_file_of_the_wrong_size_is_damage() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_segment_that_was_cut_short_is_filled_with_zeros_and_told() {
+    let parent = temporary();
+    drop(format(&parent));
+    let mut driver = reopen(&parent);
+    assert_eq!(write(&mut driver, Place::log(0), sectors(4, 7)), Ok(()));
+    drop(driver);
+    let path = parent.path().join("data/log/00000000.segment");
+    fs::OpenOptions::new().write(true).open(&path).expect("opened").set_len(SECTOR + 100).expect("cut");
+    let mut driver = reopen(&parent);
+    let cut = DriverNote::SegmentCut { segment: 0, size: SECTOR + 100 };
+    assert!(driver.take_notes().contains(&cut));
+    let bytes = read(&mut driver, Place::log(0), 4 * SECTOR).expect("readable");
+    let left = (SECTOR + 100) as usize;
+    assert_eq!(bytes[..left], sectors(4, 7)[..left], "what was left is kept");
+    assert!(bytes[left..].iter().all(|byte| *byte == 0), "what was cut is zero");
 }
 
 #[test]

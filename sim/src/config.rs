@@ -15,19 +15,19 @@ pub const CLUSTER: ClusterId = ClusterId(0x006b_696d_6265_726c_6974_652d_7369_6d
 pub(crate) const SECRET: [u8; 32] = *b"the secret of a simulated world.";
 
 /// Clients of a run at most.
-pub const CLIENTS_MAX: u16 = 16;
+pub(crate) const CLIENTS_MAX: u16 = 16;
 
 /// Requests of a run at most.
-pub const REQUESTS_MAX: u32 = 100_000;
+pub(crate) const REQUESTS_MAX: u32 = 100_000;
 
 /// The longest phase of a run in virtual time.
-pub const PHASE_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const PHASE_MAX: Duration = Duration::from_secs(3_600);
 
 /// Events of one run at most.
-pub const EVENTS_MAX: u64 = 100_000_000;
+pub(crate) const EVENTS_MAX: u64 = 100_000_000;
 
 /// Tenants, and streams of each, at most.
-pub const NAMES_MAX: u64 = 64;
+pub(crate) const NAMES_MAX: u64 = 64;
 
 /// A kind of fault that the policy brings about now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use kimberlite_types::limits::SECTOR_SIZE;
 use crate::cluster::Cluster;
 use crate::config::{Every, Family};
 use crate::failure::Failure;
-use crate::run::{Run, Tick};
+use crate::run::{Ambush, Run, Tick};
 
 /// What is drawn for a fault. Each has a lane of its own in each family.
 #[derive(Clone, Copy)]
@@ -22,6 +22,7 @@ enum Question {
     Where,
     Again,
     Detail,
+    Ambush,
 }
 
 const fn lane(family: Family, question: Question) -> u64 {
@@ -30,6 +31,9 @@ const fn lane(family: Family, question: Question) -> u64 {
 
 /// How long a process runs before a crash loop takes it again, on average.
 const LOOP_MEAN: Duration = Duration::from_millis(15);
+
+/// Sectors damaged at a restart, less than.
+const ROT_WHILE_DOWN_MAX: u64 = 6;
 
 /// Sectors tried before damage is given up.
 const DAMAGE_TRIES: u32 = 6;
@@ -225,8 +229,12 @@ impl Run {
     fn crash(&mut self) -> Result<(), Failure> {
         let family = Family::Crash;
         let several = self.chance(lane(family, Question::How), self.config.faults.crash_several_ppm);
+        let replica = self.some_replica(family);
+        if self.ask(family, Question::Ambush, 4) > 0 {
+            self.ambush = Some(Ambush { replica, all: several });
+            return Ok(());
+        }
         if !several {
-            let replica = self.some_replica(family);
             return self.crash_for_a_while(replica);
         }
         // Everybody, or a random part.
@@ -234,6 +242,24 @@ impl Run {
         for replica in self.cluster.replicas() {
             if all || self.ask(family, Question::Where, 2) == 0 {
                 self.crash_for_a_while(replica)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Crashes who was waited for, as soon as a write of theirs is under way.
+    pub(crate) fn spring_ambush(&mut self, node: NodeId) -> Result<(), Failure> {
+        let Some(Ambush { replica, all }) = self.ambush else { return Ok(()) };
+        if Cluster::node_of(replica) != node || self.cluster.world.disk(node).in_flight().1 == 0 {
+            return Ok(());
+        }
+        self.ambush = None;
+        if self.liveness.is_some() {
+            return Ok(());
+        }
+        for other in self.cluster.replicas() {
+            if all || other == replica {
+                self.crash_for_a_while(other)?;
             }
         }
         Ok(())
@@ -260,6 +286,12 @@ impl Run {
         let replica = self.cluster.replica_on(node).expect("a node is a client's or a replica's");
         if self.dead & (1 << replica.0) != 0 {
             return Ok(());
+        }
+        if self.every(Family::Damage).is_some() {
+            // Disks rot while nobody looks.
+            for _ in 0..self.ask(Family::Damage, Question::Again, ROT_WHILE_DOWN_MAX) {
+                self.damage_disk(node);
+            }
         }
         self.start_replica(replica)?;
         if self.chance(lane(Family::Crash, Question::Again), self.config.faults.crash_loop_ppm) {
@@ -290,8 +322,12 @@ impl Run {
 
     /// Lets a sector rot or become unreadable, where the budget permits: one that holds something.
     fn damage(&mut self) {
+        let node = Cluster::node_of(self.any_replica(Family::Damage));
+        self.damage_disk(node);
+    }
+
+    fn damage_disk(&mut self, node: NodeId) {
         let family = Family::Damage;
-        let node = Cluster::node_of(self.any_replica(family));
         let zones: Vec<Zone> = [
             (self.config.faults.damage_headers, Zone::Headers),
             (self.config.faults.damage_log, Zone::Log),
@@ -310,7 +346,13 @@ impl Run {
             if sectors == 0 {
                 continue;
             }
-            let sector = self.ask(family, Question::Where, sectors);
+            // The end of the log is read again at every start, the rest hardly ever.
+            let recent = 2 * self.config.layout.segment_size / SECTOR_SIZE as u64;
+            let from = match (zone, self.ask(family, Question::Again, 2)) {
+                (Zone::Log, 0) => sectors.saturating_sub(recent),
+                _ => 0,
+            };
+            let sector = from + self.ask(family, Question::Where, sectors - from);
             let place = Place { zone, offset: sector * SECTOR_SIZE as u64 };
             let disk = self.cluster.world.disk(node);
             if disk.peek(zone, place.offset, SECTOR_SIZE).iter().all(|byte| *byte == 0) {

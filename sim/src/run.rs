@@ -23,6 +23,9 @@ use crate::workload::{Ask, Workload};
 /// Events between two checkpoints of the digest.
 pub const CHECKPOINT_EVENTS: u64 = 4_096;
 
+/// Events between two looks at what replicas do without saying so.
+const SAMPLE_EVENTS: u64 = 32;
+
 /// Makes the checkers of a run.
 pub type Rules = fn(&RunConfig) -> Vec<Box<dyn Checker>>;
 
@@ -197,6 +200,15 @@ impl Tick {
     }
 }
 
+/// A crash that waits for a write to tear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ambush {
+    /// Whose write.
+    pub(crate) replica: ReplicaId,
+    /// Whether all others crash with it.
+    pub(crate) all: bool,
+}
+
 /// A run while it goes on.
 pub(crate) struct Run {
     pub(crate) cluster: Cluster,
@@ -207,6 +219,10 @@ pub(crate) struct Run {
     pub(crate) doomed: u8,
     pub(crate) dead: u8,
     pub(crate) partitions: u16,
+    /// Who crashes at the first moment a write of theirs is under way.
+    pub(crate) ambush: Option<Ambush>,
+    /// Replicas seen catching up, one bit each.
+    catching_up: u8,
     /// The second phase, once it began.
     pub(crate) liveness: Option<Liveness>,
     /// Why the run cannot be held against the cluster, if so.
@@ -230,6 +246,8 @@ impl Run {
             doomed: 0,
             dead: 0,
             partitions: 0,
+            ambush: None,
+            catching_up: 0,
             liveness: None,
             excused: None,
             checkers: rules(config),
@@ -312,15 +330,30 @@ impl Run {
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoint();
         }
+        if self.events.is_multiple_of(SAMPLE_EVENTS) {
+            self.sample();
+        }
         match step.what {
             StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
             StepKind::Delivered { node, outputs, .. } => {
                 for told in outputs {
                     self.on_told(node, told)?;
                 }
+                self.spring_ambush(node)?;
                 Ok(false)
             }
         }
+    }
+
+    /// Counts replicas that began to catch up since the last sample.
+    fn sample(&mut self) {
+        let mut now = 0;
+        for replica in self.cluster.replicas() {
+            let catching_up = self.cluster.node(replica).is_some_and(|node| node.replica().is_catching_up());
+            now |= u8::from(catching_up) << replica.0;
+        }
+        self.tally.counts.catch_ups += u64::from((now & !self.catching_up).count_ones());
+        self.catching_up = now;
     }
 
     fn checkpoint(&mut self) {

@@ -82,6 +82,10 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
     if has(&[Scenario::Network, Scenario::Solo]) {
         network(&luck, &mut config);
     }
+    if scenario == Scenario::Storage {
+        // What lies on a disk is read when a process starts.
+        family_on(&luck, &mut config, Family::Crash, 80);
+    }
     if has(&[Scenario::Crashes, Scenario::Solo]) {
         processes(&luck, &mut config);
     }
@@ -119,7 +123,7 @@ fn work(luck: &Luck, layout: &Layout) -> WorkPlan {
     let clients = luck.between("swarm.clients", 1, 8);
     let requests = luck.between("swarm.requests", 50, 400);
     // How long the requests take when nothing breaks.
-    let length = luck.millis("swarm.length", 500, 8_000);
+    let length = luck.millis("swarm.length", 1_000, 16_000);
     let think = length * clients as u32 / requests as u32;
     WorkPlan {
         clients: clients as u16,
@@ -189,6 +193,13 @@ fn processes(luck: &Luck, config: &mut RunConfig) {
 /// may have committed it.
 fn storage(luck: &Luck, config: &mut RunConfig) {
     if config.replicas == 1 {
+        // A lone replica that finds damage refuses to go on, and that run is excused.
+        if luck.on("swarm.damage_alone", 70) {
+            return;
+        }
+        config.faults.tolerated = 1;
+        (config.faults.damage_headers, config.faults.damage_log) = (true, true);
+        family_on(luck, config, Family::Damage, 100);
         return;
     }
     let tolerable = config.tolerable();
@@ -196,16 +207,16 @@ fn storage(luck: &Luck, config: &mut RunConfig) {
     faults.tolerated = tolerable;
     faults.damage_superblock = luck.on("swarm.damage_superblock", 50);
     faults.disk = DiskRates {
-        read_error_ppm: luck.rate("swarm.read_error", 50_000),
-        latent_error_ppm: luck.rate("swarm.latent", 50_000),
-        bit_rot_ppm: luck.rate("swarm.rot", 50_000),
+        read_error_ppm: luck.rate("swarm.read_error", 200_000),
+        latent_error_ppm: luck.rate("swarm.latent", 200_000),
+        bit_rot_ppm: luck.rate("swarm.rot", 200_000),
         ..DiskRates::HEALTHY
     };
     // A lost or strayed write that hits both the prepare and its ring slot leaves no trace on a replica.
     // Then no protocol can tell that it forgot, so such faults strike one of the two zones in a run.
     let silent = luck.on("swarm.silent", 40);
     if silent {
-        faults.disk.misdirected_read_ppm = luck.rate("swarm.misdirected_read", 30_000);
+        faults.disk.misdirected_read_ppm = luck.rate("swarm.misdirected_read", 100_000);
         faults.disk.phantom_write_ppm = luck.rate("swarm.phantom", 30_000);
         faults.disk.misdirected_write_ppm = luck.rate("swarm.misdirected_write", 30_000);
     }
@@ -232,8 +243,8 @@ fn slow_disks(luck: &Luck, config: &mut RunConfig) {
 fn family_on(luck: &Luck, config: &mut RunConfig, family: Family, percent: u32) {
     let name = family.name();
     if luck.on(&format!("swarm.{name}"), percent) {
-        let mean = luck.millis(&format!("swarm.{name}.mean"), 200, 6_000);
-        let last = luck.millis(&format!("swarm.{name}.last"), 10, 2_000);
+        let mean = luck.millis(&format!("swarm.{name}.mean"), 60, 4_000);
+        let last = luck.millis(&format!("swarm.{name}.last"), 5, 3_000);
         config.faults.families.insert(family, Every { mean, last });
     }
 }

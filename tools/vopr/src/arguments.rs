@@ -46,6 +46,9 @@ pub(crate) struct Run {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Tell what happens on standard error, line by line
+    #[arg(long)]
+    pub(crate) timeline: bool,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
     /// Where the bundle of a failure is written

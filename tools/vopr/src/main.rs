@@ -5,6 +5,7 @@
 //! | `arguments` | what can be asked |
 //! | `one` | `run` and `replay` |
 //! | `swarm` | many seeds on several threads |
+//! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
 //! | `lists` | what there is: scenarios and rules |
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod arguments;
 mod lists;
 mod one;
 mod swarm;
+mod timeline;
 mod told;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use kimberlite_sim::{Bundle, Luck, Outcome, RunConfig, Scenario, draw, rules, ru
 use serde_json::json;
 
 use crate::arguments::{Overrides, Replay, Run};
+use crate::timeline::telling_rules;
 use crate::{Complaint, Verdict, told};
 
 /// The configuration of a seed, with what was set by hand.
@@ -32,10 +33,10 @@ pub(crate) fn configuration(
 
 /// Runs one seed.
 pub(crate) fn run(arguments: &Run) -> Result<Verdict, Complaint> {
-    let Run { scenario, seed, json, overrides, bundles } = arguments;
+    let Run { scenario, seed, json, timeline, overrides, bundles } = arguments;
     let config = configuration(*scenario, *seed, *overrides)?;
     let began = Instant::now();
-    let (report, _) = simulate(&config, *seed, Luck::Free, rules);
+    let (report, _) = simulate(&config, *seed, Luck::Free, if *timeline { telling_rules } else { rules });
     let seconds = began.elapsed().as_secs_f64();
     let bundle = match &report.outcome {
         Outcome::Failed(_) => Some(keep(*scenario, &config, *seed, bundles)?),

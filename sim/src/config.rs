@@ -233,6 +233,8 @@ impl RunConfig {
             tolerated: self.faults.tolerated,
             headers_size: Some(self.layout.ring_size()),
             segment_size: self.layout.segment_size,
+            // Prepares lie within a segment: so no two replicas lose different parts of one.
+            chunk_size: self.layout.segment_size,
             tear_unit: self.tear_unit,
             ..WorldOptions::new(self.replicas, self.work.clients)
         }

@@ -19,6 +19,9 @@ use crate::run::{Run, Tick};
 /// How often the second phase is looked at, in virtual time.
 const WATCH: Duration = Duration::from_millis(50);
 
+/// A standstill that may have a cause which shows only now and then.
+const NO_VIEW: &str = "no view begins";
+
 /// Questions of the second phase.
 const ORDER: u64 = 900;
 const EXTRA: u64 = 901;
@@ -32,6 +35,9 @@ pub(crate) struct Liveness {
     /// Those that may yet be healed, next one last.
     spare: Vec<ReplicaId>,
     deadline: Instant,
+    /// What the core was last seen to lack since it was widened last. Only a primary that waits can tell, so it does
+    /// not show while the turn is at a replica outside the core.
+    lacked: Option<&'static str>,
 }
 
 /// Why the core has not converged.
@@ -57,7 +63,7 @@ impl Run {
         let spare = able.split_off(needed + extra);
         let deadline = self.now().after(self.config.liveness);
         self.heal_network();
-        self.liveness = Some(Liveness { core: able.clone(), spare, deadline });
+        self.liveness = Some(Liveness { core: able.clone(), spare, deadline, lacked: None });
         for replica in self.cluster.replicas() {
             if !able.contains(&replica) {
                 self.exclude(replica)?;
@@ -120,8 +126,13 @@ impl Run {
 
     /// Looks whether the core converged; if time is up, says why not. Tells whether the run is over.
     pub(crate) fn watch(&mut self) -> Result<bool, Failure> {
-        let Some(reason) = self.unconverged() else { return Ok(true) };
+        let Some(mut reason) = self.unconverged() else { return Ok(true) };
         let liveness = self.liveness.as_mut().expect("only the second phase is watched");
+        if reason.lacking {
+            liveness.lacked = Some(reason.class);
+        } else if let (NO_VIEW, Some(class)) = (reason.class, liveness.lacked) {
+            reason = Reason { class, lacking: true };
+        }
         if self.cluster.world.time() < liveness.deadline {
             self.schedule(WATCH, Tick::Watch);
             return Ok(false);
@@ -130,6 +141,7 @@ impl Run {
             && let Some(replica) = liveness.spare.pop()
         {
             liveness.core.push(replica);
+            liveness.lacked = None;
             liveness.deadline = self.cluster.world.time().after(self.config.liveness);
             self.widen(replica)?;
             self.schedule(WATCH, Tick::Watch);
@@ -177,7 +189,7 @@ impl Run {
             return lacking("whether an op was committed is undecided");
         }
         if !replicas().any(kimberlite_vsr::Replica::is_primary) {
-            return stuck("no view begins");
+            return stuck(NO_VIEW);
         }
         if let Some(op) = replicas().flat_map(kimberlite_vsr::Replica::wanted).next() {
             return if self.is_lost_to_core(op) {

@@ -75,7 +75,7 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         work,
         faults: FaultPlan::none(),
         safety: Duration::from_secs(60),
-        liveness: Duration::from_secs(120),
+        liveness: Duration::from_secs(60),
         events_max: 3_000_000,
     };
     let has = |families: &[Scenario]| scenario == Scenario::Default || families.contains(&scenario);

@@ -30,6 +30,14 @@ impl Checker for Teller {
                     let header = &prepare.header;
                     eprintln!("{at:?} r{replica} committed {:?} of {:?}", header.op, header.view);
                 }
+                Note::Opened { view, log_view, tail, commit, head_certain, .. } => {
+                    let head = tail.last().map(|(header, mark)| (header.op, mark));
+                    let certain = if *head_certain { "certain" } else { "uncertain" };
+                    eprintln!(
+                        "{at:?} r{replica} opened in {view:?} (log {log_view:?}), {certain} head {head:?}, \
+                         commit {commit:?}"
+                    );
+                }
                 note => eprintln!("{at:?} r{replica} {note:?}"),
             },
             Observation::Submitted { client, ticket, tenant, command } => {

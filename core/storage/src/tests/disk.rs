@@ -237,11 +237,23 @@ impl Node {
         recovered.expect("an open ends")
     }
 
-    /// Loses power and opens again.
+    /// Loses power and opens again; every other time it loses power once more while it opens.
     pub(super) fn crash(&mut self) -> Recovered {
+        self.cut_power();
+        if self.rng.chance_ppm(500_000) {
+            self.storage = Storage::new(config());
+            self.input(Input::Start);
+            for _ in 0..self.rng.below(60) {
+                self.step();
+            }
+            self.cut_power();
+        }
+        self.reopen()
+    }
+
+    fn cut_power(&mut self) {
         let rng = &mut self.rng;
         self.platter.cut_power(|| rng.chance_ppm(500_000));
-        self.reopen()
     }
 
     /// Opens the platter as it is with a new machine.

@@ -61,6 +61,10 @@ pub(crate) struct Opening {
     solid: bool,
     /// The segment whose footer was looked for last.
     footer_asked: Option<u64>,
+    /// Whether the footer that is being read is that of the segment behind the one that is walked.
+    peeking: bool,
+    /// The footer behind the segment that is walked: it tells where that one ends.
+    next_footer: Option<FooterHead>,
     /// Places where the op at the cursor may still stand, and what stood at those looked at.
     tries: VecDeque<u64>,
     seen: Copy,
@@ -93,6 +97,8 @@ impl Opening {
             parent: Some(PrepareHeader::root(config.cluster)),
             solid: true,
             footer_asked: None,
+            peeking: false,
+            next_footer: None,
             tries: VecDeque::new(),
             seen: Copy::Alien,
             islands: VecDeque::new(),
@@ -240,10 +246,7 @@ impl Opening {
         let expect = self.expect();
         self.tries = match &expect {
             Expect::Adopted(header) => VecDeque::from([header.place]),
-            Expect::After(parent, _) => {
-                let index = journal.index_in_segment(parent.op).or(Some(0));
-                places_after(parent, index, &self.config.layout).into()
-            }
+            Expect::After(parent, _) => self.places(parent, &expect, journal),
         };
         if let (Expect::Adopted(header), Some(parent)) = (&expect, self.parent)
             && self.cursor == first
@@ -253,6 +256,29 @@ impl Opening {
             journal.forget(parent.op);
             self.solid = false;
         }
+    }
+
+    /// Where the successor of `parent` may stand. An older log may have left an op of the same number and parent at the
+    /// other place; so where a footer or the ring knows, only or first what they say.
+    fn places(&self, parent: &PrepareHeader, expect: &Expect, journal: &Journal) -> VecDeque<u64> {
+        let layout = &self.config.layout;
+        let next = (parent.place / layout.segment_size + 1) * layout.segment_size;
+        let ended = parent.op > Op::ZERO && parent.op == journal.sealed_through();
+        let begins = self.next_footer.is_some_and(|head| {
+            head.first == self.cursor && head.parent == parent.checksum && parent.op > Op::ZERO
+        });
+        if self.solid && (ended || begins) {
+            return VecDeque::from([next]);
+        }
+        let index = journal.index_in_segment(parent.op).or(Some(0));
+        let mut places = places_after(parent, index, layout);
+        if let Slot::Header(named) = journal.ring.slot(self.cursor)
+            && self.stands_right(expect, &named, journal)
+        {
+            // A stable sort: the named place first, the others as they were.
+            places.sort_by_key(|place| *place != named.place);
+        }
+        places.into()
     }
 
     /// The walking scout's read came back.
@@ -280,17 +306,25 @@ impl Opening {
         out: &mut Vec<Output>,
     ) {
         let layout = self.config.layout;
-        let head = result
-            .ok()
-            .and_then(|bytes| FooterHead::decode(&bytes, self.config.cluster, segment, &layout))
-            .filter(|head| {
-                head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
-            });
-        if let Some(head) = head {
+        let head =
+            result.ok().and_then(|bytes| FooterHead::decode(&bytes, self.config.cluster, segment, &layout));
+        if core::mem::take(&mut self.peeking) {
+            self.next_footer = head;
+            self.walk(None, journal, asks, io, out);
+            return;
+        }
+        let follows = |head: &FooterHead| {
+            head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
+        };
+        if let Some(head) = head.filter(follows) {
             self.take_sealed(&head, journal, asks, io, out);
             self.next_op(journal);
+            self.walk(None, journal, asks, io, out);
+        } else {
+            self.peeking = true;
+            let at = Place::log(offset(segment + 1, &layout));
+            asks.read(io, at, SECTOR_SIZE, ReadFor::FooterHead { segment: segment + 1 });
         }
-        self.walk(None, journal, asks, io, out);
     }
 
     /// A segment is sealed: so were all before it, and their footers are built again if they were lost.

@@ -165,6 +165,13 @@ impl Platter {
         keys(place, len).flat_map(|key| self.sectors.get(&key).unwrap_or(&blank).clone()).collect()
     }
 
+    /// Puts bytes there behind everyone's back.
+    pub(super) fn put(&mut self, place: Place, bytes: &[u8]) {
+        for (key, bytes) in keys(place, bytes.len()).zip(bytes.chunks(SECTOR_SIZE)) {
+            self.sectors.insert(key, bytes.to_vec());
+        }
+    }
+
     pub(super) fn has(&self, place: Place) -> bool {
         self.sectors.contains_key(&(place.zone, place.offset))
     }
@@ -230,11 +237,23 @@ impl Node {
         recovered.expect("an open ends")
     }
 
-    /// Loses power and opens again.
+    /// Loses power and opens again; every other time it loses power once more while it opens.
     pub(super) fn crash(&mut self) -> Recovered {
+        self.cut_power();
+        if self.rng.chance_ppm(500_000) {
+            self.storage = Storage::new(config());
+            self.input(Input::Start);
+            for _ in 0..self.rng.below(60) {
+                self.step();
+            }
+            self.cut_power();
+        }
+        self.reopen()
+    }
+
+    fn cut_power(&mut self) {
         let rng = &mut self.rng;
         self.platter.cut_power(|| rng.chance_ppm(500_000));
-        self.reopen()
     }
 
     /// Opens the platter as it is with a new machine.

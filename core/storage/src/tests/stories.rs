@@ -230,6 +230,38 @@ fn a_replica_that_was_away_for_long_fills_the_hole() {
 }
 
 #[test]
+fn an_op_in_front_of_the_adopted_log_that_is_not_its_parent_is_dropped() {
+    let mut node = Node::fresh(16);
+    let mut author = Author::new();
+    let shared = author.log(0, 4);
+    let mut fork = author.clone();
+    let wrong = author.log(0, 3);
+    let right = fork.log(2, 12);
+    node.append_all(&shared);
+    for prepare in &wrong {
+        node.input(Input::Append(prepare.clone()));
+    }
+    node.run();
+    // The adopted headers begin at op 6, whose parent is another op 5 than the one held.
+    let headers: Vec<PrepareHeader> = right[1..10].iter().map(|prepare| prepare.header).collect();
+    node.input(Input::PersistView(state(2, 2, headers.clone())));
+    node.run();
+    assert_eq!(node.fetch(5), Err(FetchError::Missing));
+    let recovered = node.reopen();
+    assert_eq!(node.fetch(5), Err(FetchError::Missing));
+    assert_eq!(recovered.headers.iter().map(|(header, _)| *header).collect::<Vec<_>>(), headers);
+    for prepare in &right {
+        node.input(Input::Append(prepare.clone()));
+        node.run();
+        node.input(Input::Committed(prepare.header.op));
+    }
+    node.reopen();
+    for prepare in shared.iter().chain(&right) {
+        assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+    }
+}
+
+#[test]
 fn a_committed_prepare_replaces_another() {
     let mut node = Node::fresh(12);
     let mut author = Author::new();

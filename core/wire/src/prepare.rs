@@ -16,7 +16,9 @@
 
 use kimberlite_crypto::{ChainHash, Checksum, checksum};
 use kimberlite_io::{Buf, Frame, sectors};
-use kimberlite_types::limits::{ENTRIES_MAX, PREPARE_HEADER_SIZE, PREPARE_SIZE_LIMIT};
+use kimberlite_types::limits::{
+    COUNTER_LIMIT, ENTRIES_MAX, PREPARE_HEADER_SIZE, PREPARE_SIZE_LIMIT, TIMESTAMP_LIMIT,
+};
 use kimberlite_types::{ClusterId, Layout, LogPosition, Op, ReplicaId, View, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +93,10 @@ impl PrepareHeader {
         checksum(&self.encode()[32..])
     }
 
-    /// Whether the checksum is that of the other fields: a header that came alone must be asked this.
+    /// Whether the numbers are within their limits and the checksum is theirs: a header that came alone must be
+    /// asked this.
     pub fn is_sound(&self) -> bool {
-        self.checksum == self.checksum_of()
+        self.is_sane() && self.checksum == self.checksum_of()
     }
 
     /// Where the next prepare would start if it stood right behind this one.
@@ -156,13 +159,20 @@ impl PrepareHeader {
             proposer: ReplicaId(head[198]),
             index: u32_at(head, 264),
         };
-        let sane = header.size >= PREPARE_HEADER_SIZE as u32
-            && header.size <= PREPARE_SIZE_LIMIT
-            && header.entries <= ENTRIES_MAX
-            && header.place.is_multiple_of(sectors(1))
-            && header.place < u64::MAX / 2
-            && header.commit <= header.op;
-        if sane { Ok(header) } else { Err(Malformed::Size) }
+        if header.is_sane() { Ok(header) } else { Err(Malformed::Size) }
+    }
+
+    /// Whether every number is within its limit.
+    fn is_sane(&self) -> bool {
+        self.size >= PREPARE_HEADER_SIZE as u32
+            && self.size <= PREPARE_SIZE_LIMIT
+            && self.entries <= ENTRIES_MAX
+            && self.place.is_multiple_of(sectors(1))
+            && self.place < u64::MAX / 2
+            && self.op.0 < COUNTER_LIMIT
+            && self.view.0 < COUNTER_LIMIT
+            && self.timestamp.0 < TIMESTAMP_LIMIT
+            && self.commit <= self.op
     }
 
     /// Where the next prepare of `size` bytes stands, and its index in its segment: right behind this one,

@@ -67,7 +67,7 @@ counts! {
     repairs,
     /// Damaged places that replicas found.
     damage_found,
-    /// Replicas seen to catch up on a log they were far behind of.
+    /// Replicas seen to execute more committed ops than anybody keeps headers of.
     catch_ups,
     /// Frames that replicas dropped.
     malformed,

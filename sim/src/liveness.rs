@@ -205,9 +205,8 @@ impl Run {
         if self.workload.open_total() > 0 {
             return stuck("a request has no outcome");
         }
-        let settled = |vsr: &kimberlite_vsr::Replica| {
-            vsr.commit() == vsr.op() && vsr.commit() == first.commit() && !vsr.is_catching_up()
-        };
+        let settled =
+            |vsr: &kimberlite_vsr::Replica| vsr.commit() == vsr.op() && vsr.commit() == first.commit();
         if !replicas().all(settled) {
             return stuck("replicas of the core do not reach the same commit");
         }
@@ -240,7 +239,7 @@ impl Run {
             write!(
                 text,
                 "; replica {replica}: {} in view {} (log {}), op {}, commit {} of {}, undecided {:?}, wanted \
-                 {wanted:?}, catching up {}, in flight {}, waiting {}, journal {} + {}",
+                 {wanted:?}, in flight {}, waiting {}, journal {} + {}",
                 vsr.status().name(),
                 vsr.view(),
                 vsr.log_view(),
@@ -248,7 +247,6 @@ impl Run {
                 vsr.commit(),
                 vsr.commit_max(),
                 vsr.undecided(),
-                vsr.is_catching_up(),
                 vsr.in_flight(),
                 vsr.waiting(),
                 node.storage().pending(),

@@ -9,6 +9,7 @@ use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
 use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, StepKind};
 use kimberlite_runtime::{HaltReason, Note};
+use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_types::{Instant, ReplicaId};
 use serde::{Deserialize, Serialize};
 
@@ -345,11 +346,14 @@ impl Run {
         }
     }
 
-    /// Counts replicas that began to catch up since the last sample.
+    /// Counts replicas that fell behind by more than the headers they keep, since the last sample.
     fn sample(&mut self) {
         let mut now = 0;
         for replica in self.cluster.replicas() {
-            let catching_up = self.cluster.node(replica).is_some_and(|node| node.replica().is_catching_up());
+            let catching_up = self.cluster.node(replica).is_some_and(|node| {
+                let vsr = node.replica();
+                vsr.commit_max().0 - vsr.commit().0 > HEADER_WINDOW as u64
+            });
             now |= u8::from(catching_up) << replica.0;
         }
         self.tally.counts.catch_ups += u64::from((now & !self.catching_up).count_ones());

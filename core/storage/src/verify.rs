@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::HaltReason;
 use crate::asks::{Asks, ReadFor};
 use crate::decision::{Expect, Says};
-use crate::footer::{self, Footer};
+use crate::footer::{self, Footer, FooterHead};
 use crate::ring::{Ring, Slot};
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Copies, CopyFault, Superblock, choose, copy_offset};
@@ -115,10 +115,20 @@ impl fmt::Display for Wrong {
 #[derive(Debug)]
 enum Stage {
     New,
-    Superblock { left: usize },
-    Ring { left: usize },
+    Superblock {
+        left: usize,
+    },
+    Ring {
+        left: usize,
+    },
     Walk,
-    Locate { behind: u64 },
+    /// A footer is being read: that of the segment to be walked, or the one behind it.
+    End {
+        segment: u64,
+    },
+    Locate {
+        behind: u64,
+    },
     Over,
 }
 
@@ -139,6 +149,10 @@ pub struct Verifier {
     index: Option<u32>,
     /// Places where the next op may still stand.
     tries: Vec<u64>,
+    /// The segment whose end was looked up last.
+    segment: Option<u64>,
+    /// The last op of that segment and its checksum, if a footer tells.
+    ends: Option<(Op, Checksum)>,
     scouting: bool,
     totals: Totals,
     told: u64,
@@ -160,6 +174,8 @@ impl Verifier {
             parent: root,
             index: None,
             tries: Vec::new(),
+            segment: None,
+            ends: None,
             scouting: false,
             totals: Totals {
                 op: Op::ZERO,
@@ -222,6 +238,7 @@ impl Verifier {
                     self.walk(Some(seen), io, out);
                 }
             }
+            ReadFor::FooterHead { segment } => self.on_footer_head(segment, result, io, out),
             ReadFor::Footer { segment } => self.located(segment, result, out),
             _ => panic!("a verifier reads superblock, ring and log"),
         }
@@ -267,8 +284,49 @@ impl Verifier {
         Expect::After(self.parent, if behind { state.log_view } else { View::ZERO })
     }
 
+    /// Lists the places where the next op may stand. An older log may have left an op of the same number
+    /// and parent behind the last one of a segment; footers and ring tell it from the real one.
     fn next_op(&mut self) {
-        self.tries = places_after(&self.parent, self.index, &self.config.layout);
+        let layout = &self.config.layout;
+        if self.ends == Some((self.parent.op, self.parent.checksum)) {
+            self.tries = alloc::vec![(self.parent.place / layout.segment_size + 1) * layout.segment_size];
+            return;
+        }
+        self.tries = places_after(&self.parent, self.index, layout);
+        if let Slot::Header(named) = self.ring.slot(self.parent.op.next())
+            && self.stands_right(&self.expect(), &named)
+        {
+            // A stable sort: the named place first, the others as they were.
+            self.tries.sort_by_key(|place| *place != named.place);
+        }
+    }
+
+    /// Asks where a segment ends.
+    fn look_up_end(&mut self, segment: u64, io: &mut dyn Io) {
+        let place = Place::log(footer::offset(segment, &self.config.layout));
+        self.asks.read(io, place, SECTOR_SIZE, ReadFor::FooterHead { segment });
+    }
+
+    fn on_footer_head(
+        &mut self,
+        found: u64,
+        result: Result<Buf, ReadFault>,
+        io: &mut dyn Io,
+        out: &mut Vec<VerifyOutput>,
+    ) {
+        let Stage::End { segment } = self.stage else { panic!("a footer is read before its segment") };
+        let (cluster, layout) = (self.config.cluster, self.config.layout);
+        let head = result.ok().and_then(|bytes| FooterHead::decode(&bytes, cluster, found, &layout));
+        self.ends = head.map(|head| {
+            let own = found == segment;
+            if own { (head.last.op, head.last.checksum) } else { (head.first.previous(), head.parent) }
+        });
+        if self.ends.is_none() && found == segment {
+            self.look_up_end(segment + 1, io);
+        } else {
+            self.stage = Stage::Walk;
+            self.walk(None, io, out);
+        }
     }
 
     /// Walks as far as the pieces at hand reach, with what the scout saw.
@@ -281,6 +339,13 @@ impl Verifier {
                 }
             }
             let place = self.tries[0];
+            let segment = place / self.config.layout.segment_size;
+            if place.is_multiple_of(self.config.layout.segment_size) && self.segment != Some(segment) {
+                self.segment = Some(segment);
+                self.stage = Stage::End { segment };
+                self.look_up_end(segment, io);
+                return;
+            }
             self.read_ahead(place, io);
             seen = match self.at_hand(place) {
                 AtHand::Seen(seen) => Some(seen),

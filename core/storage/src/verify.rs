@@ -146,7 +146,6 @@ pub struct Verifier {
     pieces: BTreeMap<u64, Option<Frame>>,
     asked: BTreeSet<u64>,
     parent: PrepareHeader,
-    index: Option<u32>,
     /// Places where the next op may still stand.
     tries: Vec<u64>,
     /// The segment whose end was looked up last.
@@ -172,7 +171,6 @@ impl Verifier {
             pieces: BTreeMap::new(),
             asked: BTreeSet::new(),
             parent: root,
-            index: None,
             tries: Vec::new(),
             segment: None,
             ends: None,
@@ -292,7 +290,7 @@ impl Verifier {
             self.tries = alloc::vec![(self.parent.place / layout.segment_size + 1) * layout.segment_size];
             return;
         }
-        self.tries = places_after(&self.parent, self.index, layout);
+        self.tries = places_after(&self.parent, layout);
         if let Slot::Header(named) = self.ring.slot(self.parent.op.next())
             && self.stands_right(&self.expect(), &named)
         {
@@ -386,12 +384,10 @@ impl Verifier {
 
     fn stands_right(&self, expect: &Expect, header: &PrepareHeader) -> bool {
         expect.accepts(header)
-            && header.place == self.parent.place_after(header.size, self.index, &self.config.layout)
+            && (header.place, header.index) == self.parent.next_place(header.size, &self.config.layout)
     }
 
     fn take(&mut self, header: &PrepareHeader, out: &mut Vec<VerifyOutput>) {
-        let starts = header.place.is_multiple_of(self.config.layout.segment_size);
-        self.index = Some(if starts { 0 } else { self.index.map_or(0, |index| index + 1) });
         self.parent = *header;
         self.totals = Totals {
             op: header.op,
@@ -417,7 +413,7 @@ impl Verifier {
         let place = match (expect, slot) {
             (Expect::Adopted(header), _) => header.place,
             (_, Slot::Header(header)) if says == Says::Names => header.place,
-            _ => places_after(&self.parent, self.index, &self.config.layout)[0],
+            _ => places_after(&self.parent, &self.config.layout)[0],
         };
         let needed = op <= state.head().op || op <= state.commit;
         match says {

@@ -170,6 +170,7 @@ impl PrepareHeader {
             && self.place.is_multiple_of(sectors(1))
             && self.place < u64::MAX / 2
             && self.op.0 < COUNTER_LIMIT
+            && self.index < u32::MAX
             && self.view.0 < COUNTER_LIMIT
             && self.timestamp.0 < TIMESTAMP_LIMIT
             && self.commit <= self.op
@@ -179,26 +180,17 @@ impl PrepareHeader {
     /// or at the start of the next segment when the segment's room for prepares, or its count of them,
     /// is used up. The first prepare of all stands at 0.
     pub fn next_place(&self, size: u32, layout: &Layout) -> (u64, u32) {
-        let index = (self.op != Op::ZERO).then_some(self.index);
-        let place = self.place_after(size, index, layout);
-        let next = match index {
-            Some(index) if !place.is_multiple_of(layout.segment_size) => index + 1,
-            _ => 0,
-        };
-        (place, next)
-    }
-
-    /// Where a prepare of `size` bytes stands when its parent is `self`: right behind it, or at the start
-    /// of the next segment when the segment's room for prepares, or its count of them, is used up.
-    ///
-    /// `parent_index` is the parent's index within its segment, counted from 0 (none for the root).
-    pub fn place_after(&self, size: u32, parent_index: Option<u32>, layout: &Layout) -> u64 {
-        let Some(index) = parent_index else { return 0 };
-        let end = self.end();
+        if self.op == Op::ZERO {
+            return (0, 0);
+        }
         let segment = self.place / layout.segment_size;
         let room_end = segment * layout.segment_size + segment_room(layout);
-        let fits = end + sectors(u64::from(size)) <= room_end && index + 1 < layout.segment_ops_max;
-        if fits { end } else { (segment + 1) * layout.segment_size }
+        let index = self.index + 1;
+        if self.end() + sectors(u64::from(size)) <= room_end && index < layout.segment_ops_max {
+            (self.end(), index)
+        } else {
+            ((segment + 1) * layout.segment_size, 0)
+        }
     }
 }
 
@@ -431,12 +423,13 @@ mod tests {
     fn a_prepare_that_does_not_fit_starts_the_next_segment() {
         let layout = Layout::SMALL;
         let root = PrepareHeader::root(ClusterId(1));
-        assert_eq!(root.place_after(600, None, &layout), 0);
+        assert_eq!(root.next_place(600, &layout), (0, 0));
         let mut last = build(&[b"x"]).header;
-        assert_eq!(last.place_after(600, Some(0), &layout), 4096);
+        assert_eq!(last.next_place(600, &layout), (4096, 1));
         last.place = segment_room(&layout) - 4096;
-        assert_eq!(last.place_after(600, Some(3), &layout), layout.segment_size);
+        assert_eq!(last.next_place(600, &layout), (layout.segment_size, 0));
         last.place = 0;
-        assert_eq!(last.place_after(600, Some(layout.segment_ops_max - 1), &layout), layout.segment_size);
+        last.index = layout.segment_ops_max - 1;
+        assert_eq!(last.next_place(600, &layout), (layout.segment_size, 0));
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! The decoder is bounded: by [`FILE_SIZE_MAX`] for the file and [`BODY_SIZE_MAX`] for what it unpacks to.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Read;
 
 use kimberlite_crypto::checksum;
@@ -88,7 +88,10 @@ impl Identity {
 
 /// Bytes in hexadecimal.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("strings grow");
+        text
+    })
 }
 
 /// A failed run, with all that is needed to repeat it.

@@ -21,7 +21,7 @@ pub(crate) const CLIENTS_MAX: u16 = 16;
 pub(crate) const REQUESTS_MAX: u32 = 100_000;
 
 /// The longest phase of a run in virtual time.
-pub(crate) const PHASE_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const PHASE_MAX: Duration = Duration::from_hours(1);
 
 /// Events of one run at most.
 pub(crate) const EVENTS_MAX: u64 = 100_000_000;
@@ -104,6 +104,7 @@ pub struct Every {
 }
 
 /// What breaks, and how often. What is off is absent or zero.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each with a name of its own")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultPlan {
     /// Kinds of faults by timer.

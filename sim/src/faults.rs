@@ -202,7 +202,7 @@ impl Run {
         let nodes: Vec<NodeId> = self.cluster.nodes().collect();
         let now = self.now();
         if self.ask(family, Question::How, 2) == 0 {
-            for _ in 0..1 + self.ask(family, Question::Detail, 6) {
+            for _ in 0..=self.ask(family, Question::Detail, 6) {
                 let (from, to) = (self.any_node(family), self.any_node(family));
                 let until = now.after(self.lasting(family));
                 if from != to {
@@ -313,7 +313,7 @@ impl Run {
         match how {
             0 => clock.jump(jump),
             1 => clock.jump(-jump),
-            2 => clock.set_drift_ppm(drift - drift_max as i32),
+            2 => clock.set_drift_ppm(drift - drift_max.cast_signed()),
             _ => clock.freeze(size % 2 == 0),
         }
     }

@@ -74,8 +74,8 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         tear_unit: luck.pick("swarm.tear", &[512, 4_096]),
         work,
         faults: FaultPlan::none(),
-        safety: Duration::from_secs(60),
-        liveness: Duration::from_secs(60),
+        safety: Duration::from_mins(1),
+        liveness: Duration::from_mins(1),
         events_max: 3_000_000,
     };
     let has = |families: &[Scenario]| scenario == Scenario::Default || families.contains(&scenario);
@@ -99,7 +99,7 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
 }
 
 fn layout(luck: &Luck) -> Layout {
-    let segment_ops_max = luck.pick("swarm.segment_ops", &[8, 12, 16, 24, 24, 32]) as u32;
+    let segment_ops_max = luck.pick("swarm.segment_ops", &[8_u32, 12, 16, 24, 24, 32]);
     let prepare_size_max = luck.pick("swarm.prepare", &[8 << 10, 16 << 10, 32 << 10, 64 << 10, 64 << 10]);
     let slots_min = 2 * (segment_ops_max + 8);
     let ring_slots = (slots_min + luck.between("swarm.ring", 0, 4) as u32 * 16).next_multiple_of(8);

@@ -123,7 +123,7 @@ fn scenario(name: &str) -> Result<Scenario, String> {
             .into_iter()
             .map(|scenario| (distance(name, scenario.name()), scenario.name()))
             .collect();
-        near.sort();
+        near.sort_unstable();
         let close: Vec<&str> =
             near.iter().filter(|(far, known)| *far <= 1 + known.len() / 2).map(|(_, name)| *name).collect();
         let names = if close.is_empty() { near.iter().map(|(_, name)| *name).collect() } else { close };

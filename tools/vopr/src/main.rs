@@ -57,8 +57,8 @@ fn main() -> ExitCode {
         Command::Run(run) => one::run(&run),
         Command::Replay(replay) => one::replay(&replay),
         Command::Swarm(swarm) => swarm::swarm(&swarm),
-        Command::Scenarios(list) => lists::scenarios(&list),
-        Command::Invariants(list) => lists::invariants(&list),
+        Command::Scenarios(list) => Ok(lists::scenarios(&list)),
+        Command::Invariants(list) => Ok(lists::invariants(&list)),
     };
     let verdict = result.unwrap_or_else(|complaint| {
         eprintln!("error: {}", complaint.text);

@@ -248,7 +248,7 @@ impl Sum {
             self.excused,
             self.failed,
             self.events,
-            self.seconds / arguments.seeds as f64,
+            self.seconds / f64::from(u32::try_from(arguments.seeds).unwrap_or(u32::MAX)),
             self.slowest,
             self.memory_max >> 10
         );

@@ -1,6 +1,7 @@
 //! Reports, for people and for machines.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use kimberlite_sim::{Counts, Outcome, Report, RunConfig};
 use serde_json::{Map, Value, json};
@@ -92,7 +93,7 @@ pub(crate) fn text_of(
     line("protocol", pairs(report.counts.iter()));
     line("world", pairs(report.census.iter().copied()));
     line("compared", pairs(report.compared.iter().copied()));
-    let virtual_seconds = report.at.0 as f64 / 1e9;
+    let virtual_seconds = Duration::from_nanos(report.at.0).as_secs_f64();
     line(
         "effort",
         format!(

@@ -277,6 +277,7 @@ impl Node {
     fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         let tail = recovered.headers.clone();
+        let head = tail.last().expect("a log has at least its root").0.op;
         let head_certain = recovered.head_certain;
         out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
@@ -290,7 +291,7 @@ impl Node {
             adopted,
             headers: recovered.headers,
             commit: recovered.commit,
-            head_certain,
+            doubt_until: if head_certain { head } else { head.next() },
         })));
     }
 

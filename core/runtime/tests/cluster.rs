@@ -8,12 +8,12 @@ use common::{Appender, Cluster};
 use kimberlite_types::Offset;
 use kimberlite_wire::client::Answer;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn assert_dense(cluster: &Cluster, clients: u16, total: u64) {
     let mut offsets: Vec<u64> =
         (0..clients).flat_map(|c| cluster.client(c).acknowledged.iter().map(|(first, _)| first.0)).collect();
-    offsets.sort_unstable();
+    offsets.sort();
     assert_eq!(offsets, (0..total).collect::<Vec<_>>(), "every append has one offset of its own");
 }
 

@@ -9,8 +9,8 @@
 //! | no | at least the nack quorum | cut, and all behind it: no replication quorum can have held it |
 //! | no | fewer | undecided: it may be committed, and the copies are damaged or unheard |
 //!
-//! A sender whose head is uncertain may have held one op more than anybody names. That op is judged by the
-//! same table: undecided, unless a nack quorum never held it.
+//! A sender whose head is uncertain may have held a few ops more than anybody names. They are judged by the
+//! same table: undecided, unless a nack quorum never held the first of them.
 
 use alloc::vec::Vec;
 
@@ -29,22 +29,27 @@ pub struct Dvc {
     pub op: Op,
     /// What it knows to be committed.
     pub commit: Op,
-    /// Whether `op` is certainly the end of its log.
-    pub head_certain: bool,
+    /// The last op behind `op` that it may have held; `op` itself if that is certainly its end.
+    pub doubt_until: Op,
     /// Its last headers.
     pub headers: Vec<(PrepareHeader, Mark)>,
 }
 
 impl Dvc {
-    /// What this sender says of every op behind its head.
-    const fn mark_behind(&self) -> Mark {
-        if self.head_certain { Mark::Nack } else { Mark::Unknown }
+    /// What this sender says of an op behind its head.
+    fn mark_behind(&self, op: Op) -> Mark {
+        if op > self.doubt_until { Mark::Nack } else { Mark::Unknown }
     }
 
     /// What this sender holds of an op that the new log would contain.
     fn mark_of(&self, wanted: &PrepareHeader) -> Mark {
+        if wanted.view > self.log_view {
+            // Proposed in a view whose log it never adopted, so it never acknowledged it in any.
+            let names = self.headers.iter().find(|(header, _)| header.checksum == wanted.checksum);
+            return names.map_or(Mark::Nack, |(_, mark)| *mark);
+        }
         if wanted.op > self.op {
-            return self.mark_behind();
+            return self.mark_behind(wanted.op);
         }
         match self.headers.iter().find(|(header, _)| header.op == wanted.op) {
             Some((header, mark)) if header.checksum == wanted.checksum => *mark,
@@ -117,11 +122,15 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
         }
         headers.push(*header);
     }
-    let behind = dvcs.iter().filter(|dvc| dvc.op <= longest.op).map(Dvc::mark_behind);
-    let doubt = behind.clone().any(|mark| mark == Mark::Unknown);
-    let nacks = behind.filter(|mark| *mark == Mark::Nack).count();
+    // What stands behind the last op that anybody names is decided like any other op nobody holds. It would be of
+    // the newest view, so those who did not adopt that view's log never held it.
+    let behind = longest.op.next();
+    let behind_of = |dvc: &Dvc| if dvc.log_view == newest { dvc.mark_behind(behind) } else { Mark::Nack };
+    let marks = dvcs.iter().map(behind_of);
+    let doubt = marks.clone().any(|mark| mark == Mark::Unknown);
+    let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
     if doubt && !cut && nacks < usize::from(quorums.nack) {
-        return Choice::Undecided(longest.op.next());
+        return Choice::Undecided(behind);
     }
     if headers.is_empty() { Choice::NeedQuorum } else { Choice::Log { headers, commit } }
 }
@@ -158,7 +167,7 @@ mod tests {
     }
 
     /// Runs a story: each line is `log_view letters marks commit`, one replica a line; marks are `+` present,
-    /// `-` nack, `?` unknown; a `?` behind the last letter says that the head is uncertain.
+    /// `-` nack, `?` unknown; a `?` behind the last letter says that the replica may have held one op more.
     fn check(replicas: u8, story: &str, expect: &str) {
         let mut words = Vec::new();
         let dvcs: Vec<Dvc> = story
@@ -188,7 +197,7 @@ mod tests {
                     replica: ReplicaId(replica as u8),
                     log_view: View(log_view.parse().unwrap()),
                     op: Op(letters.len() as u64),
-                    head_certain: marks.len() == letters.len(),
+                    doubt_until: Op(marks.len() as u64),
                     commit: Op(commit.parse().unwrap()),
                     headers,
                 }
@@ -266,7 +275,10 @@ mod tests {
         check(3, "0 abc ++++ 1\n 0 abc +++ 1", "undecided 4");
         check(3, "0 abc ++++ 1\n 0 abc +++ 1\n 0 abc +++ 1", "head 3c commit 1");
         check(2, "0 abc ++++ 1\n 0 abc +++ 1", "head 3c commit 1");
-        check(3, "0 abc ++++ 1\n 0 abcd ++++ 1", "undecided 5");
+        check(3, "0 abc ++++ 1\n 0 abcd ++++ 1", "head 4d commit 1");
+        check(3, "0 abc +++++ 1\n 0 abcd ++++ 1", "undecided 5");
+        check(3, "0 abc +++++ 1\n 0 abcd ++++ 1\n 0 a ++ 1", "head 4d commit 1");
+        check(3, "0 ab +++ 1\n 0 abcd ++++? 1\n 0 a + 1", "head 4d commit 1");
     }
 
     #[test]

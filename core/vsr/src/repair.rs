@@ -2,7 +2,8 @@
 //!
 //! A prepare is taken when it is the one that was wanted, by checksum; or, where the log in between is not known,
 //! when its sender vouches for it: a letter whose commit number is not below the op says that the sender's log
-//! holds this very prepare as committed.
+//! holds this very prepare as committed. A peer whose own copy is damaged vouches for the checksum alone: this
+//! replica's own copy, which it dropped because nothing proved it, may be the last one that is intact.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -185,7 +186,9 @@ impl Replica {
             Some(checksum) => checksum == prepare.header.checksum,
             None => commit >= op && op <= self.commit_max,
         };
-        if !right || self.repair.mending.len() >= MENDING_MAX {
+        // Execution, and with it everything else, waits for the next few: they always find room.
+        let next = op.0 <= self.commit_min.0 + FETCHING_MAX as u64;
+        if !right || (self.repair.mending.len() >= MENDING_MAX && !next) {
             return false;
         }
         if !self.fits(&prepare.header) {
@@ -283,6 +286,7 @@ impl Replica {
                 return;
             }
             if held != Held::Durable {
+                self.vouch(to, op, checksum, cx);
                 return;
             }
         }
@@ -301,6 +305,26 @@ impl Replica {
         serving.receivers.push(to);
         if serving.receivers.len() == 1 {
             cx.out.push(Output::Fetch { op, checksum });
+        }
+    }
+
+    /// Tells a peer what the log names at a committed op that cannot be sent.
+    fn vouch(&self, to: ReplicaId, op: Op, checksum: Checksum, cx: &mut Cx<'_>) {
+        if op <= self.commit_max {
+            self.send(to, Message::Vouch { op, checksum }, cx);
+        }
+    }
+
+    /// Learns which prepare is wanted, and looks for it among what the journal dropped.
+    pub(crate) fn on_vouch(&mut self, commit: Op, op: Op, checksum: Checksum, cx: &mut Cx<'_>) {
+        if commit < op || op > self.commit_max || self.is_adopting() {
+            return;
+        }
+        if let Some(wanted) = self.repair.wanted.get_mut(&op)
+            && wanted.checksum.is_none_or(|known| known == checksum)
+        {
+            wanted.checksum = Some(checksum);
+            cx.out.push(Output::Fetch { op, checksum: Some(checksum) });
         }
     }
 
@@ -352,6 +376,14 @@ impl Replica {
                         self.send(to, Message::Prepare(prepare.clone()), cx);
                     }
                 }
+                let found = self.repair.wanted.get(&op).is_some_and(|wanted| {
+                    wanted.checksum == Some(prepare.header.checksum) && asked == wanted.checksum
+                });
+                if found && !self.is_adopting() {
+                    self.repair.wanted.remove(&op);
+                    self.mend(self.config.replica, prepare, cx);
+                    return;
+                }
                 if for_execution && op > self.commit_min {
                     self.remember(prepare);
                     self.execute(cx);
@@ -362,6 +394,13 @@ impl Replica {
                     Lost::Missing => asked,
                     Lost::Damaged { checksum } => checksum.or(asked),
                 };
+                if let (Some(Serving { receivers, committed: true }), Lost::Damaged { checksum: Some(own) }) =
+                    (serving, lost)
+                {
+                    for to in receivers {
+                        self.vouch(to, op, own, cx);
+                    }
+                }
                 if let Some(slot) = self.log.get(op).copied() {
                     if known.is_some_and(|known| known != slot.header.checksum) {
                         // The journal answered for a log that has been replaced since.

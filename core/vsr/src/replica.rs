@@ -39,9 +39,9 @@ pub struct Recovered {
     pub headers: Vec<(PrepareHeader, Mark)>,
     /// What is known to be committed.
     pub commit: Op,
-    /// Whether the head is certain. If not, an unreadable place may have held an acknowledged op, and the
-    /// replica claims nothing about what stood there until a new log tells it.
-    pub head_certain: bool,
+    /// The last op behind the head that may have been acknowledged, where places behind it are unreadable; the
+    /// head's op when that is certain. The replica claims nothing about those ops until a new log tells it.
+    pub doubt_until: Op,
 }
 
 /// What the superblock must hold before a promise is made.
@@ -303,8 +303,9 @@ pub struct Replica {
     pub(crate) commit_min: Op,
     /// The checksum of what was handed out last: the parent of what is handed out next.
     pub(crate) executed: Checksum,
-    /// From this op on, what is not held may have been acknowledged before a restart that could not read it.
-    pub(crate) doubtful_from: Option<Op>,
+    /// The ops behind the head, first and last, that may have been acknowledged before a restart that could not
+    /// read them.
+    pub(crate) doubt: Option<(Op, Op)>,
     pub(crate) cache: BTreeMap<Op, Prepare>,
     pub(crate) pipeline: VecDeque<InFlight>,
     pub(crate) waiting: VecDeque<Request>,
@@ -351,7 +352,7 @@ impl Replica {
             commit_max: Op::ZERO,
             commit_min: Op::ZERO,
             executed: root.checksum,
-            doubtful_from: None,
+            doubt: None,
             cache: BTreeMap::new(),
             pipeline: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -401,14 +402,15 @@ impl Replica {
         self.asked_view = self.view;
         // The head's proposer knew that this much is committed, and what it knew stands in this log.
         self.commit_max = recovered.commit.min(self.head().op).max(self.head().commit);
+        let head_certain = recovered.doubt_until <= self.head().op;
         if self.is_solo() {
-            assert!(recovered.head_certain, "the runtime refuses to open a lone replica in doubt");
+            assert!(head_certain, "the runtime refuses to open a lone replica in doubt");
             self.status = Status::Normal;
             self.commit_max = self.head().op;
             self.inherited = self.head().op;
-        } else if !recovered.head_certain {
+        } else if !head_certain {
             self.status = Status::Recovering;
-            self.doubtful_from = Some(self.head().op.next());
+            self.doubt = Some((self.head().op.next(), recovered.doubt_until));
         } else if self.log_view == self.view && self.config.primary(self.view) != self.config.replica {
             self.status = Status::Normal;
         } else {
@@ -454,14 +456,15 @@ impl Replica {
             }
             Message::CommitOk { op, round } => self.on_commit_ok(from, view, commit, op, round, cx),
             Message::StartViewChange { wanted } => self.on_start_view_change(from, view, wanted, cx),
-            Message::DoViewChange { log_view, op, head_certain, headers } => {
-                let dvc = Dvc { replica: from, log_view, op, commit, head_certain, headers };
+            Message::DoViewChange { log_view, op, doubt_until, headers } => {
+                let dvc = Dvc { replica: from, log_view, op, commit, doubt_until, headers };
                 self.on_do_view_change(view, dvc, cx);
             }
             Message::StartView { nonce, headers } => {
                 self.on_start_view(from, view, commit, nonce, headers, cx);
             }
             Message::RequestStartView { nonce } => self.on_request_start_view(from, view, nonce, cx),
+            Message::Vouch { op, checksum } => self.on_vouch(commit, op, checksum, cx),
             Message::RequestPrepare { op, count, checksum } => {
                 self.on_request_prepare(from, view, op, count, checksum, cx);
             }

@@ -173,15 +173,15 @@ impl Replica {
         }
         let headers = self.log.marks();
         let op = self.head().op;
-        let head_certain = self.doubtful_from.is_none();
+        let doubt_until = self.doubt.map_or(op, |(_, until)| until.max(op));
         let primary = self.config.primary(self.view);
         if primary == self.config.replica {
             let (log_view, commit) = (self.log_view, self.commit_max);
-            let dvc = Dvc { replica: primary, log_view, op, commit, head_certain, headers };
+            let dvc = Dvc { replica: primary, log_view, op, commit, doubt_until, headers };
             self.on_do_view_change(self.view, dvc, cx);
         } else {
             let log_view = self.log_view;
-            self.send(primary, Message::DoViewChange { log_view, op, head_certain, headers }, cx);
+            self.send(primary, Message::DoViewChange { log_view, op, doubt_until, headers }, cx);
         }
     }
 
@@ -275,9 +275,9 @@ impl Replica {
     fn finish_adoption(&mut self, adoption: Adoption, cx: &mut Cx<'_>) {
         let Adoption { view, headers, commit } = adoption;
         assert!(view == self.view, "no other view was entered meanwhile");
-        let doubtful_from = self.doubtful_from.take();
-        self.log.adopt(&headers, self.commit_max, |op| match doubtful_from {
-            Some(from) if op >= from => Held::Damaged,
+        let doubt = self.doubt.take();
+        self.log.adopt(&headers, self.commit_max, |op| match doubt {
+            Some((from, until)) if op >= from && op <= until => Held::Damaged,
             _ => Held::Missing,
         });
         assert!(self.commit_max <= self.head().op, "a view's log holds all that is committed");

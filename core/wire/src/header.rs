@@ -52,6 +52,8 @@ pub enum Command {
     RequestStartView = 8,
     /// Send me these prepares.
     RequestPrepare = 9,
+    /// I cannot send it, but this is its checksum.
+    Vouch = 10,
 
     /// Client to node: do this once.
     Request = 32,
@@ -67,7 +69,7 @@ pub enum Command {
 
 impl Command {
     /// Every command.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Prepare,
         Self::PrepareOk,
         Self::Commit,
@@ -77,6 +79,7 @@ impl Command {
         Self::StartView,
         Self::RequestStartView,
         Self::RequestPrepare,
+        Self::Vouch,
         Self::Request,
         Self::Query,
         Self::Reply,

@@ -67,9 +67,9 @@ pub enum Message {
         log_view: View,
         /// The highest op of my log.
         op: Op,
-        /// Whether `op` is certainly the end. If not, an unreadable place behind it may have held an op that
-        /// I acknowledged.
-        head_certain: bool,
+        /// The last op behind `op` that I may have acknowledged, where places behind it are unreadable; `op`
+        /// itself when it is certainly the end.
+        doubt_until: Op,
         /// My headers up to `op`, in order, without gaps: the last [`HEADERS_MAX`], or all there are.
         headers: Vec<(PrepareHeader, Mark)>,
     },
@@ -95,6 +95,14 @@ pub enum Message {
         /// primary of the same view, those of its log.
         checksum: Option<Checksum>,
     },
+    /// Asked for a committed op whose copy here is damaged or missing: I cannot send it, but my log names this
+    /// prepare. Whoever still has it in doubt may trust it.
+    Vouch {
+        /// The op, not above the letter's `commit`.
+        op: Op,
+        /// Its checksum.
+        checksum: Checksum,
+    },
 }
 
 /// A message in its envelope.
@@ -113,7 +121,7 @@ pub struct Letter {
 /// A postcard body for the messages whose content does not fit the frame header.
 #[derive(Serialize, Deserialize)]
 enum Body {
-    DoViewChange { log_view: View, head_certain: bool, headers: Vec<(PrepareHeader, Mark)> },
+    DoViewChange { log_view: View, doubt_until: Op, headers: Vec<(PrepareHeader, Mark)> },
     StartView { headers: Vec<PrepareHeader> },
     RequestPrepare { count: u32, checksum: Option<Checksum> },
 }
@@ -183,6 +191,9 @@ impl Draft {
             Message::PrepareOk { op, checksum } => {
                 return Self::bare(Command::PrepareOk, *op, 0, *checksum);
             }
+            Message::Vouch { op, checksum } => {
+                return Self::bare(Command::Vouch, *op, 0, *checksum);
+            }
             Message::Commit { checksum, op, round } => {
                 return Self::bare(Command::Commit, *op, *round, *checksum);
             }
@@ -200,9 +211,9 @@ impl Draft {
             Message::RequestPrepare { op, .. } => (Command::RequestPrepare, *op, 0),
         };
         let body = match message {
-            Message::DoViewChange { log_view, head_certain, headers, .. } => Body::DoViewChange {
+            Message::DoViewChange { log_view, doubt_until, headers, .. } => Body::DoViewChange {
                 log_view: *log_view,
-                head_certain: *head_certain,
+                doubt_until: *doubt_until,
                 headers: headers.clone(),
             },
             Message::StartView { headers, .. } => Body::StartView { headers: headers.clone() },
@@ -249,6 +260,7 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
         }
         Command::PrepareOk => bare(Message::PrepareOk { op, checksum: header.body_checksum }),
         Command::Commit => bare(Message::Commit { checksum: header.body_checksum, op, round: header.nonce }),
+        Command::Vouch => bare(Message::Vouch { op, checksum: header.body_checksum }),
         Command::CommitOk => bare(Message::CommitOk { op, round: header.nonce }),
         Command::StartViewChange if header.nonce >= COUNTER_LIMIT => Err(Malformed::Size),
         Command::StartViewChange => bare(Message::StartViewChange { wanted: View(header.nonce) }),
@@ -266,12 +278,12 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
 
 fn decode_body(header: &FrameHeader, body: Body) -> Result<Message, Malformed> {
     match (header.command, body) {
-        (Command::DoViewChange, Body::DoViewChange { log_view, head_certain, headers }) => {
+        (Command::DoViewChange, Body::DoViewChange { log_view, doubt_until, headers }) => {
             contiguous(headers.iter().map(|(header, _)| header), header.cluster)?;
             if headers.last().is_none_or(|(last, _)| last.op != header.op) {
                 return Err(Malformed::Body);
             }
-            Ok(Message::DoViewChange { log_view, op: header.op, head_certain, headers })
+            Ok(Message::DoViewChange { log_view, op: header.op, doubt_until, headers })
         }
         (Command::StartView, Body::StartView { headers }) => {
             contiguous(headers.iter(), header.cluster)?;
@@ -346,11 +358,12 @@ mod tests {
             Message::DoViewChange {
                 log_view: View(2),
                 op: Op(1),
-                head_certain: true,
+                doubt_until: Op(2),
                 headers: vec![(header, Mark::Nack)],
             },
             Message::StartView { nonce: 3, headers: vec![PrepareHeader::root(CLUSTER), header] },
             Message::RequestStartView { nonce: 8 },
+            Message::Vouch { op: Op(2), checksum: header.checksum },
             Message::RequestPrepare { op: Op(6), count: 2, checksum: None },
         ]
     }

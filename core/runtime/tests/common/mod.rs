@@ -21,6 +21,7 @@ pub(crate) const TENANT: TenantId = TenantId(1);
 pub(crate) const STREAM: StreamId = StreamId(1);
 
 /// What any machine of the world says.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart at once")]
 pub(crate) enum Told {
     Node(Note),
     Client(client::Output),
@@ -244,7 +245,7 @@ impl Cluster {
     }
 
     pub(crate) fn describe(&self) -> String {
-        (0..self.replicas)
+        let lines: Vec<String> = (0..self.replicas)
             .map(|r| {
                 if !self.world.is_up(NodeId(u16::from(r))) {
                     return format!("\nr{r} down");
@@ -264,7 +265,8 @@ impl Cluster {
                     node.halted()
                 )
             })
-            .collect()
+            .collect();
+        lines.concat()
     }
 
     /// The replica that leads now.

@@ -407,6 +407,7 @@ impl Client {
             }
             (Query::StreamInfo { .. }, Answer::Stream { .. })
             | (Query::ReadEvents { .. } | Query::StreamInfo { .. }, Answer::Refused(_))
+            | (Query::ReadEvents { .. }, Answer::Damaged { .. })
             | (Query::Status, Answer::Status(_)) => true,
             _ => false,
         };

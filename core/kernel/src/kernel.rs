@@ -227,8 +227,12 @@ impl Kernel {
         self.installed = 0;
     }
 
-    /// How a request stands to the applied log: the primary's filter for retries, ahead of the log. That
-    /// filter only saves work; what is decided for the entry is what counts.
+    /// How a request stands to the log applied *here, so far*. The primary's filter for retries, ahead of
+    /// the log: it only saves work; what is decided for the entry is what counts.
+    ///
+    /// A duplicate or stale request stays one whatever is applied later, so it may be answered or dropped at
+    /// once. `NoSession` may not be: the registration may lie in the part of the log that is not applied
+    /// yet. Such a request goes into the log and is refused there.
     pub fn reply_of(&self, session: SessionId, request: RequestNumber) -> Lookup {
         self.sessions.lookup(session, request)
     }

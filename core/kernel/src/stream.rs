@@ -172,8 +172,8 @@ impl Tenants {
 /// The records that leading `extents` of `prepare`'s op hold, from the offset `from` on, in order, each
 /// with its offset.
 ///
-/// `extents` are as [`Located`] gives them, the first of them in this prepare; those of later ops
-/// are left alone. The prepare is walked once, so a reader with several extents in one op passes them together.
+/// `extents` are as [`Located`] gives them, the first of them in this prepare; those of later ops are left
+/// alone. The prepare is walked once, so a reader with several extents in one op passes them together.
 ///
 /// An error ends the iteration. It means that the prepare is not the one these extents were made from.
 pub fn records_of<'a>(prepare: &'a Prepare, extents: &'a [Extent], from: Offset) -> RecordsOf<'a> {

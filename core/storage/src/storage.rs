@@ -1,46 +1,357 @@
-//! The machine: routes inputs to the parts.
+//! The machine: routes inputs and answers to the parts.
 
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use kimberlite_io::{Io, Machine};
+use kimberlite_crypto::Checksum;
+use kimberlite_io::{Buf, Event, Io, Machine, Place, ReadFault, sectors};
 use kimberlite_types::{Config, Instant, Now, Op};
-use kimberlite_wire::PrepareHeader;
+use kimberlite_wire::message::Mark;
+use kimberlite_wire::{Prepare, PrepareHeader};
 
-use crate::{Input, Output};
+use crate::asks::{Asks, ReadFor, WriteFor};
+use crate::footer::Row;
+use crate::journal::{Journal, State};
+use crate::recovery::Opening;
+use crate::sealed::{Found, Shelf, Waiting};
+use crate::superblock::Superblock;
+use crate::view::ViewKeeper;
+use crate::{Damage, FetchError, HaltReason, Input, Output, ViewState};
+
+#[derive(Debug)]
+enum Phase {
+    New,
+    Opening(Box<Opening>),
+    Open,
+    Halted,
+}
+
+/// A fetch whose read is in flight.
+#[derive(Clone, Copy, Debug)]
+struct Fetching {
+    op: Op,
+    asked: Option<Checksum>,
+    /// What must be there.
+    expected: Checksum,
+    place: Place,
+}
+
+/// An append that waits for a view.
+#[derive(Debug)]
+struct Waits {
+    prepare: Prepare,
+    /// Whether another view was asked for since: then it may not connect any more, and is dropped.
+    outdated: bool,
+}
 
 /// Superblock and journal of one replica.
 #[derive(Debug)]
 pub struct Storage {
     config: Config,
-    head: PrepareHeader,
+    phase: Phase,
+    asks: Asks,
+    journal: Journal,
+    view: ViewKeeper,
+    shelf: Shelf,
+    fetches: BTreeMap<u64, Fetching>,
+    fetch_next: u64,
+    waiting: VecDeque<Waits>,
 }
 
 impl Storage {
     /// A machine that has not opened its data directory yet. Send [`Input::Start`] first.
     pub fn new(config: Config) -> Self {
-        Self { head: PrepareHeader::root(config.cluster), config }
+        Self {
+            phase: Phase::New,
+            asks: Asks::default(),
+            journal: Journal::new(&config),
+            view: ViewKeeper::new(Superblock::initial(&config)),
+            shelf: Shelf::new(config.cluster),
+            fetches: BTreeMap::new(),
+            fetch_next: 0,
+            waiting: VecDeque::new(),
+            config,
+        }
     }
 
     /// The head of the log: the last op the journal names, durable or not. The root while it is not open.
     pub fn head(&self) -> &PrepareHeader {
-        &self.head
+        self.journal.head()
     }
 
     /// The header of a recent op: one not sealed yet, or one of the last few. None for ops the journal does
     /// not name, and for ops so old that only the disk knows them.
     pub fn header(&self, op: Op) -> Option<PrepareHeader> {
-        let _ = (op, self.config);
-        None
+        self.journal.entry(op).map(|entry| entry.header)
     }
 
-    /// Inputs that were accepted and not answered yet: appends, fetches and a view.
+    /// The index of an op within its segment, counted from 0: what [`PrepareHeader::place_after`] wants to
+    /// know of a parent. None for the root, and where a hole hides the segment's start.
+    pub fn index_in_segment(&self, op: Op) -> Option<u32> {
+        self.journal.index_in_segment(op)
+    }
+
+    /// The view that is durable.
+    pub fn view_state(&self) -> &ViewState {
+        self.view.state()
+    }
+
+    /// Inputs that were accepted and not answered yet: appends, fetches and views.
     pub fn pending(&self) -> usize {
-        0
+        self.journal.pending()
+            + self.waiting.len()
+            + self.fetches.len()
+            + self.shelf.pending()
+            + self.view.pending()
     }
 
     /// Asks to the disk that were not answered yet.
     pub fn in_flight(&self) -> usize {
-        0
+        self.asks.in_flight()
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    fn halt(&mut self, reason: HaltReason, out: &mut Vec<Output>) {
+        self.phase = Phase::Halted;
+        self.asks.forget();
+        out.push(Output::Halted(reason));
+    }
+
+    fn on_event(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Output>) {
+        match event {
+            Event::Read { token, result } => {
+                if let Some(purpose) = self.asks.take_read(token) {
+                    self.on_read(purpose, result, io, out);
+                }
+            }
+            Event::Written { token, result } => {
+                match self.asks.take_write(now.monotonic, token, result, out) {
+                    Ok(Some(purpose)) => self.on_written(purpose, io, out),
+                    Ok(None) => {}
+                    Err(reason) => self.halt(reason, out),
+                }
+            }
+            Event::Wake => {}
+            // Nothing else is an answer to storage.
+            Event::Trimmed { .. }
+            | Event::Message { .. }
+            | Event::Opened { .. }
+            | Event::Received { .. }
+            | Event::Sent { .. }
+            | Event::Closed { .. } => {}
+        }
+    }
+
+    fn on_read(
+        &mut self,
+        purpose: ReadFor,
+        result: Result<Buf, ReadFault>,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let Self { phase, asks, journal, shelf, .. } = self;
+        if let Phase::Opening(opening) = phase {
+            match purpose {
+                ReadFor::Superblock { copy } => {
+                    if let Err(reason) = opening.on_copy(copy, result, asks, io, out) {
+                        self.halt(reason, out);
+                    }
+                }
+                ReadFor::Ring { offset, len } => {
+                    opening.on_ring((offset, len), result, journal, asks, io, out);
+                }
+                ReadFor::FooterHead { segment } => {
+                    opening.on_footer_head(segment, result, journal, asks, io, out);
+                }
+                ReadFor::Walk => opening.on_walk(result, journal, asks, io, out),
+                ReadFor::Settle { op, .. } => opening.on_settle(op, result, journal, asks, io, out),
+                ReadFor::Footer { .. } | ReadFor::Fetch { .. } => {
+                    panic!("nothing is fetched while the data directory is being opened")
+                }
+            }
+            return;
+        }
+        match purpose {
+            ReadFor::Fetch { id } => self.on_fetched(id, result, out),
+            ReadFor::Footer { segment } => {
+                let found = shelf.on_footer(segment, result, journal, asks, io, out);
+                self.on_found(found, io, out);
+            }
+            ReadFor::Walk => {
+                let found = shelf.on_walk(result, journal, asks, io);
+                self.on_found(found, io, out);
+            }
+            ReadFor::Superblock { .. }
+            | ReadFor::Ring { .. }
+            | ReadFor::FooterHead { .. }
+            | ReadFor::Settle { .. } => panic!("these are read while the data directory is being opened"),
+        }
+    }
+
+    fn on_written(&mut self, purpose: WriteFor, io: &mut dyn Io, out: &mut Vec<Output>) {
+        match purpose {
+            WriteFor::Prepare { op, checksum } => self.journal.prepare_written(op, checksum, out),
+            WriteFor::Ring { sector } => self.journal.ring_written(sector, out),
+            WriteFor::Footer { segment } => {
+                if let Phase::Opening(opening) = &mut self.phase
+                    && segment < self.journal.sealed_count()
+                {
+                    opening.on_footer_written();
+                }
+                self.journal.footer_written(segment, out);
+            }
+            WriteFor::Superblock { .. } => match &mut self.phase {
+                Phase::Opening(opening) => opening.on_mended(&mut self.asks, io),
+                _ => self.on_copy_written(io, out),
+            },
+        }
+    }
+
+    /// A copy of the superblock is durable, and perhaps a view with it.
+    fn on_copy_written(&mut self, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let Some(before) = self.view.copy_written(&mut self.asks, io) else { return };
+        let state = self.view.state();
+        if before.log_view != state.log_view || before.headers != state.headers {
+            self.journal.adopt(&state.headers, out);
+        }
+        out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+        self.view.begin_queued(&mut self.asks, io);
+        if !self.view.is_busy() {
+            for waits in core::mem::take(&mut self.waiting) {
+                if !waits.outdated || self.journal.connects(&waits.prepare.header) {
+                    self.append(waits.prepare, io, out);
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, prepare: Prepare, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let op = prepare.header.op;
+        if op <= self.journal.sealed_through() && self.journal.entry(op).is_none() {
+            let found = self.shelf.find(Waiting::Repair(prepare), &self.journal, &mut self.asks, io);
+            self.on_found(found.into_iter().collect(), io, out);
+        } else {
+            self.journal.append(prepare, &mut self.asks, io, out);
+        }
+    }
+
+    fn fetch(&mut self, op: Op, asked: Option<Checksum>, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let Some(entry) = self.journal.entry(op) else {
+            if op > Op::ZERO && op <= self.journal.sealed_through() {
+                let waiting = Waiting::Fetch { op, checksum: asked };
+                let found = self.shelf.find(waiting, &self.journal, &mut self.asks, io);
+                self.on_found(found.into_iter().collect(), io, out);
+            } else {
+                out.push(Output::Fetched { op, checksum: asked, result: Err(FetchError::Missing) });
+            }
+            return;
+        };
+        let own = entry.header.checksum;
+        let result = if asked.is_some_and(|asked| asked != own) {
+            Err(FetchError::Superseded)
+        } else if let Some(prepare) = self.journal.in_memory(op, own) {
+            Ok(prepare.clone())
+        } else {
+            match entry.state {
+                State::Missing(Mark::Unknown) => {
+                    Err(FetchError::Damaged { checksum: Some(own), place: Place::log(entry.header.place) })
+                }
+                State::Missing(_) => Err(FetchError::Missing),
+                _ => {
+                    let row = Row::of(&entry.header);
+                    self.read_prepare(op, asked, &row, io);
+                    return;
+                }
+            }
+        };
+        out.push(Output::Fetched { op, checksum: asked, result });
+    }
+
+    fn read_prepare(&mut self, op: Op, asked: Option<Checksum>, row: &Row, io: &mut dyn Io) {
+        let place = Place::log(row.place);
+        let id = self.fetch_next;
+        self.fetch_next += 1;
+        self.fetches.insert(id, Fetching { op, asked, expected: row.checksum, place });
+        self.asks.read(io, place, sectors(u64::from(row.size)) as usize, ReadFor::Fetch { id });
+    }
+
+    fn on_fetched(&mut self, id: u64, result: Result<Buf, ReadFault>, out: &mut Vec<Output>) {
+        let Fetching { op, asked, expected, place } = self.fetches.remove(&id).expect("a fetch is read once");
+        let prepare = result
+            .ok()
+            .and_then(|bytes| Prepare::parse(&bytes.freeze()).ok())
+            .filter(|prepare| prepare.header.checksum == expected);
+        let result = prepare.ok_or_else(|| {
+            // While it was read, the op may have been replaced, or written again.
+            match self.journal.entry(op) {
+                Some(entry) if entry.header.checksum != expected => return FetchError::Superseded,
+                None if op > self.journal.sealed_through() => return FetchError::Missing,
+                _ => {}
+            }
+            out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });
+            FetchError::Damaged { checksum: Some(expected), place }
+        });
+        if matches!(result, Err(FetchError::Damaged { .. })) {
+            self.journal.damaged(op, expected);
+        }
+        out.push(Output::Fetched { op, checksum: asked, result });
+    }
+
+    /// Footers were found for those who waited.
+    fn on_found(&mut self, found: Vec<Found>, io: &mut dyn Io, out: &mut Vec<Output>) {
+        for (waiting, row) in found {
+            match (waiting, row) {
+                (Waiting::Fetch { op, checksum }, Some(row)) => {
+                    if checksum.is_some_and(|asked| asked != row.checksum) {
+                        out.push(Output::Fetched { op, checksum, result: Err(FetchError::Superseded) });
+                    } else if let Some(prepare) = self.journal.in_memory(op, row.checksum) {
+                        out.push(Output::Fetched { op, checksum, result: Ok(prepare.clone()) });
+                    } else {
+                        self.read_prepare(op, checksum, &row, io);
+                    }
+                }
+                (Waiting::Fetch { op, checksum }, None) => {
+                    let (segment, _) = self.journal.sealed_segment(op).expect("the op is sealed");
+                    let place = Place::log(segment * self.config.layout.segment_size);
+                    let result = Err(FetchError::Damaged { checksum: None, place });
+                    out.push(Output::Fetched { op, checksum, result });
+                }
+                // Only the sealed prepare itself is written over a damaged copy of it. When footer and prepare
+                // are both lost, its place is as the parent vouches for it.
+                (Waiting::Repair(prepare), row) => {
+                    let header = prepare.header;
+                    let segment = self.journal.sealed_segment(header.op).map(|(segment, _)| segment);
+                    let inside = segment == Some(header.place / self.config.layout.segment_size);
+                    if inside && row.is_none_or(|row| row.checksum == header.checksum) {
+                        self.journal.repair_sealed(prepare, &mut self.asks, io);
+                    }
+                }
+            }
+        }
+    }
+
+    /// After every input: queued writes, seals, and the end of an open.
+    fn settle(&mut self, io: &mut dyn Io, out: &mut Vec<Output>) {
+        match &mut self.phase {
+            Phase::New | Phase::Halted => {}
+            Phase::Opening(opening) => {
+                self.journal.pump(&mut self.asks, io);
+                if let Some((superblock, recovered)) = opening.finish(&mut self.journal) {
+                    self.view = ViewKeeper::new(superblock);
+                    self.phase = Phase::Open;
+                    out.push(Output::Opened(Box::new(recovered)));
+                    self.journal.seal_ready(&mut self.asks, io);
+                }
+            }
+            Phase::Open => {
+                self.journal.seal_ready(&mut self.asks, io);
+                self.journal.pump(&mut self.asks, io);
+            }
+        }
     }
 }
 
@@ -48,9 +359,51 @@ impl Machine for Storage {
     type Input = Input;
     type Output = Output;
 
-    fn on(&mut self, _: Now, _: Input, _: &mut dyn Io, _: &mut Vec<Output>) {}
+    fn on(&mut self, now: Now, input: Input, io: &mut dyn Io, out: &mut Vec<Output>) {
+        if matches!(self.phase, Phase::Halted) {
+            return;
+        }
+        let needs_open = matches!(
+            input,
+            Input::Append(_) | Input::PersistView(_) | Input::Fetch { .. } | Input::Committed(_)
+        );
+        assert!(!needs_open || self.is_open(), "nothing is asked of a data directory that is not open");
+        match input {
+            Input::Start => {
+                assert!(matches!(self.phase, Phase::New), "a data directory is opened once");
+                self.phase = Phase::Opening(Box::new(Opening::start(&self.config, &mut self.asks, io)));
+            }
+            Input::Event(event) => self.on_event(now, event, io, out),
+            Input::Append(prepare) => {
+                if self.view.is_busy() {
+                    self.waiting.push_back(Waits { prepare, outdated: false });
+                } else {
+                    self.append(prepare, io, out);
+                }
+            }
+            Input::PersistView(state) => {
+                self.waiting.iter_mut().for_each(|waits| waits.outdated = true);
+                self.view.persist(state, &mut self.asks, io);
+            }
+            Input::Fetch { op, checksum } => self.fetch(op, checksum, io, out),
+            Input::Committed(op) => {
+                self.journal.committed = self.journal.committed.max(op);
+            }
+            Input::Wake => {}
+        }
+        self.asks.retry(now.monotonic, io);
+        self.settle(io, out);
+    }
 
     fn wake_at(&self) -> Option<Instant> {
-        None
+        self.asks.wake_at()
+    }
+}
+
+#[cfg(test)]
+impl Storage {
+    /// When it wants to be woken, which it must want.
+    pub(crate) fn wake_at_for_test(&self) -> u64 {
+        self.wake_at().expect("a wake is wanted").0
     }
 }

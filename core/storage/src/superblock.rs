@@ -1,4 +1,313 @@
-//! The superblock.
+//! The superblock: who this replica is, and what it promised.
+//!
+//! ```text
+//!   0  checksum [32]: BLAKE3 of bytes 32..16384
+//!  32  magic "KMBS"     36  version u16   38  replica u8   39  replicas u8   40  zero [8]
+//!  48  cluster u128     64  sequence u64
+//!  72  parent [32]: checksum of the superblock before this one, zero in the first
+//! 104  ring slots u32  108  segment ops max u32  112  segment size u64  120  prepare size max u32
+//! 124  headers u32     128  view u64     136  log view u64   144  commit u64   152  zero [360]
+//! 512  adopted headers [512 each], zeros up to 16384
+//! ```
+//!
+//! Four identical copies stand side by side. **Write:** copies 0 and 1, and when both answered, copies 2 and
+//! 3; durable is said when all four answered. **Open:** of the superblocks that two intact copies agree on,
+//! the one with the highest sequence; the other copies are then written again from it, before anything else.
+//!
+//! Why that holds. A crash while 0 and 1 are written leaves 2 and 3 with the old one; a crash while 2 and 3
+//! are written leaves 0 and 1 with the new one: at every moment two intact copies agree. After all four
+//! answered, any two may be lost, and the two that remain agree on the new one; an older one would need
+//! two old copies. A newer copy standing alone is the trace of a write that was never answered, so
+//! nobody heard of it, and falling back is right. What was chosen at open may itself never have been answered: it is
+//! durable once the other copies were written from it, and only then does the replica act on it.
 
+use alloc::vec::Vec;
+
+use kimberlite_crypto::{Checksum, checksum};
+use kimberlite_io::Buf;
+use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
+use kimberlite_types::{ClusterId, Config, Layout, Op, ReplicaId, View};
+use kimberlite_wire::PrepareHeader;
+use kimberlite_wire::message::HEADERS_MAX;
+
+use crate::bytes::{
+    bytes_at, is_zero, put, put_u16, put_u32, put_u64, put_u128, u16_at, u32_at, u64_at, u128_at,
+};
+use crate::{HaltReason, ViewState};
+
+/// The mark of a superblock.
+pub const SUPERBLOCK_MAGIC: [u8; 4] = *b"KMBS";
 /// The format this build writes.
 pub const SUPERBLOCK_VERSION: u16 = 1;
+
+const HEADERS_AT: usize = 512;
+
+const _: () = assert!(HEADERS_AT + HEADERS_MAX * PREPARE_HEADER_SIZE <= SUPERBLOCK_COPY_SIZE);
+const _: () = assert!(SUPERBLOCK_COPIES == 4, "the proof above is about four copies");
+
+/// One superblock; its copies are identical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Superblock {
+    pub(crate) cluster: ClusterId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) replicas: u8,
+    pub(crate) layout: Layout,
+    pub(crate) sequence: u64,
+    pub(crate) parent: Checksum,
+    pub(crate) state: ViewState,
+}
+
+/// Why a copy is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyFault {
+    /// Nothing was ever written there.
+    Blank,
+    /// Intact, of another format.
+    Version(u16),
+    /// Unreadable, or not what was written.
+    Damaged,
+}
+
+impl Superblock {
+    /// The first superblock of a data directory.
+    pub(crate) fn initial(config: &Config) -> Self {
+        Self {
+            cluster: config.cluster,
+            replica: config.replica,
+            replicas: config.replicas,
+            layout: config.layout,
+            sequence: 0,
+            parent: Checksum::ZERO,
+            state: ViewState::initial(config.cluster),
+        }
+    }
+
+    /// The one after this.
+    pub(crate) fn next(&self, state: ViewState) -> Self {
+        let (_, own) = self.encode();
+        Self { sequence: self.sequence + 1, parent: own, state, ..self.clone() }
+    }
+
+    /// The bytes of one copy, and their checksum.
+    pub(crate) fn encode(&self) -> (Buf, Checksum) {
+        let headers = &self.state.headers;
+        assert!(
+            !headers.is_empty() && headers.len() <= HEADERS_MAX,
+            "1 to {HEADERS_MAX} headers are adopted"
+        );
+        let mut copy = Buf::zeroed(SUPERBLOCK_COPY_SIZE);
+        put(&mut copy, 32, &SUPERBLOCK_MAGIC);
+        put_u16(&mut copy, 36, SUPERBLOCK_VERSION);
+        copy[38] = self.replica.0;
+        copy[39] = self.replicas;
+        put_u128(&mut copy, 48, self.cluster.0);
+        put_u64(&mut copy, 64, self.sequence);
+        put(&mut copy, 72, self.parent.as_bytes());
+        put_u32(&mut copy, 104, self.layout.ring_slots);
+        put_u32(&mut copy, 108, self.layout.segment_ops_max);
+        put_u64(&mut copy, 112, self.layout.segment_size);
+        put_u32(&mut copy, 120, self.layout.prepare_size_max);
+        put_u32(&mut copy, 124, headers.len() as u32);
+        put_u64(&mut copy, 128, self.state.view.0);
+        put_u64(&mut copy, 136, self.state.log_view.0);
+        put_u64(&mut copy, 144, self.state.commit.0);
+        for (index, header) in headers.iter().enumerate() {
+            put(&mut copy, HEADERS_AT + index * PREPARE_HEADER_SIZE, &header.encode());
+        }
+        let own = checksum(&copy[32..]);
+        put(&mut copy, 0, own.as_bytes());
+        (copy, own)
+    }
+
+    /// Reads a copy and verifies it.
+    pub(crate) fn decode(copy: &[u8]) -> Result<(Self, Checksum), CopyFault> {
+        if is_zero(copy) {
+            return Err(CopyFault::Blank);
+        }
+        if copy.len() != SUPERBLOCK_COPY_SIZE {
+            return Err(CopyFault::Damaged);
+        }
+        let own = Checksum::from_bytes(bytes_at(copy, 0));
+        if copy[32..36] != SUPERBLOCK_MAGIC || own != checksum(&copy[32..]) {
+            return Err(CopyFault::Damaged);
+        }
+        let version = u16_at(copy, 36);
+        if version != SUPERBLOCK_VERSION {
+            return Err(CopyFault::Version(version));
+        }
+        let cluster = ClusterId(u128_at(copy, 48));
+        let superblock = Self {
+            cluster,
+            replica: ReplicaId(copy[38]),
+            replicas: copy[39],
+            layout: Layout {
+                ring_slots: u32_at(copy, 104),
+                segment_ops_max: u32_at(copy, 108),
+                segment_size: u64_at(copy, 112),
+                prepare_size_max: u32_at(copy, 120),
+            },
+            sequence: u64_at(copy, 64),
+            parent: Checksum::from_bytes(bytes_at(copy, 72)),
+            state: ViewState {
+                view: View(u64_at(copy, 128)),
+                log_view: View(u64_at(copy, 136)),
+                commit: Op(u64_at(copy, 144)),
+                headers: decode_headers(copy, cluster).ok_or(CopyFault::Damaged)?,
+            },
+        };
+        Ok((superblock, own))
+    }
+
+    /// Whether this superblock is the one the configuration means.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), HaltReason> {
+        if self.cluster != config.cluster {
+            return Err(HaltReason::WrongCluster { found: self.cluster, expected: config.cluster });
+        }
+        let (found, expected) = ((self.replica, self.replicas), (config.replica, config.replicas));
+        if found != expected {
+            return Err(HaltReason::WrongReplica { found, expected });
+        }
+        if self.layout != config.layout {
+            return Err(HaltReason::WrongLayout { found: self.layout });
+        }
+        Ok(())
+    }
+}
+
+/// The adopted headers: each sound, of the cluster, and the parent of the next. The root encodes to a header like any.
+fn decode_headers(copy: &[u8], cluster: ClusterId) -> Option<Vec<PrepareHeader>> {
+    let count = u32_at(copy, 124) as usize;
+    if count == 0 || count > HEADERS_MAX {
+        return None;
+    }
+    let mut headers: Vec<PrepareHeader> = Vec::with_capacity(count);
+    for index in 0..count {
+        let header = PrepareHeader::decode(&copy[HEADERS_AT + index * PREPARE_HEADER_SIZE..]).ok()?;
+        let follows = headers
+            .last()
+            .is_none_or(|before| header.op == before.op.next() && header.parent == before.checksum);
+        if header.cluster != cluster || !follows {
+            return None;
+        }
+        headers.push(header);
+    }
+    Some(headers)
+}
+
+/// What the four copies say.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    /// The superblock to open with.
+    pub(crate) superblock: Superblock,
+    /// The copies that are not it and must be written again.
+    pub(crate) repair: Vec<usize>,
+}
+
+pub(crate) type Copies = [Result<(Superblock, Checksum), CopyFault>; SUPERBLOCK_COPIES];
+
+/// Applies the open rule of the module's description.
+pub(crate) fn choose(copies: &Copies) -> Result<Choice, HaltReason> {
+    let intact = || copies.iter().filter_map(|copy| copy.as_ref().ok());
+    let agreed = |own: &Checksum| intact().filter(|(_, other)| other == own).count() >= 2;
+    let best = intact().filter(|(_, own)| agreed(own)).max_by_key(|(superblock, _)| superblock.sequence);
+    if let Some((superblock, own)) = best {
+        let repair = (0..SUPERBLOCK_COPIES)
+            .filter(|index| copies[*index].as_ref().is_ok_and(|(_, other)| other == own).eq(&false))
+            .collect();
+        return Ok(Choice { superblock: superblock.clone(), repair });
+    }
+    let version = copies.iter().find_map(|copy| match copy {
+        Err(CopyFault::Version(found)) => Some(*found),
+        _ => None,
+    });
+    if let Some(found) = version {
+        return Err(HaltReason::WrongVersion { found });
+    }
+    // A format that was cut short: blank copies beside at most one of the first superblock.
+    let blank = copies.iter().any(|copy| matches!(copy, Err(CopyFault::Blank)));
+    if blank && intact().all(|(superblock, _)| superblock.sequence == 0) {
+        return Err(HaltReason::NotFormatted);
+    }
+    Err(HaltReason::SuperblockLost { copies: intact().count() as u8 })
+}
+
+/// The offset of a copy in its zone.
+pub(crate) fn copy_offset(index: usize) -> u64 {
+    (index * SUPERBLOCK_COPY_SIZE) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_types::Timing;
+
+    fn config() -> Config {
+        Config {
+            cluster: ClusterId(7),
+            replica: ReplicaId(1),
+            replicas: 3,
+            layout: Layout::SMALL,
+            timing: Timing::PRODUCTION,
+            pipeline_max: 8,
+            sessions_max: 4,
+        }
+    }
+
+    fn copy(sequence: u64) -> Result<(Superblock, Checksum), CopyFault> {
+        let superblock = Superblock { sequence, ..Superblock::initial(&config()) };
+        Superblock::decode(&superblock.encode().0)
+    }
+
+    const BAD: Result<(Superblock, Checksum), CopyFault> = Err(CopyFault::Damaged);
+    const BLANK: Result<(Superblock, Checksum), CopyFault> = Err(CopyFault::Blank);
+
+    #[test]
+    fn the_first_superblock_never_changes_its_bytes() {
+        let (bytes, own) = Superblock::initial(&config()).encode();
+        assert_eq!(checksum(&bytes).to_string(), GOLDEN);
+        assert_eq!(Superblock::decode(&bytes), Ok((Superblock::initial(&config()), own)));
+    }
+    const GOLDEN: &str = "golden";
+
+    #[test]
+    fn any_flipped_byte_of_a_copy_is_noticed() {
+        let (bytes, _) = Superblock::initial(&config()).encode();
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0x10;
+            assert!(Superblock::decode(&broken).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_newest_superblock_that_two_copies_agree_on_is_opened_and_the_others_repaired() {
+        for (copies, sequence, repair) in [
+            ([copy(5), copy(5), copy(5), copy(5)], 5, vec![]),
+            // Cut while 0 and 1 were written: one new copy alone, or both.
+            ([copy(6), BAD, copy(5), copy(5)], 5, vec![0, 1]),
+            ([copy(6), copy(6), copy(5), copy(5)], 6, vec![2, 3]),
+            // Cut while 2 and 3 were written.
+            ([copy(6), copy(6), BAD, copy(6)], 6, vec![2]),
+            // Two copies lost at rest.
+            ([BAD, copy(6), BLANK, copy(6)], 6, vec![0, 2]),
+        ] {
+            let choice = choose(&copies).unwrap();
+            assert_eq!((choice.superblock.sequence, choice.repair), (sequence, repair));
+        }
+    }
+
+    #[test]
+    fn without_two_copies_that_agree_nothing_is_opened() {
+        let lost = |copies| Err(HaltReason::SuperblockLost { copies });
+        for (copies, expected) in [
+            ([copy(6), BAD, BAD, BAD], lost(1)),
+            ([copy(6), copy(5), BAD, BAD], lost(2)),
+            ([BAD, BAD, BAD, BAD], lost(0)),
+            ([BLANK, BLANK, BLANK, BLANK], Err(HaltReason::NotFormatted)),
+            ([copy(0), BAD, BLANK, BLANK], Err(HaltReason::NotFormatted)),
+            ([Err(CopyFault::Version(9)), BAD, BAD, BAD], Err(HaltReason::WrongVersion { found: 9 })),
+        ] {
+            assert_eq!(choose(&copies).map(|choice| choice.superblock.sequence), expected);
+        }
+    }
+}

@@ -1,0 +1,627 @@
+//! The journal: which prepares the log names, and how far each has come on its way to disk.
+//!
+//! A prepare goes `Writing → Written → Ringing → Ringed → Durable`. Three rules hold the promise behind
+//! `Durable`:
+//!
+//! 1. a slot of the ring is written only when its prepare is durable;
+//! 2. behind the adopted head, slots are issued, and `Durable` is said, in the order of ops, so that an op
+//!    whose slot does not name it proves that nothing behind it was acknowledged;
+//! 3. a slot passes from op `n - slots` to op `n` only when the segment of `n - slots` is sealed.
+//!
+//! Up to the adopted head ops are independent of each other: their headers are known from the superblock, or they are
+//! committed and fill a hole that the ring names op by op.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use kimberlite_crypto::Checksum;
+use kimberlite_io::{Io, Place, sectors};
+use kimberlite_types::{Config, Layout, Op};
+use kimberlite_wire::message::{HEADERS_MAX, Mark};
+use kimberlite_wire::prepare::segment_room;
+use kimberlite_wire::{Prepare, PrepareHeader};
+
+use crate::asks::{Asks, WriteFor};
+use crate::footer::{self, Footer};
+use crate::ring::Ring;
+use crate::{Output, ViewState};
+
+/// How far a prepare has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The journal names it and does not hold it: never held, or damaged.
+    Missing(Mark),
+    /// Its write is queued or in flight.
+    Writing,
+    /// It is durable; its slot was not issued yet.
+    Written,
+    /// Its slot is on its way.
+    Ringing,
+    /// Its slot is durable, and an earlier one is not yet.
+    Ringed,
+    /// Said to be durable.
+    Durable,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) header: PrepareHeader,
+    pub(crate) state: State,
+    /// Whether the write in progress replaces a damaged copy.
+    repair: bool,
+}
+
+/// The index of the log's unsealed part, the queue of writes, and the ring.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) layout: Layout,
+    root: PrepareHeader,
+    index: BTreeMap<Op, Entry>,
+    head: PrepareHeader,
+    /// First and last op of the adopted headers.
+    adopted: (Op, Op),
+    /// The last op behind the adopted head whose slot was issued; rule 2.
+    issued: Op,
+    /// The last op behind the adopted head that was said to be durable; rule 2.
+    said: Op,
+    /// Ops on their way.
+    unsettled: BTreeSet<Op>,
+    queue: VecDeque<Prepare>,
+    writing: BTreeMap<(Op, Checksum), Prepare>,
+    pub(crate) ring: Ring,
+    /// The first op of each sealed segment.
+    sealed: Vec<Op>,
+    /// The last sealed prepare, the root if there is none, and its index within its segment.
+    sealed_tail: (PrepareHeader, u32),
+    /// Whether a footer is on its way.
+    sealing: bool,
+    /// Ops up to here are committed as this journal names them.
+    pub(crate) committed: Op,
+    /// Whether, in this life, a prepare may have been held and be lost without a trace.
+    pub(crate) uncertain: bool,
+    /// Whether the log is being opened: what was kept owns its slots, and nobody hears of it yet.
+    pub(crate) settling: bool,
+}
+
+impl Journal {
+    pub(crate) fn new(config: &Config) -> Self {
+        let root = PrepareHeader::root(config.cluster);
+        Self {
+            layout: config.layout,
+            root,
+            index: BTreeMap::new(),
+            head: root,
+            adopted: (Op::ZERO, Op::ZERO),
+            issued: Op::ZERO,
+            said: Op::ZERO,
+            unsettled: BTreeSet::new(),
+            queue: VecDeque::new(),
+            writing: BTreeMap::new(),
+            ring: Ring::unread(config.cluster, &config.layout),
+            sealed: Vec::new(),
+            sealed_tail: (root, 0),
+            sealing: false,
+            committed: Op::ZERO,
+            uncertain: false,
+            settling: false,
+        }
+    }
+
+    pub(crate) fn head(&self) -> &PrepareHeader {
+        &self.head
+    }
+
+    pub(crate) fn entry(&self, op: Op) -> Option<&Entry> {
+        self.index.get(&op)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.index.values()
+    }
+
+    pub(crate) fn sealed_through(&self) -> Op {
+        self.sealed_tail.0.op
+    }
+
+    /// Segments that are sealed: the next one to seal has this number.
+    pub(crate) fn sealed_count(&self) -> u64 {
+        self.sealed.len() as u64
+    }
+
+    /// The sealed segment that holds `op`, and the last op of that segment.
+    pub(crate) fn sealed_segment(&self, op: Op) -> Option<(u64, Op)> {
+        if op == Op::ZERO || op > self.sealed_through() {
+            return None;
+        }
+        let behind = self.sealed.partition_point(|first| *first <= op);
+        let last = self.sealed.get(behind).map_or(self.sealed_through(), |next| next.previous());
+        Some((behind as u64 - 1, last))
+    }
+
+    /// The first op of a sealed segment.
+    pub(crate) fn sealed_first(&self, segment: u64) -> Op {
+        self.sealed[usize::try_from(segment).expect("segments fit in memory")]
+    }
+
+    /// A prepare on its way to disk.
+    pub(crate) fn in_memory(&self, op: Op, checksum: Checksum) -> Option<&Prepare> {
+        self.writing.get(&(op, checksum))
+    }
+
+    /// Ops on their way, and repairs of sealed ones.
+    pub(crate) fn pending(&self) -> usize {
+        let sealed = self.writing.keys().filter(|(op, _)| !self.unsettled.contains(op)).count();
+        self.unsettled.len() + sealed
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty() && self.ring.is_quiet() && !self.sealing
+    }
+
+    /// The index of an op within its segment, if the journal knows where the segment starts.
+    pub(crate) fn index_in_segment(&self, op: Op) -> Option<u32> {
+        if op == self.sealed_tail.0.op && op > Op::ZERO {
+            return Some(self.sealed_tail.1);
+        }
+        let mut here = self.index.get(&op)?;
+        let segment = here.header.place / self.layout.segment_size;
+        let mut count = 0;
+        while !here.header.place.is_multiple_of(self.layout.segment_size) {
+            let before = self.index.get(&here.header.op.previous())?;
+            let linked = before.header.checksum == here.header.parent
+                && before.header.place / self.layout.segment_size == segment;
+            if !linked {
+                return None;
+            }
+            here = before;
+            count += 1;
+        }
+        Some(count)
+    }
+
+    // ── Opening ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes an op that the open found, and makes it the head.
+    pub(crate) fn found(&mut self, header: PrepareHeader, state: State) {
+        assert!(matches!(state, State::Durable | State::Missing(_)), "an op is found held or missing");
+        self.index.insert(header.op, Entry { header, state, repair: false });
+        self.head = header;
+    }
+
+    /// Takes a sealed segment that the open found. Answers nothing: its prepares are not looked at.
+    pub(crate) fn found_sealed(&mut self, first: Op, last: PrepareHeader, count: u32) {
+        assert!(first == self.sealed_through().next(), "segments are sealed in order");
+        self.sealed.push(first);
+        self.sealed_tail = (last, count - 1);
+        if last.op > self.head.op {
+            self.head = last;
+        }
+    }
+
+    /// An op that stands on another log than the adopted one: the journal does not hold its op any more.
+    pub(crate) fn forget(&mut self, op: Op) {
+        if op > self.sealed_through() {
+            self.index.remove(&op);
+        }
+    }
+
+    /// The walk is over. From here on the ops in `settle` are on their way, and the others are durable.
+    pub(crate) fn begin_settling(&mut self, state: &ViewState, settle: &[Op]) {
+        self.adopted = (state.headers[0].op, state.head().op);
+        assert!(self.head.op >= self.adopted.1, "an adopted op never ends the log");
+        self.issued = self.head.op;
+        self.said = self.head.op;
+        self.settling = true;
+        for op in settle {
+            self.index.get_mut(op).expect("what is settled was found").state = State::Writing;
+            self.unsettled.insert(*op);
+        }
+        self.prune();
+    }
+
+    /// What was read of an op that is to be settled.
+    pub(crate) fn settle(&mut self, op: Op, prepare: Option<Prepare>, asks: &mut Asks, io: &mut dyn Io) {
+        match prepare {
+            Some(prepare) => self.enqueue(prepare, asks, io),
+            None => self.lose(op),
+        }
+    }
+
+    // ── Appending ───────────────────────────────────────────────────────────────────────────────────────
+
+    /// Whether a prepare could be appended: an append that waited for a view may not connect any more.
+    pub(crate) fn connects(&self, header: &PrepareHeader) -> bool {
+        let contradicts = header.op >= self.adopted.0
+            && header.op <= self.adopted.1
+            && self.index.get(&header.op).is_some_and(|entry| entry.header != *header);
+        !contradicts
+            && (header.op <= self.head.op
+                || (header.op == self.head.op.next() && header.parent == self.head.checksum))
+    }
+
+    /// Takes a prepare that is not sealed.
+    pub(crate) fn append(
+        &mut self,
+        prepare: Prepare,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let header = prepare.header;
+        assert!(header.cluster == self.root.cluster, "a prepare of another cluster never gets here");
+        assert!(
+            header.op > Op::ZERO && header.op <= self.head.op.next(),
+            "appends leave no hole behind the head"
+        );
+        assert!(header.size <= self.layout.prepare_size_max, "a prepare fits the layout");
+        match self.index.get(&header.op).copied() {
+            Some(entry) if entry.header == header => match entry.state {
+                State::Durable => out.push(Output::Durable { op: header.op, checksum: header.checksum }),
+                State::Missing(mark) => self.begin(prepare, mark == Mark::Unknown, asks, io),
+                State::Writing | State::Written | State::Ringing | State::Ringed => {}
+            },
+            Some(_) => {
+                self.replace(header.op);
+                self.begin(prepare, false, asks, io);
+            }
+            None => self.begin(prepare, false, asks, io),
+        }
+    }
+
+    /// Drops an op that a committed prepare contradicts, and what stands on it.
+    fn replace(&mut self, op: Op) {
+        let adopted = op >= self.adopted.0 && op <= self.adopted.1;
+        assert!(!adopted, "a durable adoption is only undone by another");
+        assert!(op > self.sealed_through(), "a sealed op is committed and never replaced");
+        if op > self.adopted.1 {
+            self.drop_from(op);
+            return;
+        }
+        // In front of the adopted headers only what chains to the wrong op goes.
+        let mut here = op;
+        let mut wrong = Checksum::ZERO;
+        while let Some(entry) = self.index.get(&here).copied() {
+            if here >= self.adopted.0 || (here != op && entry.header.parent != wrong) {
+                break;
+            }
+            wrong = entry.header.checksum;
+            self.drop_one(here);
+            here = here.next();
+        }
+        self.forget_dropped_writes();
+    }
+
+    /// Drops every op from `op` on.
+    fn drop_from(&mut self, op: Op) {
+        for (gone, _) in self.index.split_off(&op) {
+            self.unsettled.remove(&gone);
+        }
+        self.head = match self.index.last_key_value() {
+            Some((_, entry)) if entry.header.op >= self.sealed_through() => entry.header,
+            _ => self.sealed_tail.0,
+        };
+        self.issued = self.issued.min(op.previous());
+        self.said = self.said.min(op.previous());
+        self.forget_dropped_writes();
+    }
+
+    fn drop_one(&mut self, op: Op) {
+        self.index.remove(&op);
+        self.unsettled.remove(&op);
+    }
+
+    /// Queued writes of dropped prepares are never begun; those in flight end and are ignored.
+    fn forget_dropped_writes(&mut self) {
+        let index = &self.index;
+        let sealed = self.sealed_tail.0.op;
+        let wanted = |op: Op, checksum: Checksum| {
+            op <= sealed
+                || index
+                    .get(&op)
+                    .is_some_and(|entry| entry.header.checksum == checksum && entry.state == State::Writing)
+        };
+        self.queue.retain(|prepare| wanted(prepare.header.op, prepare.header.checksum));
+        self.writing.retain(|(op, checksum), _| wanted(*op, *checksum));
+    }
+
+    /// Names a prepare in the index and sets it on its way.
+    fn begin(&mut self, prepare: Prepare, repair: bool, asks: &mut Asks, io: &mut dyn Io) {
+        let header = prepare.header;
+        self.check_place(&header);
+        if header.op == self.head.op.next() {
+            assert!(header.parent == self.head.checksum, "a new prepare names the head as its parent");
+            self.head = header;
+        }
+        self.index.insert(header.op, Entry { header, state: State::Writing, repair });
+        self.unsettled.insert(header.op);
+        self.enqueue(prepare, asks, io);
+    }
+
+    /// A log stands at the same places on every replica.
+    fn check_place(&self, header: &PrepareHeader) {
+        let size = sectors(u64::from(header.size));
+        let within = header.place % self.layout.segment_size;
+        assert!(within + size <= segment_room(&self.layout), "a prepare stands in its segment's room");
+        let parent = if header.op.0 == 1 {
+            Some(self.root)
+        } else if header.op == self.sealed_through().next() {
+            Some(self.sealed_tail.0)
+        } else {
+            self.index.get(&header.op.previous()).map(|entry| entry.header)
+        };
+        let Some(parent) = parent.filter(|parent| parent.checksum == header.parent) else { return };
+        let index = self.index_in_segment(parent.op);
+        if parent.op == Op::ZERO || index.is_some() {
+            let expected = parent.place_after(header.size, index, &self.layout);
+            assert!(header.place == expected, "a prepare stands where its parent ended");
+        }
+    }
+
+    /// Writes a prepare of a sealed segment again.
+    pub(crate) fn repair_sealed(&mut self, prepare: Prepare, asks: &mut Asks, io: &mut dyn Io) {
+        assert!(prepare.header.op <= self.sealed_through(), "the segment is sealed");
+        self.enqueue(prepare, asks, io);
+    }
+
+    fn enqueue(&mut self, prepare: Prepare, asks: &mut Asks, io: &mut dyn Io) {
+        let (op, checksum) = (prepare.header.op, prepare.header.checksum);
+        if self.writing.insert((op, checksum), prepare.clone()).is_none()
+            && !asks.is_writing(WriteFor::Prepare { op, checksum })
+        {
+            self.queue.push_back(prepare);
+        }
+        self.pump(asks, io);
+    }
+
+    /// Begins the queued writes that overlap neither one in flight nor one queued before them, and writes
+    /// dirty slots.
+    pub(crate) fn pump(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        let mut waiting: VecDeque<Prepare> = VecDeque::new();
+        while let Some(prepare) = self.queue.pop_front() {
+            let header = prepare.header;
+            let place = Place::log(header.place);
+            let len = sectors(u64::from(header.size));
+            let behind = |other: &Prepare| {
+                other.header.place < header.place + len && header.place < other.header.end()
+            };
+            if asks.overlaps(place, len) || waiting.iter().any(behind) {
+                waiting.push_back(prepare);
+            } else {
+                let purpose = WriteFor::Prepare { op: header.op, checksum: header.checksum };
+                asks.write(io, place, prepare.sectors(), purpose);
+            }
+        }
+        self.queue = waiting;
+        self.ring.pump(asks, io);
+    }
+
+    /// A prepare is durable.
+    pub(crate) fn prepare_written(&mut self, op: Op, checksum: Checksum, out: &mut Vec<Output>) {
+        let held = self.writing.remove(&(op, checksum));
+        let is_sealed = op <= self.sealed_through();
+        match self.index.get_mut(&op) {
+            Some(entry) if entry.header.checksum == checksum && entry.state == State::Writing => {
+                entry.state = State::Written;
+                if core::mem::take(&mut entry.repair) {
+                    out.push(Output::Repaired { op, place: Place::log(entry.header.place) });
+                }
+            }
+            None if is_sealed => {
+                let place = held.expect("a sealed repair is held until it is written").header.place;
+                out.push(Output::Repaired { op, place: Place::log(place) });
+                out.push(Output::Durable { op, checksum });
+            }
+            // Dropped, or written twice.
+            _ => {}
+        }
+        self.advance(out);
+    }
+
+    /// Slots are durable.
+    pub(crate) fn ring_written(&mut self, sector: u32, out: &mut Vec<Output>) {
+        for (op, checksum) in self.ring.written(sector) {
+            if let Some(entry) = self.index.get_mut(&op)
+                && entry.header.checksum == checksum
+                && entry.state == State::Ringing
+            {
+                entry.state = State::Ringed;
+            }
+        }
+        self.advance(out);
+    }
+
+    /// Issues slots and says `Durable`, as far as the three rules allow.
+    fn advance(&mut self, out: &mut Vec<Output>) {
+        let last_adopted = self.adopted.1;
+        let slots = u64::from(self.layout.ring_slots);
+        let unsettled: Vec<Op> = self.unsettled.iter().copied().collect();
+        for op in unsettled {
+            let entry = self.index.get_mut(&op).expect("what is on its way is in the index");
+            if entry.state == State::Written {
+                let in_order = op <= last_adopted || op <= self.issued.next();
+                let slot_free = self.settling || op.0 <= slots + self.sealed_tail.0.op.0;
+                if in_order && slot_free {
+                    entry.state = State::Ringing;
+                    self.ring.set(&entry.header);
+                    self.issued = self.issued.max(op);
+                }
+            }
+            if entry.state == State::Ringed && (op <= last_adopted || op <= self.said.next()) {
+                entry.state = State::Durable;
+                self.said = self.said.max(op);
+                self.unsettled.remove(&op);
+                if !self.settling {
+                    out.push(Output::Durable { op, checksum: entry.header.checksum });
+                }
+            }
+        }
+        assert!(self.said <= self.issued, "nothing is said to be durable before its slot was issued");
+        assert!(self.issued <= self.head.op, "slots are issued for ops of the log");
+    }
+
+    /// A copy that was durable turned out to be damaged.
+    pub(crate) fn damaged(&mut self, op: Op, checksum: Checksum) {
+        if let Some(entry) = self.index.get_mut(&op)
+            && entry.header.checksum == checksum
+            && entry.state == State::Durable
+        {
+            entry.state = State::Missing(Mark::Unknown);
+        }
+    }
+
+    /// An op that was to be settled cannot be read any more.
+    fn lose(&mut self, op: Op) {
+        self.index.get_mut(&op).expect("what is settled is in the index").state =
+            State::Missing(Mark::Unknown);
+        self.unsettled.remove(&op);
+    }
+
+    // ── Adopting ────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes the headers of a durable view as the end of the log.
+    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], out: &mut Vec<Output>) {
+        let (first, last) = (headers[0], headers[headers.len() - 1]);
+        assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
+        self.drop_from(last.op.next());
+        for header in headers.iter().filter(|header| header.op > Op::ZERO) {
+            match self.index.get(&header.op) {
+                Some(entry) if entry.header == *header => {}
+                Some(_) if header.op <= self.sealed_through() => {
+                    panic!("a sealed op is committed, so every later log holds it")
+                }
+                None if header.op <= self.sealed_through() => {}
+                _ => {
+                    let mark = if self.uncertain { Mark::Unknown } else { Mark::Nack };
+                    self.drop_one(header.op);
+                    let entry = Entry { header: *header, state: State::Missing(mark), repair: false };
+                    self.index.insert(header.op, entry);
+                }
+            }
+        }
+        // What stands in front of the first header and is not its parent stands on another log.
+        let before = first.op.previous();
+        if before > self.sealed_through()
+            && self.index.get(&before).is_some_and(|entry| entry.header.checksum != first.parent)
+        {
+            self.drop_one(before);
+        }
+        self.head = last;
+        self.adopted = (first.op, last.op);
+        self.issued = last.op;
+        self.said = last.op;
+        self.forget_dropped_writes();
+        self.advance(out);
+    }
+
+    // ── Sealing ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Writes the footer of the next segment, if it can seal: all its prepares are durable, and the first of the
+    /// segment behind it is committed.
+    pub(crate) fn seal_ready(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        if self.sealing || self.head.place / self.layout.segment_size <= self.sealed_count() {
+            return;
+        }
+        let Some(headers) = self.sealable() else { return };
+        let footer = Footer::of(&headers, &self.layout);
+        assert!(footer.head.segment == self.sealed_count(), "segments seal in order");
+        self.write_footer(&footer, asks, io);
+        self.sealing = true;
+    }
+
+    /// Writes a footer; [`Journal::footer_written`] hears of it, if the segment was not sealed before.
+    pub(crate) fn write_footer(&self, footer: &Footer, asks: &mut Asks, io: &mut dyn Io) {
+        let segment = footer.head.segment;
+        let place = Place::log(footer::offset(segment, &self.layout));
+        asks.write(io, place, footer.encode().freeze(), WriteFor::Footer { segment });
+    }
+
+    fn sealable(&self) -> Option<Vec<PrepareHeader>> {
+        let mut headers: Vec<PrepareHeader> = Vec::new();
+        let mut parent = self.sealed_tail.0;
+        loop {
+            let entry = self.index.get(&parent.op.next())?;
+            if entry.header.parent != parent.checksum {
+                return None;
+            }
+            if entry.header.place / self.layout.segment_size > self.sealed_count() {
+                let settled = entry.header.op <= self.committed && !headers.is_empty();
+                return settled.then_some(headers);
+            }
+            if entry.state != State::Durable {
+                return None;
+            }
+            parent = entry.header;
+            headers.push(parent);
+        }
+    }
+
+    /// The headers from behind the sealed part up to `last`, one list for each segment. For footers that
+    /// were lost: that a later segment is sealed proves that these were.
+    pub(crate) fn unsealed_segments(&self, last: Op) -> Vec<Vec<PrepareHeader>> {
+        let mut segments: Vec<Vec<PrepareHeader>> = Vec::new();
+        let unsealed = self.index.range(self.sealed_through().next()..);
+        for entry in unsealed.map(|(_, entry)| entry).take_while(|entry| entry.header.op <= last) {
+            if entry.header.place.is_multiple_of(self.layout.segment_size) {
+                segments.push(Vec::new());
+            }
+            segments.last_mut().expect("a segment starts with its first prepare").push(entry.header);
+        }
+        segments
+    }
+
+    /// A footer is durable.
+    pub(crate) fn footer_written(&mut self, segment: u64, out: &mut Vec<Output>) {
+        if segment >= self.sealed_count() {
+            assert!(self.sealing && segment == self.sealed_count(), "segments seal in order");
+            self.sealing = false;
+            let headers = self.index.range(self.sealed_through().next()..).map(|(_, entry)| entry.header);
+            let inside: Vec<PrepareHeader> =
+                headers.take_while(|header| header.place / self.layout.segment_size == segment).collect();
+            let (first, last) = (inside[0], inside[inside.len() - 1]);
+            self.found_sealed(first.op, last, inside.len() as u32);
+        }
+        out.push(Output::Sealed { segment });
+        self.prune();
+        self.advance(out);
+    }
+
+    /// Forgets sealed ops, except the last few, which view changes ask about, and what is on its way.
+    fn prune(&mut self) {
+        let sealed = self.sealed_through();
+        let head = self.head.op;
+        while let Some((op, entry)) = self.index.first_key_value() {
+            let old = *op <= sealed && op.0 + HEADERS_MAX as u64 <= head.0;
+            if !old || matches!(entry.state, State::Writing | State::Written | State::Ringing | State::Ringed)
+            {
+                break;
+            }
+            let op = *op;
+            self.index.remove(&op);
+        }
+    }
+
+    /// The last headers of the log up to its head, in order, each the parent of the next.
+    pub(crate) fn tail(&self) -> Vec<(PrepareHeader, Mark)> {
+        let mut tail: Vec<(PrepareHeader, Mark)> = Vec::new();
+        let mut op = self.head.op;
+        while tail.len() < HEADERS_MAX {
+            let (header, mark) = match self.index.get(&op) {
+                Some(Entry { header, state: State::Missing(mark), .. }) => (*header, *mark),
+                Some(entry) => (entry.header, Mark::Present),
+                None if op == Op::ZERO => (self.root, Mark::Present),
+                None if op == self.sealed_through() => (self.sealed_tail.0, Mark::Present),
+                None => break,
+            };
+            if tail.last().is_some_and(|(child, _)| child.parent != header.checksum) {
+                break;
+            }
+            tail.push((header, mark));
+            if op == Op::ZERO {
+                break;
+            }
+            op = op.previous();
+        }
+        tail.reverse();
+        tail
+    }
+}

@@ -1,0 +1,594 @@
+//! Opens a data directory: superblock, ring, segments, and then the ops that must be made sure of.
+//!
+//! ```text
+//! Copies → Mend → Ring → Walk → Settle → open
+//! ```
+//!
+//! - **Copies**: the four copies of the superblock are read; **Mend**: those that differ are written again.
+//! - **Ring**: read whole, in large reads; one that fails is read again sector by sector.
+//! - **Walk**: a sealed segment costs one sector, the head of its footer. The unsealed rest is walked prepare by
+//!   prepare, and each op is decided by the table in [`decision`](crate::decision). Where the log that
+//!   can be walked ends in front of the adopted headers, there is a hole: the ops in it that the ring
+//!   names are kept, the others are for the parent to fill, and the walk goes on at the adopted headers.
+//! - **Settle**: what is held but not named by the ring is written again, prepare and slot, because what a
+//!   read shows need not be durable; bad slots that no op owns are reserved again.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use kimberlite_io::{Buf, Io, Place, ReadFault, sectors};
+use kimberlite_types::limits::{PIPELINE_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES};
+use kimberlite_types::{Config, Op, View};
+use kimberlite_wire::message::{HEADERS_MAX, Mark};
+use kimberlite_wire::{Prepare, PrepareHeader};
+
+use crate::asks::{Asks, ReadFor};
+use crate::decision::{Copy, Expect, Says, Verdict, decide};
+use crate::footer::{Footer, FooterHead, offset};
+use crate::journal::{Journal, State};
+use crate::ring::Slot;
+use crate::scout::{Scout, Seen, places_after};
+use crate::superblock::{Choice, CopyFault, Superblock, choose, copy_offset};
+use crate::view::write_copies;
+use crate::{Damage, HaltReason, Output, Recovered};
+
+/// Bytes of the ring in one read.
+const RING_READ: u64 = 1 << 20;
+
+/// The stage an open is in.
+#[derive(Debug)]
+enum Stage {
+    Copies { left: usize },
+    Mend { left: usize },
+    Ring { left: usize },
+    Walk,
+    Settle { reading: usize },
+}
+
+/// An open under way.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    config: Config,
+    stage: Stage,
+    copies: [Result<(Superblock, kimberlite_crypto::Checksum), CopyFault>; SUPERBLOCK_COPIES],
+    superblock: Option<Superblock>,
+    scout: Scout,
+    /// The op that is being looked for.
+    cursor: Op,
+    /// The op before it; none behind a hole.
+    parent: Option<PrepareHeader>,
+    /// Whether the log is known without a hole so far.
+    solid: bool,
+    /// The segment whose footer was looked for last.
+    footer_asked: Option<u64>,
+    /// Places where the op at the cursor may still stand, and what stood at those looked at.
+    tries: VecDeque<u64>,
+    seen: Copy,
+    /// Ops in a hole that the ring names, still to be looked at.
+    islands: VecDeque<PrepareHeader>,
+    island: Option<PrepareHeader>,
+    /// The highest commit seen in what was kept.
+    commit: Op,
+    /// Ops that are held and that the ring does not name.
+    settle: VecDeque<Op>,
+    unknown: Option<(Op, Place)>,
+    /// Footers being built again.
+    footers: usize,
+}
+
+impl Opening {
+    /// Begins: asks for the copies of the superblock.
+    pub(crate) fn start(config: &Config, asks: &mut Asks, io: &mut dyn Io) -> Self {
+        for copy in 0..SUPERBLOCK_COPIES {
+            let len = kimberlite_types::limits::SUPERBLOCK_COPY_SIZE;
+            asks.read(io, Place::superblock(copy_offset(copy)), len, ReadFor::Superblock { copy });
+        }
+        Self {
+            config: *config,
+            stage: Stage::Copies { left: SUPERBLOCK_COPIES },
+            copies: [const { Err(CopyFault::Blank) }; SUPERBLOCK_COPIES],
+            superblock: None,
+            scout: Scout::new(config.layout),
+            cursor: Op(1),
+            parent: Some(PrepareHeader::root(config.cluster)),
+            solid: true,
+            footer_asked: None,
+            tries: VecDeque::new(),
+            seen: Copy::Alien,
+            islands: VecDeque::new(),
+            island: None,
+            commit: Op::ZERO,
+            settle: VecDeque::new(),
+            unknown: None,
+            footers: 0,
+        }
+    }
+
+    fn superblock(&self) -> &Superblock {
+        self.superblock.as_ref().expect("the superblock was chosen before the ring was read")
+    }
+
+    fn adopted(&self) -> (Op, Op) {
+        let headers = &self.superblock().state.headers;
+        (headers[0].op, headers[headers.len() - 1].op)
+    }
+
+    // ── Superblock ──────────────────────────────────────────────────────────────────────────────────────
+
+    /// A copy of the superblock was read.
+    pub(crate) fn on_copy(
+        &mut self,
+        copy: usize,
+        result: Result<Buf, ReadFault>,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) -> Result<(), HaltReason> {
+        let Stage::Copies { left } = &mut self.stage else { panic!("copies are read first") };
+        self.copies[copy] = match result {
+            Ok(bytes) => Superblock::decode(&bytes),
+            Err(ReadFault::Absent) => Err(CopyFault::Blank),
+            Err(ReadFault::Failed) => Err(CopyFault::Damaged),
+        };
+        *left -= 1;
+        if *left > 0 {
+            return Ok(());
+        }
+        let Choice { superblock, repair } = choose(&self.copies)?;
+        superblock.check(&self.config)?;
+        for copy in &repair {
+            out.push(Output::Damaged {
+                place: Place::superblock(copy_offset(*copy)),
+                what: Damage::Superblock,
+                op: None,
+            });
+        }
+        write_copies(&superblock, &repair, asks, io);
+        self.commit = superblock.state.commit;
+        self.superblock = Some(superblock);
+        self.stage = Stage::Mend { left: repair.len() };
+        self.after_mend(asks, io);
+        Ok(())
+    }
+
+    /// A copy of the superblock was written again.
+    pub(crate) fn on_mended(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        let Stage::Mend { left } = &mut self.stage else { panic!("copies are mended second") };
+        *left -= 1;
+        self.after_mend(asks, io);
+    }
+
+    fn after_mend(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        if !matches!(self.stage, Stage::Mend { left: 0 }) {
+            return;
+        }
+        let size = self.config.layout.ring_size();
+        let mut left = 0;
+        for offset in (0..size).step_by(RING_READ as usize) {
+            let len = RING_READ.min(size - offset) as usize;
+            asks.read(io, Place::headers(offset), len, ReadFor::Ring { offset, len });
+            left += 1;
+        }
+        self.stage = Stage::Ring { left };
+    }
+
+    // ── Ring ────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A part of the ring was read.
+    pub(crate) fn on_ring(
+        &mut self,
+        (offset, len): (u64, usize),
+        result: Result<Buf, ReadFault>,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let Stage::Ring { left } = &mut self.stage else { panic!("the ring is read third") };
+        *left -= 1;
+        match result {
+            Ok(bytes) => journal.ring.load(offset, &bytes),
+            Err(_) if len > SECTOR_SIZE => {
+                for part in (offset..offset + len as u64).step_by(SECTOR_SIZE) {
+                    asks.read(
+                        io,
+                        Place::headers(part),
+                        SECTOR_SIZE,
+                        ReadFor::Ring { offset: part, len: SECTOR_SIZE },
+                    );
+                    *left += 1;
+                }
+            }
+            // What was not read stays zero, which no slot ever is: bad.
+            Err(_) => {}
+        }
+        if *left == 0 {
+            for offset in journal.ring.survey() {
+                out.push(Output::Damaged { place: Place::headers(offset), what: Damage::RingSlot, op: None });
+            }
+            self.stage = Stage::Walk;
+            self.next_op(journal);
+            self.walk(None, journal, asks, io, out);
+        }
+    }
+
+    // ── Walk ────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// What the op at the cursor must look like.
+    fn expect(&self) -> Expect {
+        let state = &self.superblock().state;
+        if let Some(island) = self.island {
+            return Expect::Adopted(island);
+        }
+        match state.headers.iter().find(|header| header.op == self.cursor) {
+            Some(header) => Expect::Adopted(*header),
+            None => {
+                let parent = self.parent.expect("behind a hole stand the adopted headers");
+                let (_, last) = self.adopted();
+                Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
+            }
+        }
+    }
+
+    fn is_adopted(&self) -> bool {
+        let (first, last) = self.adopted();
+        self.island.is_none() && self.cursor >= first && self.cursor <= last
+    }
+
+    /// Lists the places where the op at the cursor may stand.
+    fn next_op(&mut self, journal: &mut Journal) {
+        self.seen = Copy::Alien;
+        let (first, _) = self.adopted();
+        let expect = self.expect();
+        self.tries = match &expect {
+            Expect::Adopted(header) => VecDeque::from([header.place]),
+            Expect::After(parent, _) => {
+                let index = journal.index_in_segment(parent.op).or(Some(0));
+                places_after(parent, index, &self.config.layout).into()
+            }
+        };
+        if let (Expect::Adopted(header), Some(parent)) = (&expect, self.parent)
+            && self.cursor == first
+            && header.parent != parent.checksum
+        {
+            // The op in front stands on another log than the adopted one.
+            journal.forget(parent.op);
+            self.solid = false;
+        }
+    }
+
+    /// The walking scout's read came back.
+    pub(crate) fn on_walk(
+        &mut self,
+        result: Result<Buf, ReadFault>,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(seen) = self.scout.on_read(result, asks, io) {
+            self.walk(Some(seen), journal, asks, io, out);
+        }
+    }
+
+    /// The head of a footer was read.
+    pub(crate) fn on_footer_head(
+        &mut self,
+        segment: u64,
+        result: Result<Buf, ReadFault>,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let layout = self.config.layout;
+        let head = result
+            .ok()
+            .and_then(|bytes| FooterHead::decode(&bytes, self.config.cluster, segment, &layout))
+            .filter(|head| {
+                head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
+            });
+        if let Some(head) = head {
+            self.take_sealed(&head, journal, asks, io, out);
+            self.next_op(journal);
+        }
+        self.walk(None, journal, asks, io, out);
+    }
+
+    /// A segment is sealed: so were all before it, and their footers are built again if they were lost.
+    fn take_sealed(
+        &mut self,
+        head: &FooterHead,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        for headers in journal.unsealed_segments(self.cursor.previous()) {
+            let footer = Footer::of(&headers, &self.config.layout);
+            let place = Place::log(offset(footer.head.segment, &self.config.layout));
+            out.push(Output::Damaged { place, what: Damage::Footer, op: Some(headers[0].op) });
+            journal.write_footer(&footer, asks, io);
+            journal.found_sealed(headers[0].op, footer.head.last, footer.head.count);
+            self.settle.retain(|op| *op > footer.head.last.op);
+            self.footers += 1;
+        }
+        journal.found_sealed(head.first, head.last, head.count);
+        // The last few headers are wanted by view changes; the ring still has them, unless it is damaged.
+        let mut known: Vec<PrepareHeader> = alloc::vec![head.last];
+        while known.len() < HEADERS_MAX {
+            let child = known[known.len() - 1];
+            match journal.ring.slot(child.op.previous()) {
+                Slot::Header(header) if header.checksum == child.parent && header.op >= head.first => {
+                    known.push(header);
+                }
+                _ => break,
+            }
+        }
+        for header in known.into_iter().rev() {
+            journal.found(header, State::Durable);
+        }
+        self.commit = self.commit.max(head.last.op);
+        self.parent = Some(head.last);
+        self.cursor = head.last.op.next();
+    }
+
+    /// A footer was written again.
+    pub(crate) fn on_footer_written(&mut self) {
+        self.footers -= 1;
+    }
+
+    /// Walks on, with what was seen at the place looked at last.
+    fn walk(
+        &mut self,
+        mut seen: Option<Seen>,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        loop {
+            if let Some(seen) = seen.take() {
+                let done = self.judge(&seen, journal, out);
+                if done {
+                    self.begin_settling(journal, asks, io, out);
+                    return;
+                }
+            }
+            let place = *self.tries.front().expect("an op has a place to look at");
+            let segment = place / self.config.layout.segment_size;
+            let starts = place.is_multiple_of(self.config.layout.segment_size);
+            if starts && self.solid && self.footer_asked != Some(segment) {
+                self.footer_asked = Some(segment);
+                let at = Place::log(offset(segment, &self.config.layout));
+                asks.read(io, at, SECTOR_SIZE, ReadFor::FooterHead { segment });
+                return;
+            }
+            self.tries.pop_front();
+            match self.scout.look(place, asks, io) {
+                Some(look) => seen = Some(look),
+                None => return,
+            }
+        }
+    }
+
+    /// Judges one look. Answers whether the walk is over.
+    fn judge(&mut self, seen: &Seen, journal: &mut Journal, out: &mut Vec<Output>) -> bool {
+        let expect = self.expect();
+        let header = match seen {
+            Seen::Whole(prepare) if self.stands_right(&expect, &prepare.header, journal) => {
+                Some(prepare.header)
+            }
+            Seen::Whole(_) => None,
+            Seen::Broken => {
+                self.seen = Copy::Bad;
+                None
+            }
+        };
+        let copy = if header.is_some() { Copy::Fits } else { self.seen };
+        if copy != Copy::Fits && !self.tries.is_empty() {
+            return false;
+        }
+        let slot = journal.ring.slot(expect.op());
+        let named = match slot {
+            Slot::Header(named) if self.stands_right(&expect, &named, journal) => Some(named),
+            _ => None,
+        };
+        let says = match expect.ask(&slot) {
+            Says::Names if named.is_none() => Says::Other,
+            says => says,
+        };
+        let (verdict, _) = decide(self.is_adopted() || self.island.is_some(), copy, says);
+        match verdict {
+            Verdict::Keep | Verdict::KeepAndSettle => {
+                let header = header.expect("a prepare that is kept was seen");
+                self.commit = self.commit.max(header.commit);
+                if verdict == Verdict::KeepAndSettle {
+                    self.settle.push_back(header.op);
+                }
+                self.take(header, State::Durable, journal)
+            }
+            Verdict::Faulty | Verdict::Lost => {
+                let header = match expect {
+                    Expect::Adopted(header) => header,
+                    Expect::After(..) => named.expect("a faulty op is named by its slot"),
+                };
+                let place = Place::log(header.place);
+                out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(header.op) });
+                self.take(header, State::Missing(Mark::Unknown), journal)
+            }
+            Verdict::Missing => {
+                let Expect::Adopted(header) = expect else { panic!("only adopted ops can be missing") };
+                self.take(header, State::Missing(Mark::Nack), journal)
+            }
+            Verdict::Cut => self.end(None, journal),
+            Verdict::Unknown => {
+                let parent = self.parent.expect("an unknown op stands behind a known one");
+                let place = Place::log(parent.end());
+                out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(self.cursor) });
+                self.end(Some(place), journal)
+            }
+        }
+    }
+
+    /// Whether a header is the expected one and names the place where it must stand.
+    fn stands_right(&self, expect: &Expect, header: &PrepareHeader, journal: &Journal) -> bool {
+        let layout = &self.config.layout;
+        expect.accepts(header)
+            && match expect {
+                Expect::Adopted(_) => true,
+                Expect::After(parent, _) => match journal.index_in_segment(parent.op) {
+                    None if parent.op > Op::ZERO => {
+                        places_after(parent, Some(0), layout).contains(&header.place)
+                    }
+                    index => header.place == parent.place_after(header.size, index, layout),
+                },
+            }
+    }
+
+    /// Takes the op at the cursor and goes on to the next.
+    fn take(&mut self, header: PrepareHeader, state: State, journal: &mut Journal) -> bool {
+        journal.found(header, state);
+        if self.island.take().is_some() {
+            return self.next_island(journal);
+        }
+        self.parent = Some(header);
+        self.cursor = header.op.next();
+        self.next_op(journal);
+        false
+    }
+
+    /// The log cannot be walked any further: it ends here, or a hole begins.
+    fn end(&mut self, unknown: Option<Place>, journal: &mut Journal) -> bool {
+        let (first, last) = self.adopted();
+        if self.cursor > last {
+            self.unknown = unknown.map(|place| (self.cursor, place));
+            return true;
+        }
+        assert!(self.cursor < first, "an adopted op never ends the log");
+        self.solid = false;
+        self.parent = None;
+        let named: BTreeMap<Op, PrepareHeader> = journal.ring.headers();
+        self.islands = named.range(self.cursor..first).map(|(_, header)| *header).collect();
+        self.next_island(journal)
+    }
+
+    /// Looks at the next op that the ring names in a hole, or goes on behind the hole.
+    fn next_island(&mut self, journal: &mut Journal) -> bool {
+        let layout = &self.config.layout;
+        let fits = |header: &PrepareHeader| {
+            let room = kimberlite_wire::prepare::segment_room(layout);
+            header.place % layout.segment_size + sectors(u64::from(header.size)) <= room
+        };
+        while let Some(header) = self.islands.pop_front() {
+            if fits(&header) {
+                self.cursor = header.op;
+                self.island = Some(header);
+                self.next_op(journal);
+                return false;
+            }
+        }
+        self.cursor = self.adopted().0;
+        self.parent = journal.entry(self.cursor.previous()).map(|entry| entry.header);
+        self.next_op(journal);
+        false
+    }
+
+    // ── Settle ──────────────────────────────────────────────────────────────────────────────────────────
+
+    fn begin_settling(
+        &mut self,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        self.scout.rest();
+        let slots = u64::from(self.config.layout.ring_slots);
+        let head = journal.head().op;
+        let sealed = journal.sealed_through();
+        journal.uncertain = self.unknown.is_some();
+        journal.committed = if self.solid { self.commit.min(head) } else { sealed };
+        // An older op with the same slot as a newer one has passed it on.
+        self.settle.retain(|op| op.0 + slots > head.0 && *op > sealed);
+        let state = self.superblock().state.clone();
+        journal.begin_settling(&state, self.settle.make_contiguous());
+        if self.unknown.is_none() && self.solid {
+            let unowned = |slot: &u32| {
+                let back = (head.0 + slots - u64::from(*slot)) % slots;
+                head.0.checked_sub(back).is_none_or(|owner| owner <= sealed.0)
+            };
+            let bad: Vec<u32> = journal.ring.bad().filter(unowned).collect();
+            bad.into_iter().for_each(|slot| journal.ring.reserve(slot));
+        }
+        self.stage = Stage::Settle { reading: 0 };
+        journal.pump(asks, io);
+        journal.seal_ready(asks, io);
+        self.settle_more(journal, asks, io);
+        let _ = out;
+    }
+
+    fn settle_more(&mut self, journal: &Journal, asks: &mut Asks, io: &mut dyn Io) {
+        let Stage::Settle { reading } = &mut self.stage else { return };
+        while *reading < PIPELINE_MAX
+            && let Some(op) = self.settle.pop_front()
+        {
+            let header = journal.entry(op).expect("what is settled is in the index").header;
+            let len = sectors(u64::from(header.size)) as usize;
+            asks.read(io, Place::log(header.place), len, ReadFor::Settle { op, checksum: header.checksum });
+            *reading += 1;
+        }
+    }
+
+    /// An op that is to be settled was read.
+    pub(crate) fn on_settle(
+        &mut self,
+        op: Op,
+        result: Result<Buf, ReadFault>,
+        journal: &mut Journal,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let Stage::Settle { reading } = &mut self.stage else { panic!("ops are settled last") };
+        *reading -= 1;
+        let expected = journal.entry(op).expect("what is settled is in the index").header;
+        let prepare = result
+            .ok()
+            .and_then(|bytes| Prepare::parse(&bytes.freeze()).ok())
+            .filter(|prepare| prepare.header == expected);
+        if prepare.is_none() {
+            let place = Place::log(expected.place);
+            out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });
+        }
+        journal.settle(op, prepare, asks, io);
+        self.settle_more(journal, asks, io);
+    }
+
+    /// Whether everything that was found is sure: then the data directory is open.
+    pub(crate) fn finish(&mut self, journal: &mut Journal) -> Option<(Superblock, Recovered)> {
+        let done = matches!(self.stage, Stage::Settle { reading: 0 })
+            && self.settle.is_empty()
+            && self.footers == 0
+            && journal.is_settled();
+        if !done {
+            return None;
+        }
+        journal.settling = false;
+        let superblock = self.superblock.take().expect("the superblock was chosen");
+        let mut unknown: Vec<(Op, Place)> = journal
+            .entries()
+            .filter(|entry| entry.state == State::Missing(Mark::Unknown))
+            .map(|entry| (entry.header.op, Place::log(entry.header.place)))
+            .collect();
+        unknown.extend(self.unknown);
+        let recovered = Recovered {
+            view_state: superblock.state.clone(),
+            headers: journal.tail(),
+            commit: self.commit.min(journal.head().op),
+            head_certain: self.unknown.is_none(),
+            unknown,
+        };
+        Some((superblock, recovered))
+    }
+}

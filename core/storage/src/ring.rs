@@ -1,0 +1,213 @@
+//! The header ring: what was acknowledged, in case the prepare itself is lost.
+//!
+//! Slot `op mod slots` is 512 bytes: the header of the last durable prepare that came by, exactly as it
+//! stands in front of the prepare, or the reserved entry it was formatted with:
+//!
+//! ```text
+//!   0  checksum [32]: BLAKE3 of bytes 32..512      32  zero [96]
+//! 128  cluster u128    144  slot u64               152  zero [40]
+//! 192  magic "KMBR"    196  version u16            198  zero [314]
+//! ```
+//!
+//! A slot that is neither is bad, and says nothing. Eight slots share a sector, which is written as one: at most one write of a
+//! sector is in flight, and slots set meanwhile go out with the next.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use kimberlite_crypto::{Checksum, checksum};
+use kimberlite_io::{Frame, Io, Place};
+use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
+use kimberlite_types::{ClusterId, Layout, Op};
+use kimberlite_wire::PrepareHeader;
+
+use crate::asks::{Asks, WriteFor};
+use crate::bytes::{bytes_at, is_zero, put, put_u16, put_u64, put_u128, u16_at, u64_at, u128_at};
+
+/// The mark of a reserved slot.
+pub const RESERVED_MAGIC: [u8; 4] = *b"KMBR";
+/// The format this build writes.
+pub const RING_VERSION: u16 = 1;
+
+/// Slots in one sector.
+pub(crate) const SLOTS_PER_SECTOR: u32 = (SECTOR_SIZE / PREPARE_HEADER_SIZE) as u32;
+
+/// What a slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "slots are looked at one at a time and never stored")]
+pub(crate) enum Slot {
+    /// The header of a prepare that was durable.
+    Header(PrepareHeader),
+    /// No prepare has come by yet.
+    Reserved,
+    /// Unreadable, or not what was written.
+    Bad,
+}
+
+/// The bytes a slot is formatted with.
+pub(crate) fn reserved(cluster: ClusterId, slot: u32) -> [u8; PREPARE_HEADER_SIZE] {
+    let mut bytes = [0; PREPARE_HEADER_SIZE];
+    put_u128(&mut bytes, 128, cluster.0);
+    put_u64(&mut bytes, 144, u64::from(slot));
+    put(&mut bytes, 192, &RESERVED_MAGIC);
+    put_u16(&mut bytes, 196, RING_VERSION);
+    let own = checksum(&bytes[32..]);
+    put(&mut bytes, 0, own.as_bytes());
+    bytes
+}
+
+/// Reads the bytes of slot `slot`. A sound header in a slot that is not its own was misdirected, so it is bad.
+pub(crate) fn decode_slot(bytes: &[u8], cluster: ClusterId, slot: u32, slots: u32) -> Slot {
+    if bytes[192..196] == RESERVED_MAGIC {
+        let sound = Checksum::from_bytes(bytes_at(bytes, 0)) == checksum(&bytes[32..PREPARE_HEADER_SIZE])
+            && u128_at(bytes, 128) == cluster.0
+            && u64_at(bytes, 144) == u64::from(slot)
+            && u16_at(bytes, 196) == RING_VERSION
+            && is_zero(&bytes[198..PREPARE_HEADER_SIZE]);
+        return if sound { Slot::Reserved } else { Slot::Bad };
+    }
+    match PrepareHeader::decode(bytes) {
+        Ok(header)
+            if header.cluster == cluster
+                && header.op > Op::ZERO
+                && header.op.0 % u64::from(slots) == u64::from(slot) =>
+        {
+            Slot::Header(header)
+        }
+        _ => Slot::Bad,
+    }
+}
+
+/// The ring in memory, and which of its sectors are on their way to disk.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    cluster: ClusterId,
+    slots: u32,
+    image: Vec<u8>,
+    /// Sectors to write, with the ops that wait for them.
+    dirty: BTreeMap<u32, Vec<(Op, Checksum)>>,
+    /// Sectors being written, with the ops that are in them for the first time.
+    flying: BTreeMap<u32, Vec<(Op, Checksum)>>,
+    /// Slots found bad at open and not written since.
+    bad: BTreeSet<u32>,
+}
+
+impl Ring {
+    /// A ring of which nothing is known: every slot is bad.
+    pub(crate) fn unread(cluster: ClusterId, layout: &Layout) -> Self {
+        Self {
+            cluster,
+            slots: layout.ring_slots,
+            image: vec![0; usize::try_from(layout.ring_size()).expect("the ring fits in memory")],
+            dirty: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            bad: BTreeSet::new(),
+        }
+    }
+
+    /// Takes bytes that were read at `offset` of the zone.
+    pub(crate) fn load(&mut self, offset: u64, bytes: &[u8]) {
+        put(&mut self.image, offset as usize, bytes);
+    }
+
+    /// Looks at every slot once. Answers the offsets of the bad ones.
+    pub(crate) fn survey(&mut self) -> Vec<u64> {
+        self.bad = (0..self.slots).filter(|slot| self.at(*slot) == Slot::Bad).collect();
+        self.bad.iter().map(|slot| u64::from(*slot) * PREPARE_HEADER_SIZE as u64).collect()
+    }
+
+    /// The slots that are still bad.
+    pub(crate) fn bad(&self) -> impl Iterator<Item = u32> {
+        self.bad.iter().copied()
+    }
+
+    fn slot_of(&self, op: Op) -> u32 {
+        (op.0 % u64::from(self.slots)) as u32
+    }
+
+    fn at(&self, slot: u32) -> Slot {
+        let start = slot as usize * PREPARE_HEADER_SIZE;
+        decode_slot(&self.image[start..start + PREPARE_HEADER_SIZE], self.cluster, slot, self.slots)
+    }
+
+    /// What the slot of `op` says.
+    pub(crate) fn slot(&self, op: Op) -> Slot {
+        self.at(self.slot_of(op))
+    }
+
+    /// Every header in the ring, by op.
+    pub(crate) fn headers(&self) -> BTreeMap<Op, PrepareHeader> {
+        (0..self.slots)
+            .filter_map(|slot| match self.at(slot) {
+                Slot::Header(header) => Some((header.op, header)),
+                Slot::Reserved | Slot::Bad => None,
+            })
+            .collect()
+    }
+
+    /// Sets the slot of a prepare that is durable. [`Ring::written`] names it when the slot is, too.
+    pub(crate) fn set(&mut self, header: &PrepareHeader) {
+        let slot = self.slot_of(header.op);
+        self.fill(slot, &header.encode());
+        self.dirty.entry(slot / SLOTS_PER_SECTOR).or_default().push((header.op, header.checksum));
+    }
+
+    /// Sets a bad slot that no prepare owns back to its reserved entry.
+    pub(crate) fn reserve(&mut self, slot: u32) {
+        self.fill(slot, &reserved(self.cluster, slot));
+        self.dirty.entry(slot / SLOTS_PER_SECTOR).or_default();
+    }
+
+    fn fill(&mut self, slot: u32, bytes: &[u8; PREPARE_HEADER_SIZE]) {
+        self.bad.remove(&slot);
+        put(&mut self.image, slot as usize * PREPARE_HEADER_SIZE, bytes);
+    }
+
+    /// Writes the dirty sectors that are not being written.
+    pub(crate) fn pump(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        let ready: Vec<u32> =
+            self.dirty.keys().filter(|sector| !self.flying.contains_key(sector)).copied().collect();
+        for sector in ready {
+            let waiting = self.dirty.remove(&sector).expect("it was just listed");
+            let start = sector as usize * SECTOR_SIZE;
+            let data = Frame::copy_from(&self.image[start..start + SECTOR_SIZE]);
+            asks.write(io, Place::headers(start as u64), data, WriteFor::Ring { sector });
+            self.flying.insert(sector, waiting);
+        }
+    }
+
+    /// A sector is durable. Answers the ops whose slots are, too.
+    pub(crate) fn written(&mut self, sector: u32) -> Vec<(Op, Checksum)> {
+        self.flying.remove(&sector).expect("a sector is answered once for each write")
+    }
+
+    /// Whether nothing is on its way to disk.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.dirty.is_empty() && self.flying.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserved_entry_never_changes_its_bytes() {
+        let bytes = reserved(ClusterId(7), 9);
+        assert_eq!(checksum(&bytes).to_string(), "golden");
+        assert_eq!(decode_slot(&bytes, ClusterId(7), 9, 64), Slot::Reserved);
+    }
+
+    #[test]
+    fn a_slot_of_another_place_or_cluster_or_with_a_flipped_bit_is_bad() {
+        let bytes = reserved(ClusterId(7), 9);
+        assert_eq!(decode_slot(&bytes, ClusterId(7), 8, 64), Slot::Bad);
+        assert_eq!(decode_slot(&bytes, ClusterId(8), 9, 64), Slot::Bad);
+        for bit in 0..bytes.len() * 8 {
+            let mut broken = bytes;
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_slot(&broken, ClusterId(7), 9, 64), Slot::Bad, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Stories of the whole machine on a disk that answers in any order and loses power at any moment.
+
+mod crash;
+mod disk;
+mod stories;

@@ -24,6 +24,8 @@ pub(crate) enum ReadFor {
     FooterHead { segment: u64 },
     /// A look at the log, by whoever walks it.
     Walk,
+    /// A piece of the log, ahead of a verifier.
+    Ahead { offset: u64 },
     /// A whole footer, to find a sealed prepare.
     Footer { segment: u64 },
     /// A prepare to answer `Fetch`.

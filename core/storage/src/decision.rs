@@ -121,7 +121,6 @@ pub(crate) fn decide(adopted: bool, copy: Copy, says: Says) -> (Verdict, &'stati
 
 /// What an op must look like to belong to the log that is being opened.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time is made and looked at")]
 pub(crate) enum Expect {
     /// One of the adopted headers.
     Adopted(PrepareHeader),
@@ -155,10 +154,9 @@ impl Expect {
     pub(crate) fn ask(&self, slot: &Slot) -> Says {
         match slot {
             Slot::Bad => Says::Bad,
-            Slot::Reserved => Says::Other,
             Slot::Header(header) if self.accepts(header) => Says::Names,
             Slot::Header(header) if header.op > self.op() => Says::Later,
-            Slot::Header(_) => Says::Other,
+            Slot::Reserved | Slot::Header(_) => Says::Other,
         }
     }
 }

@@ -22,14 +22,14 @@ use kimberlite_io::{Buf, sectors};
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_types::{ClusterId, Layout, Op, View, WallTime};
 use kimberlite_wire::PrepareHeader;
-use kimberlite_wire::prepare::segment_room;
+use kimberlite_wire::prepare::{footer_size, segment_room};
 
 use crate::bytes::{bytes_at, put, put_u16, put_u32, put_u64, put_u128, u16_at, u32_at, u64_at, u128_at};
 
 /// The mark of a footer.
-pub const FOOTER_MAGIC: [u8; 4] = *b"KMBG";
+pub(crate) const FOOTER_MAGIC: [u8; 4] = *b"KMBG";
 /// The format this build writes.
-pub const FOOTER_VERSION: u16 = 1;
+pub(crate) const FOOTER_VERSION: u16 = 1;
 
 const ROW_SIZE: usize = 64;
 const LAST_AT: usize = 512;
@@ -199,7 +199,64 @@ fn encode_rows(rows: &[Row]) -> Vec<u8> {
     table
 }
 
-/// The offset in the log zone of a segment's footer.
-pub(crate) fn offset(segment: u64, layout: &Layout) -> u64 {
+/// The offset in the log zone of a segment's footer, in bytes.
+pub fn offset(segment: u64, layout: &Layout) -> u64 {
     segment * layout.segment_size + segment_room(layout)
+}
+
+/// Bytes of the largest footer under this layout, which is what every segment reserves.
+pub fn size_max(layout: &Layout) -> u64 {
+    footer_size(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_types::{ReplicaId, RequestNumber, SessionId, TenantId};
+    use kimberlite_wire::{NewEntry, NewPrepare, Prepare};
+
+    fn footer() -> Footer {
+        let mut headers = alloc::vec![PrepareHeader::root(ClusterId(7))];
+        for op in 0..3 {
+            let new = NewPrepare {
+                parent: &headers[op],
+                view: View(1),
+                commit: Op(0),
+                timestamp: WallTime(op as u64 + 1),
+                place: op as u64 * 4096,
+                proposer: ReplicaId(1),
+            };
+            let entry = NewEntry {
+                session: SessionId::NONE,
+                request: RequestNumber(1),
+                tenant: TenantId(2),
+                command: b"command",
+            };
+            headers.push(Prepare::build(&new, &[entry]).header);
+        }
+        Footer::of(&headers[1..], &Layout::SMALL)
+    }
+
+    #[test]
+    fn a_footer_never_changes_its_bytes_and_survives_its_encoding() {
+        let footer = footer();
+        let bytes = footer.encode();
+        assert_eq!(
+            checksum(&bytes).to_string(),
+            "0424760f11908c2c61038b03bc6be72916029e4486c96f8e987956469650af08"
+        );
+        assert_eq!(Footer::decode(&bytes, ClusterId(7), 0, &Layout::SMALL), Some(footer));
+        assert_eq!(Footer::decode(&bytes, ClusterId(7), 1, &Layout::SMALL), None);
+        assert_eq!(Footer::decode(&bytes, ClusterId(8), 0, &Layout::SMALL), None);
+    }
+
+    #[test]
+    fn any_flipped_byte_of_a_footer_is_noticed() {
+        let bytes = footer().encode();
+        for at in 0..SECTOR_SIZE + 3 * ROW_SIZE {
+            let mut broken = bytes.clone();
+            broken[at] ^= 4;
+            assert_eq!(Footer::decode(&broken, ClusterId(7), 0, &Layout::SMALL), None, "byte {at}");
+        }
+    }
 }

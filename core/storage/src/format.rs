@@ -192,7 +192,7 @@ impl Machine for Formatter {
                     Ok(None) if !notes.is_empty() => self.fail(FormatError::NoSpace, out),
                     Ok(None) => {}
                     Err(HaltReason::WriteFailed { place }) => {
-                        self.fail(FormatError::WriteFailed { place }, out)
+                        self.fail(FormatError::WriteFailed { place }, out);
                     }
                     Err(_) => unreachable!("a write fails in one way only"),
                 }

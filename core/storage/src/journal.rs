@@ -219,6 +219,11 @@ impl Journal {
         self.prune();
     }
 
+    /// A prepare that was found, but was never acknowledged and cannot be made sure of now.
+    pub(crate) fn disown(&mut self, op: Op, mark: Mark) {
+        self.index.get_mut(&op).expect("what is disowned was found").state = State::Missing(mark);
+    }
+
     /// What was read of an op that is to be settled.
     pub(crate) fn settle(&mut self, op: Op, prepare: Option<Prepare>, asks: &mut Asks, io: &mut dyn Io) {
         match prepare {

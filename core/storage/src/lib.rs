@@ -1,4 +1,28 @@
-//! Superblock and journal of one replica, as a message-driven machine.
+//! Superblock and journal of one replica, as message-driven machines over the waist.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `contract` | what goes into [`Storage`] and what comes out |
+//! | `storage` | the machine: routes inputs and answers to the parts |
+//! | `superblock`, `view` | four copies of who this replica is and what it promised; how they are written |
+//! | `ring` | the header ring: what was acknowledged |
+//! | `journal` | the append path: prepare, then slot, then `Durable` |
+//! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
+//! | `recovery`, `decision`, `scout` | opening: the walk, the table it decides by, and its reads |
+//! | `format`, `verify`, [`inspect`] | making, checking and looking at a data directory |
+//! | `asks` | asks in flight; a full disk is waited out here |
+//!
+//! **What it promises.** [`Output::Durable`] is said when the prepare and its ring entry survive a power cut, so
+//! after any crash, and after one fault at rest on top, that op is there or is known to be damaged: it is
+//! never denied and never cut off. [`Output::ViewDurable`] never goes back. A fetched prepare is verified or
+//! is an error. Nothing is acknowledged that was read and not written again when it might not be durable.
+//!
+//! **What it leaves out.** What to do about damage is for consensus: storage names it, and takes the
+//! prepare again when it comes. Which ops are committed it is told, by [`Input::Committed`]; it must mean
+//! the ops as this journal names them. Tables and their pages come later.
+//!
+//! The log of every replica stands at the same places: `header.place` says where. A segment holds
+//! whole prepares and, at its end, its footer.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -10,6 +34,7 @@ mod contract;
 mod decision;
 mod footer;
 mod format;
+pub mod inspect;
 mod journal;
 mod recovery;
 mod ring;
@@ -17,11 +42,13 @@ mod scout;
 mod sealed;
 mod storage;
 mod superblock;
+mod verify;
 mod view;
 
 pub use contract::{Damage, FetchError, HaltReason, Input, Output, Recovered, ViewState};
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};
 pub use storage::Storage;
+pub use verify::{Finding, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
 
 #[cfg(test)]
 mod tests;

@@ -220,14 +220,12 @@ impl Opening {
         if let Some(island) = self.island {
             return Expect::Adopted(island);
         }
-        match state.headers.iter().find(|header| header.op == self.cursor) {
-            Some(header) => Expect::Adopted(*header),
-            None => {
-                let parent = self.parent.expect("behind a hole stand the adopted headers");
-                let (_, last) = self.adopted();
-                Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
-            }
+        if let Some(header) = state.headers.iter().find(|header| header.op == self.cursor) {
+            return Expect::Adopted(*header);
         }
+        let parent = self.parent.expect("behind a hole stand the adopted headers");
+        let (_, last) = self.adopted();
+        Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
     }
 
     fn is_adopted(&self) -> bool {
@@ -351,7 +349,7 @@ impl Opening {
             if let Some(seen) = seen.take() {
                 let done = self.judge(&seen, journal, out);
                 if done {
-                    self.begin_settling(journal, asks, io, out);
+                    self.begin_settling(journal, asks, io);
                     return;
                 }
             }
@@ -496,19 +494,22 @@ impl Opening {
 
     // ── Settle ──────────────────────────────────────────────────────────────────────────────────────────
 
-    fn begin_settling(
-        &mut self,
-        journal: &mut Journal,
-        asks: &mut Asks,
-        io: &mut dyn Io,
-        out: &mut Vec<Output>,
-    ) {
+    fn begin_settling(&mut self, journal: &mut Journal, asks: &mut Asks, io: &mut dyn Io) {
         self.scout.rest();
         let slots = u64::from(self.config.layout.ring_slots);
         let head = journal.head().op;
         let sealed = journal.sealed_through();
         journal.uncertain = self.unknown.is_some();
         journal.committed = if self.solid { self.commit.min(head) } else { sealed };
+        if !self.solid {
+            // Behind a hole, slots still belong to the ops of the hole: what waits for such a slot was never
+            // acknowledged, and is appended again when the hole is filled.
+            for op in self.settle.iter().filter(|op| op.0 > slots + sealed.0) {
+                let lost = journal.ring.slot(*op) == Slot::Bad;
+                journal.disown(*op, if lost { Mark::Unknown } else { Mark::Nack });
+            }
+            self.settle.retain(|op| op.0 <= slots + sealed.0);
+        }
         // An older op with the same slot as a newer one has passed it on.
         self.settle.retain(|op| op.0 + slots > head.0 && *op > sealed);
         let state = self.superblock().state.clone();
@@ -519,13 +520,14 @@ impl Opening {
                 head.0.checked_sub(back).is_none_or(|owner| owner <= sealed.0)
             };
             let bad: Vec<u32> = journal.ring.bad().filter(unowned).collect();
-            bad.into_iter().for_each(|slot| journal.ring.reserve(slot));
+            for slot in bad {
+                journal.ring.reserve(slot);
+            }
         }
         self.stage = Stage::Settle { reading: 0 };
         journal.pump(asks, io);
         journal.seal_ready(asks, io);
         self.settle_more(journal, asks, io);
-        let _ = out;
     }
 
     fn settle_more(&mut self, journal: &Journal, asks: &mut Asks, io: &mut dyn Io) {

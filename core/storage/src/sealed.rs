@@ -25,7 +25,6 @@ const FOOTERS_MAX: usize = 4;
 
 /// Who waits for a footer.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "few wait, and not for long")]
 pub(crate) enum Waiting {
     /// A fetch of this op.
     Fetch { op: Op, checksum: Option<Checksum> },

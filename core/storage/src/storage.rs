@@ -135,9 +135,9 @@ impl Storage {
                     Err(reason) => self.halt(reason, out),
                 }
             }
-            Event::Wake => {}
             // Nothing else is an answer to storage.
-            Event::Trimmed { .. }
+            Event::Wake
+            | Event::Trimmed { .. }
             | Event::Message { .. }
             | Event::Opened { .. }
             | Event::Received { .. }
@@ -169,7 +169,7 @@ impl Storage {
                 }
                 ReadFor::Walk => opening.on_walk(result, journal, asks, io, out),
                 ReadFor::Settle { op, .. } => opening.on_settle(op, result, journal, asks, io, out),
-                ReadFor::Footer { .. } | ReadFor::Fetch { .. } => {
+                ReadFor::Footer { .. } | ReadFor::Fetch { .. } | ReadFor::Ahead { .. } => {
                     panic!("nothing is fetched while the data directory is being opened")
                 }
             }
@@ -188,6 +188,7 @@ impl Storage {
             ReadFor::Superblock { .. }
             | ReadFor::Ring { .. }
             | ReadFor::FooterHead { .. }
+            | ReadFor::Ahead { .. }
             | ReadFor::Settle { .. } => panic!("these are read while the data directory is being opened"),
         }
     }

@@ -99,7 +99,7 @@ fn keys(place: Place, len: usize) -> impl Iterator<Item = (Zone, u64)> {
 
 impl Platter {
     /// Answers the ask at `index`.
-    fn answer(&mut self, index: usize) -> Event {
+    pub(super) fn answer(&mut self, index: usize) -> Event {
         match self.asks.remove(index) {
             Ask::Read(token, place, len) => Event::Read { token, result: self.read_now(place, len) },
             Ask::Write(token, place, data) => {
@@ -157,6 +157,12 @@ impl Platter {
     /// Makes a sector unreadable until it is written again.
     pub(super) fn spoil(&mut self, place: Place) {
         self.unreadable.insert((place.zone, place.offset / SECTOR_SIZE as u64 * SECTOR_SIZE as u64));
+    }
+
+    /// What stands there, zeros where nothing was written.
+    pub(super) fn bytes(&self, place: Place, len: usize) -> Vec<u8> {
+        let blank = vec![0; SECTOR_SIZE];
+        keys(place, len).flat_map(|key| self.sectors.get(&key).unwrap_or(&blank).clone()).collect()
     }
 
     pub(super) fn has(&self, place: Place) -> bool {

@@ -1,0 +1,90 @@
+//! What a verifier finds, and what an inspector shows.
+
+use kimberlite_io::{Event, Machine, Place};
+use kimberlite_types::limits::SUPERBLOCK_COPY_SIZE;
+use kimberlite_types::{Now, Op};
+
+use super::disk::{Ask, Author, Node, Platter, config};
+use crate::inspect::{self, RingSlot, SuperblockCopy};
+use crate::{Finding, Input, Verifier, VerifyInput, VerifyOutput, Wrong};
+
+fn verify(platter: &mut Platter) -> VerifyOutput {
+    let mut verifier = Verifier::new(config());
+    let mut out = Vec::new();
+    platter.asks.clear();
+    verifier.on(Now::default(), VerifyInput::Start, platter, &mut out);
+    while !platter.asks.is_empty() {
+        assert!(platter.asks.iter().all(|ask| matches!(ask, Ask::Read(..))), "a verifier only reads");
+        let event: Event = platter.answer(platter.asks.len() - 1);
+        verifier.on(Now::default(), VerifyInput::Event(event), platter, &mut out);
+    }
+    out.pop().expect("a verifier comes to an end")
+}
+
+#[test]
+fn a_whole_log_is_verified_to_its_head() {
+    let mut node = Node::fresh(21);
+    let log = Author::new().log(0, 70);
+    node.append_all(&log);
+    let VerifyOutput::Whole(totals) = verify(&mut node.platter) else { panic!("the log is whole") };
+    let last = log[69].header;
+    assert_eq!((totals.op, totals.entries, totals.chain), (Op(70), 70, last.chain));
+    assert_eq!(totals.bytes, log.iter().map(|prepare| u64::from(prepare.header.size)).sum::<u64>());
+}
+
+#[test]
+fn every_damaged_prepare_is_found_sealed_or_not() {
+    let log = Author::new().log(0, 70);
+    let starts =
+        log.iter().position(|prepare| prepare.header.place == 5 * config().layout.segment_size).unwrap();
+    for (op, unreadable) in [(1, false), (starts, true), (starts + 1, false), (69, true), (70, false)] {
+        let mut node = Node::fresh(22);
+        node.append_all(&log);
+        let place = Place::log(log[op - 1].header.place);
+        if unreadable {
+            node.platter.spoil(place);
+        } else {
+            node.platter.flip(place, 600);
+        }
+        let VerifyOutput::Broken(totals, finding) = verify(&mut node.platter) else {
+            panic!("op {op} is broken")
+        };
+        assert_eq!(finding, Finding { place, op: Op(op as u64), what: Wrong::Damaged });
+        assert_eq!(totals.op, Op(op as u64 - 1));
+    }
+}
+
+#[test]
+fn a_prepare_that_was_never_durable_is_no_damage() {
+    let mut node = Node::fresh(23);
+    let log = Author::new().log(0, 4);
+    node.append_all(&log[..3]);
+    node.input(Input::Append(log[3].clone()));
+    let VerifyOutput::Whole(totals) = verify(&mut node.platter) else { panic!("the log is whole") };
+    assert_eq!(totals.op, Op(3));
+}
+
+#[test]
+fn an_inspector_shows_superblock_ring_and_footer() {
+    let mut node = Node::fresh(24);
+    let log = Author::new().log(0, 40);
+    node.append_all(&log);
+    let (cluster, layout) = (config().cluster, config().layout);
+    let copy = node.platter.bytes(Place::superblock(0), SUPERBLOCK_COPY_SIZE);
+    let SuperblockCopy::Intact(fields) = inspect::superblock(&copy) else { panic!("the copy is intact") };
+    assert_eq!((fields.sequence, fields.layout), (0, layout));
+    assert_eq!(inspect::superblock(&copy[1..]), SuperblockCopy::Damaged);
+    let bytes = node.platter.bytes(Place::headers(0), layout.ring_size() as usize);
+    let slots = inspect::ring(&bytes, 0, cluster, &layout);
+    assert_eq!(slots.len(), 32);
+    assert_eq!(slots[8], RingSlot::Header(log[39].header));
+    let size = inspect::footer_size_max(&layout) as usize;
+    let bytes = node.platter.bytes(Place::log(inspect::footer_offset(1, &layout)), size);
+    let footer = inspect::footer(&bytes, 1, cluster, &layout).expect("the segment is sealed");
+    let first = footer.prepares[0];
+    assert_eq!(
+        (first.place, first.checksum),
+        (layout.segment_size, log[first.op.0 as usize - 1].header.checksum)
+    );
+    assert_eq!(inspect::footer(&bytes, 2, cluster, &layout), None);
+}

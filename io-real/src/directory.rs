@@ -195,7 +195,11 @@ impl DataDirectory {
     }
 
     /// The numbers of all segments. Removes what an interrupted preparation left behind.
-    pub(crate) fn segments(&self) -> Result<Vec<u64>, OpenError> {
+    ///
+    /// A segment that was cut short is filled up with zeros, durably, and told to `cut`: what stood there is
+    /// lost all the same, and the journal, which knows what should stand there, finds it damaged and has
+    /// it repaired or refuses.
+    pub(crate) fn segments(&self, mut cut: impl FnMut(u64, u64)) -> Result<Vec<u64>, OpenError> {
         let log = self.path.join(LOG);
         let mut numbers = Vec::new();
         for entry in on(&log, fs::read_dir(&log))? {
@@ -205,8 +209,13 @@ impl DataDirectory {
             if name.ends_with(PREPARING) {
                 on(&path, fs::remove_file(&path))?;
             } else if let Some(number) = name.strip_suffix(".segment").and_then(|name| name.parse().ok()) {
-                if on(&path, entry.metadata())?.len() != self.geometry.segment_size {
-                    return Err(OpenError::Damaged { path, what: "its size differs from a segment's" });
+                let size = on(&path, entry.metadata())?.len();
+                if size > self.geometry.segment_size {
+                    return Err(OpenError::Damaged { path, what: "it is longer than a segment" });
+                }
+                if size < self.geometry.segment_size {
+                    on(&path, fill_with_zeros(&path, size, self.geometry.segment_size))?;
+                    cut(number, size);
                 }
                 numbers.push(number);
             }
@@ -269,6 +278,19 @@ fn write_zeros(path: &Path, size: u64, direct: bool, stop: impl Fn() -> bool) ->
             return Err(io::ErrorKind::Interrupted.into());
         }
         let len = (size - written).min(ZEROS_AT_ONCE as u64);
+        file.write_all_at(&zeros[..len as usize], written)?;
+        written += len;
+    }
+    file.sync_all()
+}
+
+/// Extends a file with written zeros, durably.
+fn fill_with_zeros(path: &Path, from: u64, to: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let zeros = vec![0; ZEROS_AT_ONCE];
+    let mut written = from;
+    while written < to {
+        let len = (to - written).min(ZEROS_AT_ONCE as u64);
         file.write_all_at(&zeros[..len as usize], written)?;
         written += len;
     }

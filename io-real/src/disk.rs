@@ -139,7 +139,8 @@ impl Data {
         let headers = directory.open_zone("headers", geometry.headers_size, direct)?;
         let (grid, grid_size) = directory.open_grid(direct)?;
         let ready = |number| (number, Segment::Ready { in_use: true, open: None, last_used: 0 });
-        let segments = directory.segments()?.into_iter().map(ready).collect();
+        let cut = |segment, size| desk.ledger.note(DriverNote::SegmentCut { segment, size });
+        let segments = directory.segments(cut)?.into_iter().map(ready).collect();
         let path = directory.path().to_path_buf();
         let maker = SegmentMaker::start(path, geometry.segment_size, direct, waker)
             .map_err(|error| OpenError::Resources { error })?;

@@ -129,7 +129,7 @@ impl Driver {
                 self.woke_last = true;
                 return Ok((now, Event::Wake));
             }
-            if let Some(event) = self.desk.events.pop_front() {
+            if let Some(event) = self.pop() {
                 self.woke_last = false;
                 return Ok((now, event));
             }
@@ -150,9 +150,19 @@ impl Driver {
 
     /// The next event that is already here. Hands nothing to the kernel and waits for nothing.
     pub fn try_next(&mut self) -> Option<(Now, Event)> {
-        let event = self.desk.events.pop_front()?;
+        let event = self.pop()?;
         self.woke_last = false;
         Some((clock::now(), event))
+    }
+
+    /// The next event that still holds.
+    fn pop(&mut self) -> Option<Event> {
+        loop {
+            let event = self.desk.events.pop_front()?;
+            if !self.streams.is_outdated(&event) {
+                return Some(event);
+            }
+        }
     }
 
     /// Something to wake this driver with from another thread or a signal handler.

@@ -95,6 +95,13 @@ pub enum DriverNote {
         /// What the kernel said.
         reason: String,
     },
+    /// A segment's file was shorter than a segment. It was filled up with zeros; what stood there is lost.
+    SegmentCut {
+        /// Its number.
+        segment: u64,
+        /// Bytes that were left of it.
+        size: u64,
+    },
     /// A disk operation failed.
     DiskFault {
         /// What was tried and what the kernel said.

@@ -104,22 +104,24 @@ impl Streams {
     pub(crate) fn connect(&mut self, desk: &mut Desk, conn: Conn, to: Address) {
         assert!(!conn.is_accepted(), "the ids of accepted streams are given by the driver");
         assert!(!self.live.contains_key(&conn), "the id of a stream is used once: {conn:?}");
-        let address = *self.address_book.get(usize::from(to.0)).expect("an address of the address book");
-        match sockets::open(address) {
-            Ok(socket) => {
-                sockets::tune(&socket);
-                let mut stream = Stream::new(socket, Phase::Connecting);
-                let purpose = Purpose::StreamConnect(conn);
-                stream.connect = Some(desk.ring.connect(purpose, &stream.socket, address));
-                self.live.insert(conn, stream);
-            }
-            Err(_) => desk.events.push_back(Event::Closed { conn, reason: CloseReason::Refused }),
+        let address = self.address_book.get(usize::from(to.0)).copied();
+        if let Some(address) = address
+            && let Ok(socket) = sockets::open(address)
+        {
+            sockets::tune(&socket);
+            let mut stream = Stream::new(socket, Phase::Connecting);
+            let purpose = Purpose::StreamConnect(conn);
+            stream.connect = Some(desk.ring.connect(purpose, &stream.socket, address));
+            self.live.insert(conn, stream);
+        } else {
+            desk.events.push_back(Event::Closed { conn, reason: CloseReason::Refused });
         }
     }
 
     /// Queues bytes.
     pub(crate) fn stream(&mut self, desk: &mut Desk, conn: Conn, data: Frame) {
         let Some(stream) = self.live.get_mut(&conn) else { return };
+        assert!(stream.phase != Phase::Connecting, "{conn:?} is not open yet");
         if stream.phase == Phase::Closing {
             return;
         }
@@ -145,6 +147,7 @@ impl Streams {
     /// Allows more to be received.
     pub(crate) fn grant(&mut self, desk: &mut Desk, conn: Conn, bytes: u32) {
         if let Some(stream) = self.live.get_mut(&conn) {
+            assert!(stream.phase != Phase::Connecting, "{conn:?} is not open yet");
             stream.credit += u64::from(bytes);
             stream.pump_receive(desk, conn);
         }
@@ -158,6 +161,12 @@ impl Streams {
             Some(Phase::Closing) | None => {}
         }
         desk.events.retain(|event| !is_about(event, conn));
+    }
+
+    /// Whether `event` tells what is no longer so: a `Sent` after which more was queued. Another one follows.
+    pub(crate) fn is_outdated(&self, event: &Event) -> bool {
+        let Event::Sent { conn } = event else { return false };
+        self.live.get(conn).is_some_and(|stream| stream.phase == Phase::Open && stream.queued > 0)
     }
 
     /// Sends what was queued in this round.

@@ -387,11 +387,16 @@ fn an_interrupted_segment_is_made_anew() {
 
 #[test]
 fn a_file_of_the_wrong_size_is_damage() {
-    for name in ["superblock", "headers", "log/00000000.segment"] {
+    for (name, size) in [("superblock", 2), ("headers", 2), ("log/00000000.segment", 5)] {
         let parent = temporary();
         drop(format(&parent));
         let path = parent.path().join("data").join(name);
-        fs::OpenOptions::new().write(true).open(&path).expect("opened").set_len(2 * SECTOR).expect("cut");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("opened")
+            .set_len(size * SECTOR)
+            .expect("resized");
         let data = DataDirectory::open(parent.path().join("data")).expect("the identity is whole");
         let error = kimberlite_io_real::Driver::open(Options { data: Some(data), ..Options::default() });
         match error {
@@ -399,6 +404,24 @@ fn a_file_of_the_wrong_size_is_damage() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_segment_that_was_cut_short_is_filled_with_zeros_and_told() {
+    let parent = temporary();
+    drop(format(&parent));
+    let mut driver = reopen(&parent);
+    assert_eq!(write(&mut driver, Place::log(0), sectors(4, 7)), Ok(()));
+    drop(driver);
+    let path = parent.path().join("data/log/00000000.segment");
+    fs::OpenOptions::new().write(true).open(&path).expect("opened").set_len(SECTOR + 100).expect("cut");
+    let mut driver = reopen(&parent);
+    let cut = DriverNote::SegmentCut { segment: 0, size: SECTOR + 100 };
+    assert!(driver.take_notes().contains(&cut));
+    let bytes = read(&mut driver, Place::log(0), 4 * SECTOR).expect("readable");
+    let left = (SECTOR + 100) as usize;
+    assert_eq!(bytes[..left], sectors(4, 7)[..left], "what was left is kept");
+    assert!(bytes[left..].iter().all(|byte| *byte == 0), "what was cut is zero");
 }
 
 #[test]

@@ -4,11 +4,11 @@ mod common;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use common::bench::free_address;
 use common::{PATIENCE, event, event_within, framing, open, packet};
-use kimberlite_io::{Address, CloseReason, Conn, Event, Frame, Net, Packet};
+use kimberlite_io::{Address, CloseReason, Conn, Event, Frame, Net, Ordered, Packet};
 use kimberlite_io_real::{Driver, DriverNote, OpenError, Options};
 use kimberlite_types::ReplicaId;
 use kimberlite_types::limits::{
@@ -18,15 +18,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().expect("an address")
-}
-
-/// An address nobody listens on, of this process and test alone: loopback is 127.0.0.0/8, and connections
-/// go out from 127.0.0.1, so none of them can take the port by chance.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let [low, high] = (std::process::id() as u16).to_le_bytes();
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    SocketAddr::from(([127, low.max(1), high, 1 + (next % 250) as u8], 7000 + next / 250))
 }
 
 fn replica(own: u8, peers: &[SocketAddr]) -> Driver {
@@ -506,4 +497,54 @@ fn dropping_a_driver_in_the_middle_of_everything_is_harmless() {
         let _ = event_within(&mut second, Duration::from_millis(3));
         let _ = event_within(&mut first, Duration::from_millis(3));
     }
+}
+
+#[test]
+fn sent_waits_for_bytes_that_were_queued_before_it_was_told() {
+    let (mut driver, mut first, conn) = server_and_socket();
+    let address = driver.local_addresses().1.expect("it listens");
+    let mut second = TcpStream::connect(address).expect("connected");
+    let other = opened(&mut driver);
+    let mut rules = Ordered::new();
+    rules.heard(&Event::Opened { conn });
+    rules.heard(&Event::Opened { conn: other });
+    for _ in 0..50 {
+        // What was received and what was sent become known in the same round.
+        second.write_all(b"!").expect("written");
+        rules.wrap(&mut driver).stream(conn, Frame::copy_from(b"ab"));
+        let (mut answered, mut unsent) = (false, true);
+        while !answered || unsent {
+            let event = event(&mut driver);
+            rules.heard(&event);
+            if let Event::Received { .. } = event {
+                answered = true;
+                unsent = true;
+                rules.wrap(&mut driver).grant(other, 1);
+                rules.wrap(&mut driver).stream(conn, Frame::copy_from(b"cd"));
+            } else {
+                assert_eq!(event, Event::Sent { conn });
+                unsent = false;
+            }
+        }
+        first.read_exact(&mut [0; 4]).expect("all four bytes arrive");
+    }
+}
+
+/// A driver whose stream 1 is being opened.
+fn calling() -> Driver {
+    let mut client = open(Options { address_book: vec![free_address()], ..Options::default() });
+    client.connect(Conn(1), Address(0));
+    client
+}
+
+#[test]
+#[should_panic(expected = "not open yet")]
+fn bytes_for_a_stream_that_is_not_open_yet_break_the_rules() {
+    calling().stream(Conn(1), Frame::copy_from(b"early"));
+}
+
+#[test]
+#[should_panic(expected = "not open yet")]
+fn credit_for_a_stream_that_is_not_open_yet_breaks_the_rules() {
+    calling().grant(Conn(1), 1);
 }

@@ -51,10 +51,14 @@ impl Net for Asks<'_> {
     }
 
     fn connect(&mut self, conn: Conn, to: Address) {
-        assert!(self.core.is_replica(NodeId(to.0)), "{to:?} is not in the address book");
         self.note(Happening::AskConnect, Line { offset: u64::from(to.0), ..Line::named(conn.0) });
+        let listed = self.core.is_replica(NodeId(to.0));
         let Core { ground, network, streams, .. } = self.core;
-        streams.connect(ground, network, self.node, conn, to);
+        if listed {
+            streams.connect(ground, network, self.node, conn, to);
+        } else {
+            streams.connect_nowhere(ground, self.node, conn);
+        }
     }
 
     fn stream(&mut self, conn: Conn, data: Frame) {

@@ -585,7 +585,10 @@ impl SimDisk {
                 self.zones[zone_index(place.zone)].write(place.offset, data);
                 Ok(())
             }
-            WriteFate::NoSpace => Err(WriteFault::NoSpace),
+            WriteFate::NoSpace => {
+                self.write_what_fits(ground, place, data);
+                Err(WriteFault::NoSpace)
+            }
             WriteFate::Failed => {
                 self.keep_some(ground, Concern::Disk, self.lane(Question::Tear), place, data);
                 Err(WriteFault::Failed)
@@ -605,6 +608,18 @@ impl SimDisk {
                 Ok(())
             }
         }
+    }
+
+    /// Writes whole sectors from the front, an arbitrary number of those there is room for.
+    fn write_what_fits(&mut self, ground: &mut Ground, place: Place, data: &Frame) {
+        let sectors = data.len() as u64 / SECTOR;
+        let fitting = (0..=sectors).rev().find(|count| !self.is_full(place, count * SECTOR));
+        let bound = fitting.map_or(1, |count| count + 1);
+        let count = ground.dice.draw(Concern::Disk, self.lane(Question::Tear), bound);
+        for number in place.offset / SECTOR..place.offset / SECTOR + count {
+            self.damage.remove(&(place.zone, number));
+        }
+        self.zones[zone_index(place.zone)].write(place.offset, &data.slice(0..(count * SECTOR) as usize));
     }
 
     /// Writes to the pristine image, while what was visible stays visible.

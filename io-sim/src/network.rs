@@ -304,7 +304,15 @@ impl Network {
 
     /// Puts a packet on its way. All questions are asked for every packet, in their own lanes, so that a
     /// fault on one never changes the luck of the next.
-    pub(crate) fn send(&mut self, ground: &mut Ground, from: NodeId, to: NodeId, life: u32, packet: Packet) {
+    pub(crate) fn send(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        to: NodeId,
+        life: u32,
+        mut packet: Packet,
+    ) {
+        packet.body = as_received(packet.body);
         let link = *self.link(from, to);
         let ask = |ground: &mut Ground, lane, ppm| ground.dice.chance_ppm(Concern::Network, lane, ppm);
         let lost = ask(ground, self.lane(from, to, Question::Loss), link.loss_ppm);
@@ -358,8 +366,9 @@ impl Network {
         (to, life): (NodeId, u32),
         claim: ReplicaId,
         delay: u64,
-        packet: Packet,
+        mut packet: Packet,
     ) {
+        packet.body = as_received(packet.body);
         let from = NodeId(u16::from(claim.0).min(self.nodes - 1));
         ground.path_fault(from, to, Fault::PacketForged);
         self.launch(ground, delay, Flight { from, to, claim, life, number: 0, packet });
@@ -445,6 +454,13 @@ impl Network {
         path.arrived = path.arrived.max(flight.number);
         Arrival::Packet { to, life: flight.life, claim: flight.claim, packet: flight.packet }
     }
+}
+
+/// A body as it lies in the receiver's memory: aligned and padded with zeros, as real ones are that were
+/// received into a fresh buffer. One that lies so already is shared.
+fn as_received(body: Frame) -> Frame {
+    let lies_so = body.is_aligned() && body.padded()[body.len()..].iter().all(|byte| *byte == 0);
+    if lies_so { body } else { Frame::copy_from(&body) }
 }
 
 /// A copy of `bytes` with one bit flipped.

@@ -31,6 +31,9 @@ const BLOCKED_MAX: u64 = 15_000_000_000;
 /// A connection attempt that nobody answers ends after one to five seconds.
 const CONNECT_TIMEOUT: (u64, u64) = (1_000_000_000, 5_000_000_000);
 
+/// How long a kernel takes to find that an address leads nowhere, in nanoseconds.
+const REFUSAL: u64 = 10_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The opener has not heard yet; the acceptor has not been asked yet.
@@ -187,8 +190,24 @@ impl Streams {
         to: Address,
     ) {
         let target = NodeId(to.0);
-        assert!(!conn.is_accepted(), "{conn:?} carries the bit of accepted streams");
         assert!(target != node, "a node does not connect to itself");
+        let stream = self.enter(node, conn, target);
+        let delay = network.delay(ground, Concern::Stream, node, target, 0);
+        ground.agenda.add(ground.time + delay, Due::Connect { stream });
+    }
+
+    /// A connection to an address that nobody has: refused by the caller's own kernel. Its other end is never
+    /// asked.
+    pub(crate) fn connect_nowhere(&mut self, ground: &mut Ground, node: NodeId, conn: Conn) {
+        let id = self.enter(node, conn, node);
+        self.open.get_mut(&id).expect("it was just entered").broken = true;
+        let due = Due::Closed { stream: id, side: 0, reason: CloseReason::Refused };
+        ground.agenda.add(ground.time + REFUSAL, due);
+    }
+
+    /// Enters a stream that its opener waits for.
+    fn enter(&mut self, node: NodeId, conn: Conn, target: NodeId) -> u32 {
+        assert!(!conn.is_accepted(), "{conn:?} carries the bit of accepted streams");
         let book = &mut self.books[usize::from(node.0)];
         assert!(book.opened.insert(conn), "{conn:?} was used before in this life");
         self.made = self.made.wrapping_add(1);
@@ -200,8 +219,7 @@ impl Streams {
             self.made,
             Stream { ends: [opener, acceptor], flows: [credit(), credit()], broken: false },
         );
-        let delay = network.delay(ground, Concern::Stream, node, target, 0);
-        ground.agenda.add(ground.time + delay, Due::Connect { stream: self.made });
+        self.made
     }
 
     /// The stream and side behind a connection, unless it is gone.
@@ -250,6 +268,7 @@ impl Streams {
     ) {
         let Some((id, side)) = self.find(node, conn) else { return };
         let stream = self.open.get_mut(&id).expect("a listed stream exists");
+        assert!(stream.ends[usize::from(side)].state == State::Open, "{conn:?} is not open yet");
         stream.flows[usize::from(1 - side)].credit += u64::from(bytes);
         self.kick(ground, network, id, 1 - side);
     }
@@ -374,7 +393,10 @@ impl Streams {
     pub(crate) fn reset_all(&mut self, ground: &mut Ground, network: &mut Network, node: NodeId) {
         let mine: Vec<u32> = self.books[usize::from(node.0)].streams.values().map(|(id, _)| *id).collect();
         for id in mine {
-            let ends = self.open[&id].ends;
+            let Stream { ends, broken, .. } = self.open[&id];
+            if broken {
+                continue;
+            }
             ground.path_fault(ends[0].node, ends[1].node, Fault::StreamReset);
             self.break_off(ground, network, id);
         }

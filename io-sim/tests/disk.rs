@@ -227,15 +227,24 @@ fn a_read_error_passes_and_a_failed_write_leaves_some_of_it() {
 }
 
 #[test]
-fn a_full_disk_writes_nothing_new_but_overwrites() {
+fn a_full_disk_overwrites_but_writes_at_most_a_front_part_of_what_is_new() {
     let mut world = fragile(1, 1);
     write(&mut world, node(0), Place::log(0), &[1; SECTOR_SIZE]).unwrap();
     world.disk_mut(node(0)).limit(Some(2 * SECTOR));
-    assert_eq!(write(&mut world, node(0), Place::log(0), &[2; 3 * SECTOR_SIZE]), Err(WriteFault::NoSpace));
-    assert_eq!(read(&mut world, node(0), Place::log(0), SECTOR), Ok(vec![1; SECTOR_SIZE]));
+    let mut fronts = BTreeSet::new();
+    for round in 10..30 {
+        let outcome = write(&mut world, node(0), Place::log(0), &[round; 3 * SECTOR_SIZE]);
+        assert_eq!(outcome, Err(WriteFault::NoSpace));
+        let found = world.disk(node(0)).peek(Zone::Log, 0, 3 * SECTOR_SIZE);
+        let new = found.iter().take_while(|byte| **byte == round).count();
+        assert!(new.is_multiple_of(SECTOR_SIZE) && new <= 2 * SECTOR_SIZE, "{new} new bytes");
+        assert!(!found[new..].contains(&round));
+        fronts.insert(new);
+    }
+    assert_eq!(fronts.len(), 3, "{fronts:?}");
     assert_eq!(write(&mut world, node(0), Place::log(0), &[3; 2 * SECTOR_SIZE]), Ok(()));
     assert_eq!(write(&mut world, node(0), Place::log(0), &[4; 2 * SECTOR_SIZE]), Ok(()));
-    assert_eq!(world.census().faults(Fault::DiskFull), 1);
+    assert_eq!(world.census().faults(Fault::DiskFull), 20);
     world.disk_mut(node(0)).limit(None);
     assert_eq!(write(&mut world, node(0), Place::log(0), &[2; 3 * SECTOR_SIZE]), Ok(()));
 }

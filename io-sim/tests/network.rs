@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use kimberlite_io::{Address, CloseReason, Conn, Event, Frame, Io};
+use kimberlite_io::{Address, CloseReason, Conn, Event, Frame, Io, Packet};
 use kimberlite_io_sim::{Fault, Link, World, WorldOptions};
 use kimberlite_types::limits::{STREAM_CREDIT_INITIAL, STREAM_QUEUE_MAX};
 use kimberlite_types::{Instant, ReplicaId};
@@ -358,4 +358,46 @@ fn a_stream_waits_for_a_paused_end() {
     world.resume(node(0));
     settle(&mut world);
     assert_eq!(take(&mut world, node(1)), [Event::Opened { conn: Conn(1) }]);
+}
+
+#[test]
+fn an_address_that_leads_nowhere_is_refused_unless_the_caller_goes_first() {
+    let mut world = scribes(WorldOptions::new(2, 1), 1);
+    let nowhere = |world: &mut World<u64>, conn| {
+        ask(world, node(2), |io| io.connect(Conn(conn), Address(9)));
+    };
+    nowhere(&mut world, 1);
+    world.reset_streams(node(2));
+    settle(&mut world);
+    assert_eq!(take(&mut world, node(2)), [Event::Closed { conn: Conn(1), reason: CloseReason::Refused }]);
+    assert_eq!(world.census().faults(Fault::StreamReset), 0);
+
+    nowhere(&mut world, 2);
+    ask(&mut world, node(2), |io| io.close(Conn(2)));
+    settle(&mut world);
+    assert_eq!(take(&mut world, node(2)), []);
+
+    nowhere(&mut world, 3);
+    world.crash(node(2));
+    settle(&mut world);
+    assert_eq!(world.resources(node(2)).streams, 0);
+}
+
+#[test]
+fn a_body_arrives_aligned_and_padded_with_zeros_wherever_the_sender_had_it() {
+    let mut world = scribes(WorldOptions::new(2, 0), 1);
+    let held = Frame::copy_from(&[0xa5; 9_000]);
+    for part in [held.slice(0..5_000), held.slice(3..5_003)] {
+        let sent = Packet { body: part, ..packet(1, 0) };
+        ask(&mut world, node(0), |io| io.send(ReplicaId(1), sent.clone()));
+        world.forge(ReplicaId(1), ReplicaId(0), Duration::ZERO, sent);
+        settle(&mut world);
+        let heard = take(&mut world, node(1));
+        assert_eq!(heard.len(), 2);
+        for event in heard {
+            let Event::Message { packet: Packet { body, .. }, .. } = event else { panic!("a message") };
+            assert_eq!(body[..], [0xa5; 5_000]);
+            assert!(body.is_aligned() && body.padded()[5_000..].iter().all(|byte| *byte == 0));
+        }
+    }
 }

@@ -265,7 +265,7 @@ fn a_panicking_machine_leaves_a_world_that_goes_on() {
 #[test]
 fn asks_that_break_the_rules_of_the_waist_panic() {
     type Ask = fn(&mut dyn kimberlite_io::Io);
-    let cases: [(&str, Ask); 10] = [
+    let cases: [(&str, Ask); 11] = [
         ("sector boundary", |io| io.read(Token(1), Place::log(1), Buf::zeroed(SECTOR_SIZE))),
         ("whole sectors", |io| io.read(Token(1), Place::log(0), Buf::zeroed(5))),
         ("in flight already", |io| {
@@ -284,7 +284,14 @@ fn asks_that_break_the_rules_of_the_waist_panic() {
             io.write(Token(1), Place::superblock(1 << 20), Frame::copy_from(&[1; SECTOR_SIZE]));
         }),
         ("another replica", |io| io.send(ReplicaId(0), packet(1, 1))),
-        ("address book", |io| io.connect(Conn(1), Address(9))),
+        ("not open yet", |io| {
+            io.connect(Conn(1), Address(1));
+            io.stream(Conn(1), Frame::copy_from(&[1]));
+        }),
+        ("not open yet", |io| {
+            io.connect(Conn(1), Address(1));
+            io.grant(Conn(1), 1);
+        }),
         ("never heard of", |io| io.grant(Conn(77), 1)),
         ("used before", |io| {
             io.connect(Conn(1), Address(1));

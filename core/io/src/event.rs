@@ -13,8 +13,8 @@ pub struct Packet {
     /// The frame header, [`FRAME_HEADER_SIZE`] bytes.
     #[serde(with = "head_bytes")]
     pub head: [u8; FRAME_HEADER_SIZE],
-    /// The body. Starts on a sector boundary and is followed by zeros up to the next one, in memory, so
-    /// that a prepare goes from the network to the disk without a copy.
+    /// The body. In one that arrived it starts on a sector boundary and is followed by zeros up to the
+    /// next one, in memory, so that a prepare goes from the network to the disk without a copy.
     pub body: Frame,
 }
 
@@ -63,7 +63,8 @@ pub enum Event {
         /// At least one byte.
         data: Frame,
     },
-    /// Everything handed to `Net::stream` so far has left this process.
+    /// Everything handed to `Net::stream` so far has left this process. One may stand for several calls;
+    /// none comes twice for the same bytes.
     Sent {
         /// The stream.
         conn: Conn,
@@ -80,7 +81,9 @@ pub enum Event {
 /// Why a read gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadFault {
-    /// Nothing was ever written there: past the end of the zone.
+    /// At least a part of the place was never written, or is trimmed, or lies past the end of a fixed zone.
+    /// In the log and the grid such a part may answer zeros as well, and the other after a restart:
+    /// see [`Disk::read`](crate::Disk::read).
     Absent,
     /// The disk could not read it. The place may still be written.
     Failed,
@@ -89,7 +92,9 @@ pub enum ReadFault {
 /// Why a write did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteFault {
-    /// The disk is full. Nothing was written; the same write may be asked again when there is room.
+    /// The disk is full. The place holds, sector by sector, what it held before or what was to be written.
+    /// The same write may be asked again when there is room; until one was `Written`, nothing is promised
+    /// of the place.
     NoSpace,
     /// The disk failed. What is there now is unknown. Never asked again: the node halts.
     Failed,

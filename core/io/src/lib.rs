@@ -16,7 +16,8 @@
 //! - Between disk asks, order is expressed by waiting for the answer; everything else may be reordered.
 //! - No write may overlap a write or trim in flight.
 //! - [`Event::Written`] with `Ok` means: survives a power cut. A write that failed is never asked again.
-//! - The content of a failed read cannot be looked at. A read past what was ever written is `Absent`.
+//! - The content of a failed read cannot be looked at. What was never written reads zeros or
+//!   `Absent`.
 //! - Messages between replicas may vanish, be late, doubled, reordered or altered; the sender is a claim.
 //! - Streams to clients are ordered, but may be cut at any byte, stall, or be reset.
 #![cfg_attr(not(test), no_std)]

@@ -27,6 +27,10 @@ pub trait Machine {
 pub trait Disk {
     /// Reads `buf.len()` bytes at `at` into `buf`. Answer: `Event::Read`.
     /// `at` and the length are whole sectors.
+    ///
+    /// What was never written answers zeros in a zone of fixed size. In the log and the grid it answers
+    /// zeros or `ReadFault::Absent`: how far a zone was made ahead of its writes is the driver's own
+    /// affair, and may differ after a restart. Far past the last write it is `Absent`.
     fn read(&mut self, token: Token, at: Place, buf: Buf);
 
     /// Writes `data` at `at`. Answer: `Event::Written`, when the data survives a power cut.
@@ -41,17 +45,20 @@ pub trait Disk {
 /// Asks to the network. Never answered directly.
 pub trait Net {
     /// Sends one message to another replica. It may vanish: when the link is down or its queue is full.
+    /// The body may lie anywhere in memory here; where it arrives it is aligned and padded with zeros.
     fn send(&mut self, to: ReplicaId, packet: Packet);
 
-    /// Opens a byte stream. Heard of as `Event::Opened` or `Event::Closed`.
+    /// Opens a byte stream. Heard of as `Event::Opened`, or as `Event::Closed` with
+    /// `CloseReason::Refused`, also when `to` is in no address book.
     fn connect(&mut self, conn: Conn, to: Address);
 
     /// Queues bytes on an open stream, behind those queued before. `Event::Sent` follows when all are gone.
-    /// Ignored when the stream is already gone.
+    /// Ignored when the stream is already gone. Before `Event::Opened` it breaks the rules.
     fn stream(&mut self, conn: Conn, data: Frame);
 
     /// Allows `bytes` more to be received on a stream. A fresh stream may
-    /// receive `limits::STREAM_CREDIT_INITIAL` bytes.
+    /// receive `limits::STREAM_CREDIT_INITIAL` bytes. Ignored when the stream is already gone. Before
+    /// `Event::Opened` it breaks the rules.
     fn grant(&mut self, conn: Conn, bytes: u32);
 
     /// Ends a stream. Data already queued is still delivered if the other side reads it. No event follows.

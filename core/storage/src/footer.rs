@@ -223,7 +223,7 @@ mod tests {
                 view: View(1),
                 commit: Op(0),
                 timestamp: WallTime(op as u64 + 1),
-                place: op as u64 * 4096,
+                layout: &Layout::SMALL,
                 proposer: ReplicaId(1),
             };
             let entry = NewEntry {
@@ -243,7 +243,7 @@ mod tests {
         let bytes = footer.encode();
         assert_eq!(
             checksum(&bytes).to_string(),
-            "0424760f11908c2c61038b03bc6be72916029e4486c96f8e987956469650af08"
+            "63f763d89afee4d077d43f0d77aae2cb4b0a5c28cf76f41e154f249c03e71378"
         );
         assert_eq!(Footer::decode(&bytes, ClusterId(7), 0, &Layout::SMALL), Some(footer));
         assert_eq!(Footer::decode(&bytes, ClusterId(7), 1, &Layout::SMALL), None);

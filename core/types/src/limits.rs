@@ -42,7 +42,7 @@ pub const NAME_SIZE_MAX: usize = 255;
 /// Bytes a fresh client stream may receive before its machine grants more.
 pub const STREAM_CREDIT_INITIAL: u32 = 64 << 10;
 
-/// Messages queued for one replica before the oldest is dropped. Two pipelines of prepares and their
+/// Messages queued for one replica before one of them is dropped. Two pipelines of prepares and their
 /// acknowledgements, and a view change on top: 8 x 2 x 2 + 32.
 pub const LINK_QUEUE_MAX: usize = 64;
 

@@ -165,6 +165,11 @@ impl Log {
         self.slots.iter().filter(move |slot| slot.header.op > op)
     }
 
+    /// Ops of the window on their way to the disk.
+    pub(crate) fn writing(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.held == Held::Writing).count()
+    }
+
     fn check(&self) {
         let mut previous: Option<&PrepareHeader> = None;
         for slot in &self.slots {

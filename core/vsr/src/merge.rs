@@ -8,6 +8,9 @@
 //! | yes | any | kept |
 //! | no | at least the nack quorum | cut, and all behind it: no replication quorum can have held it |
 //! | no | fewer | undecided: it may be committed, and the copies are damaged or unheard |
+//!
+//! A sender whose head is uncertain may have held one op more than anybody names. That op is judged by the
+//! same table: undecided, unless a nack quorum never held it.
 
 use alloc::vec::Vec;
 
@@ -26,15 +29,22 @@ pub struct Dvc {
     pub op: Op,
     /// What it knows to be committed.
     pub commit: Op,
+    /// Whether `op` is certainly the end of its log.
+    pub head_certain: bool,
     /// Its last headers.
     pub headers: Vec<(PrepareHeader, Mark)>,
 }
 
 impl Dvc {
+    /// What this sender says of every op behind its head.
+    const fn mark_behind(&self) -> Mark {
+        if self.head_certain { Mark::Nack } else { Mark::Unknown }
+    }
+
     /// What this sender holds of an op that the new log would contain.
     fn mark_of(&self, wanted: &PrepareHeader) -> Mark {
         if wanted.op > self.op {
-            return Mark::Nack;
+            return self.mark_behind();
         }
         match self.headers.iter().find(|(header, _)| header.op == wanted.op) {
             Some((header, mark)) if header.checksum == wanted.checksum => *mark,
@@ -84,12 +94,14 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     }
     let commit = dvcs.iter().map(|dvc| dvc.commit).max().expect("a quorum is not empty");
     let mut headers: Vec<PrepareHeader> = Vec::new();
+    let mut cut = false;
     for (header, _) in &longest.headers {
         if header.op > commit {
             let marks = dvcs.iter().map(|dvc| dvc.mark_of(header));
             let present = marks.clone().any(|mark| mark == Mark::Present);
             let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
             if !present && nacks >= usize::from(quorums.nack) {
+                cut = true;
                 break;
             }
             if !present {
@@ -97,6 +109,12 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
             }
         }
         headers.push(*header);
+    }
+    let behind = dvcs.iter().filter(|dvc| dvc.op <= longest.op).map(Dvc::mark_behind);
+    let doubt = behind.clone().any(|mark| mark == Mark::Unknown);
+    let nacks = behind.filter(|mark| *mark == Mark::Nack).count();
+    if doubt && !cut && nacks < usize::from(quorums.nack) {
+        return Choice::Undecided(longest.op.next());
     }
     if headers.is_empty() { Choice::NeedQuorum } else { Choice::Log { headers, commit } }
 }
@@ -133,7 +151,7 @@ mod tests {
     }
 
     /// Runs a story: each line is `log_view letters marks commit`, one replica a line; marks are `+` present,
-    /// `-` nack, `?` unknown.
+    /// `-` nack, `?` unknown; a `?` behind the last letter says that the head is uncertain.
     fn check(replicas: u8, story: &str, expect: &str) {
         let mut words = Vec::new();
         let dvcs: Vec<Dvc> = story
@@ -163,6 +181,7 @@ mod tests {
                     replica: ReplicaId(replica as u8),
                     log_view: View(log_view.parse().unwrap()),
                     op: Op(letters.len() as u64),
+                    head_certain: marks.len() == letters.len(),
                     commit: Op(commit.parse().unwrap()),
                     headers,
                 }
@@ -233,6 +252,14 @@ mod tests {
     fn with_six_replicas_four_nacks_cut_and_three_do_not() {
         check(6, "0 abc ++? 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1", "undecided 3");
         check(6, "0 abc ++? 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1\n 0 ab ++ 1", "head 2b commit 1");
+    }
+
+    #[test]
+    fn an_uncertain_head_is_settled_only_by_those_who_never_held_the_next_op() {
+        check(3, "0 abc ++++ 1\n 0 abc +++ 1", "undecided 4");
+        check(3, "0 abc ++++ 1\n 0 abc +++ 1\n 0 abc +++ 1", "head 3c commit 1");
+        check(2, "0 abc ++++ 1\n 0 abc +++ 1", "head 3c commit 1");
+        check(3, "0 abc ++++ 1\n 0 abcd ++++ 1", "undecided 5");
     }
 
     #[test]

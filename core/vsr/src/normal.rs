@@ -3,13 +3,17 @@
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_types::limits::ENTRIES_MAX;
+use kimberlite_types::limits::{ENTRIES_MAX, PIPELINE_MAX};
 use kimberlite_types::{Op, ReplicaId, View, WallTime};
 use kimberlite_wire::entry::entry_size;
 use kimberlite_wire::{Message, NewEntry, NewPrepare, Prepare};
 
 use crate::log::Held;
 use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Replica, Request, Status, WAITING_MAX};
+
+/// Prepares handed to the journal and not yet durable. A disk that stalls while others carry on must not fill
+/// the memory: 16 x 1 MiB, two pipelines.
+const WRITING_MAX: usize = 2 * PIPELINE_MAX;
 
 impl Replica {
     pub(crate) fn on_request(&mut self, request: Request, cx: &mut Cx<'_>) {
@@ -28,7 +32,10 @@ impl Replica {
     /// Packs what waits into prepares while the pipeline has room: this is group commit. Under load the
     /// pipeline is full, so requests gather, and the next free place takes them all.
     pub(crate) fn propose(&mut self, cx: &mut Cx<'_>) {
-        while !self.waiting.is_empty() && self.pipeline.len() < usize::from(self.config.pipeline_max) {
+        while !self.waiting.is_empty()
+            && self.pipeline.len() < usize::from(self.config.pipeline_max)
+            && self.log.writing() < WRITING_MAX
+        {
             let batch = self.take_batch();
             let entries: Vec<NewEntry<'_>> = batch
                 .iter()
@@ -122,6 +129,9 @@ impl Replica {
 
     /// Takes the next op into the log.
     fn accept(&mut self, from: ReplicaId, prepare: Prepare, cx: &mut Cx<'_>) {
+        if self.log.writing() >= WRITING_MAX {
+            return;
+        }
         if prepare.header.parent != self.head().checksum || prepare.header.view > self.view {
             cx.note(Note::Misbehaved { from, what: Misbehavior::ConflictingPrepare });
             return;
@@ -156,10 +166,14 @@ impl Replica {
             return;
         }
         self.log.set_held(op, checksum, Held::Durable);
+        self.durable_at = cx.now.monotonic;
         if self.is_primary() {
             self.count_ack(self.config.replica, op, checksum, cx);
         } else if self.is_backup() && op > self.commit_max {
             self.acknowledge(op, cx);
+        }
+        if self.is_primary() {
+            self.propose(cx);
         }
         // What was on its way to the disk and no longer in memory can be read now.
         if self.commit_min < self.commit_max {
@@ -246,7 +260,7 @@ impl Replica {
             return;
         }
         self.timers.heartbeat = Some(cx.now.monotonic.after(self.config.timing.heartbeat));
-        if self.is_heard(cx) {
+        if self.is_heard(cx) && !self.is_stalled(cx) {
             self.expect_primary(cx);
         }
         // A primary that nobody answers falls silent, so that those who cannot answer it elect another.
@@ -264,6 +278,14 @@ impl Replica {
         };
         let heard = self.config.others().filter(|replica| lately(*replica)).count() + 1;
         heard >= usize::from(self.quorums.replication.max(self.quorums.read))
+    }
+
+    /// Whether the own disk has made nothing durable for so long that another should lead.
+    fn is_stalled(&mut self, cx: &Cx<'_>) -> bool {
+        if self.log.writing() == 0 {
+            self.durable_at = cx.now.monotonic;
+        }
+        cx.now.monotonic.since(self.durable_at) >= self.config.timing.abdicate
     }
 
     /// Tells everybody who is primary, and what is committed.
@@ -332,6 +354,9 @@ impl Replica {
             Status::Normal => self.resend_pipeline(cx),
             Status::ViewChange => self.resend_view_change(cx),
             Status::Recovering => self.ask_for_view(cx),
+        }
+        if self.attempts > 0 && self.status != Status::ViewChange {
+            self.repeat_wish(cx);
         }
     }
 

@@ -398,6 +398,8 @@ impl Replica {
                     if slot.held == Held::Durable {
                         self.log.set_held(op, &slot.header.checksum, Held::Damaged);
                     }
+                    self.lack(op, Some(slot.header.checksum), cx);
+                    return;
                 }
                 if op <= self.commit_max || known.is_some() {
                     self.lack(op, known, cx);

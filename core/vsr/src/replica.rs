@@ -39,7 +39,7 @@ pub struct Recovered {
     /// What is known to be committed.
     pub commit: Op,
     /// Whether the head is certain. If not, an unreadable place may have held an acknowledged op, and the
-    /// replica abstains until a `StartView` tells it.
+    /// replica claims nothing about what stood there until a new log tells it.
     pub head_certain: bool,
 }
 
@@ -217,7 +217,7 @@ pub enum Status {
     Normal,
     /// Between views: left one, the next has not started here.
     ViewChange,
-    /// The head of its log is uncertain: listens, does not vote.
+    /// Restarted with an uncertain head: takes no part in the view it was in, but may help to change it.
     Recovering,
 }
 
@@ -242,8 +242,10 @@ pub struct Peer {
     pub op: Op,
     /// What it said it executed.
     pub commit: Op,
-    /// The highest view it asked for.
+    /// The view it asked for last.
     pub wanted: View,
+    /// When it did.
+    pub wanted_at: Instant,
 }
 
 /// An op that the primary waits for.
@@ -295,6 +297,8 @@ pub struct Replica {
     pub(crate) repair: Repair,
     pub(crate) reads: Reads,
     pub(crate) timers: Timers,
+    /// When the journal last made something durable, or had nothing to.
+    pub(crate) durable_at: Instant,
     /// View changes in a row that led nowhere; each doubles the patience, up to a limit.
     pub(crate) attempts: u32,
 }
@@ -334,6 +338,7 @@ impl Replica {
             repair: Repair::default(),
             reads: Reads::default(),
             timers: Timers::default(),
+            durable_at: Instant::ZERO,
             attempts: 0,
         }
     }
@@ -421,8 +426,9 @@ impl Replica {
             }
             Message::CommitOk { op, round } => self.on_commit_ok(from, view, commit, op, round, cx),
             Message::StartViewChange { wanted } => self.on_start_view_change(from, view, wanted, cx),
-            Message::DoViewChange { log_view, op, headers } => {
-                self.on_do_view_change(view, Dvc { replica: from, log_view, op, commit, headers }, cx);
+            Message::DoViewChange { log_view, op, head_certain, headers } => {
+                let dvc = Dvc { replica: from, log_view, op, commit, head_certain, headers };
+                self.on_do_view_change(view, dvc, cx);
             }
             Message::StartView { nonce: _, headers } => self.on_start_view(from, view, commit, headers, cx),
             Message::RequestStartView { nonce } => self.on_request_start_view(from, view, nonce, cx),

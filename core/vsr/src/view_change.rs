@@ -15,7 +15,7 @@ use kimberlite_wire::{Message, PrepareHeader};
 
 use crate::log::Held;
 use crate::merge::{Choice, Dvc, choose};
-use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Replica, Status, ViewState};
+use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Peer, Replica, Status, ViewState};
 
 /// Doublings of the patience between view changes that lead nowhere: eight times at most.
 const PATIENCE_DOUBLINGS_MAX: u32 = 3;
@@ -41,6 +41,7 @@ impl Replica {
     pub(crate) fn expect_primary(&mut self, cx: &Cx<'_>) {
         if !self.is_solo() {
             self.attempts = 0;
+            self.peers[usize::from(self.config.replica.0)].wanted = self.view;
             let patience = self.jittered(self.config.timing.view_change);
             self.timers.view_change = Some(cx.now.monotonic.after(patience));
         }
@@ -51,12 +52,8 @@ impl Replica {
         let doublings = self.attempts.min(PATIENCE_DOUBLINGS_MAX);
         let patience = self.jittered(self.config.timing.view_change * (1 << doublings) / 2);
         self.timers.view_change = Some(cx.now.monotonic.after(patience));
-        if self.status == Status::Recovering {
-            return;
-        }
         let highest = self.peers.iter().map(|peer| peer.wanted).max().unwrap_or_default();
-        let me = usize::from(self.config.replica.0);
-        self.peers[me].wanted = highest.max(self.view.next());
+        self.wish(highest.max(self.view.next()), cx);
         if !self.is_adopting() && self.adoption.is_some() {
             // The log that was chosen could not be fetched in time. Others may do better.
             self.adoption = None;
@@ -65,9 +62,23 @@ impl Replica {
         self.count_wishes(cx);
     }
 
-    fn say_wanted(&self, cx: &mut Cx<'_>) {
+    /// Wants a view, as of now.
+    fn wish(&mut self, wanted: View, cx: &Cx<'_>) {
+        let me = &mut self.peers[usize::from(self.config.replica.0)];
+        me.wanted = wanted;
+        me.wanted_at = cx.now.monotonic;
+    }
+
+    pub(crate) fn say_wanted(&self, cx: &mut Cx<'_>) {
         let wanted = self.peers[usize::from(self.config.replica.0)].wanted.max(self.view);
         self.broadcast(Message::StartViewChange { wanted }, cx);
+    }
+
+    /// Says again what is wanted, and that it still is.
+    pub(crate) fn repeat_wish(&mut self, cx: &mut Cx<'_>) {
+        let wanted = self.peers[usize::from(self.config.replica.0)].wanted.max(self.view);
+        self.wish(wanted, cx);
+        self.say_wanted(cx);
     }
 
     pub(crate) fn on_start_view_change(
@@ -78,10 +89,8 @@ impl Replica {
         cx: &mut Cx<'_>,
     ) {
         let peer = &mut self.peers[usize::from(from.0)];
-        peer.wanted = peer.wanted.max(wanted);
-        if self.status == Status::Recovering {
-            return;
-        }
+        peer.wanted = wanted;
+        peer.wanted_at = cx.now.monotonic;
         if view > self.view {
             // The sender is there already, so a quorum wanted that view once; nobody can go back to ours.
             self.enter(view, cx);
@@ -89,10 +98,13 @@ impl Replica {
         self.count_wishes(cx);
     }
 
-    /// Enters the highest view that a quorum wants.
+    /// Enters the highest view that a quorum wants. A wish is repeated while it holds, so an old one is void:
+    /// two replicas that each lost patience once, at different times, want nothing together.
     fn count_wishes(&mut self, cx: &mut Cx<'_>) {
         let replicas = usize::from(self.config.replicas);
-        let mut wanted: Vec<View> = self.peers[..replicas].iter().map(|peer| peer.wanted).collect();
+        let fresh = |peer: &Peer| cx.now.monotonic.since(peer.wanted_at) < self.config.timing.view_change;
+        let wish = |peer: &Peer| if fresh(peer) { peer.wanted } else { View::ZERO };
+        let mut wanted: Vec<View> = self.peers[..replicas].iter().map(wish).collect();
         wanted.sort();
         // With q votes for a view, q replicas want it or a higher one: the q-th highest wish.
         let agreed = wanted[replicas - usize::from(self.quorums.view_change)];
@@ -123,11 +135,8 @@ impl Replica {
         assert!(!self.is_adopting(), "an adoption that is being written is finished first");
         let was_primary = self.is_primary();
         self.view = view;
-        if self.status == Status::Normal {
-            self.status = Status::ViewChange;
-        }
-        let me = usize::from(self.config.replica.0);
-        self.peers[me].wanted = self.peers[me].wanted.max(view);
+        self.status = Status::ViewChange;
+        self.wish(view, cx);
         self.adoption = None;
         self.dvcs.clear();
         self.pipeline.clear();
@@ -165,24 +174,25 @@ impl Replica {
         }
         let headers = self.log.marks();
         let op = self.head().op;
+        let head_certain = self.doubtful_from.is_none();
         let primary = self.config.primary(self.view);
         if primary == self.config.replica {
             let (log_view, commit) = (self.log_view, self.commit_max);
-            self.on_do_view_change(self.view, Dvc { replica: primary, log_view, op, commit, headers }, cx);
+            let dvc = Dvc { replica: primary, log_view, op, commit, head_certain, headers };
+            self.on_do_view_change(self.view, dvc, cx);
         } else {
             let log_view = self.log_view;
-            self.send(primary, Message::DoViewChange { log_view, op, headers }, cx);
+            self.send(primary, Message::DoViewChange { log_view, op, head_certain, headers }, cx);
         }
     }
 
     pub(crate) fn resend_view_change(&mut self, cx: &mut Cx<'_>) {
-        self.say_wanted(cx);
+        self.repeat_wish(cx);
         self.vote(cx);
     }
 
     pub(crate) fn on_do_view_change(&mut self, view: View, dvc: Dvc, cx: &mut Cx<'_>) {
-        let takes_part = self.status == Status::ViewChange || self.status == Status::Normal;
-        if view < self.view || !takes_part || dvc.log_view >= view {
+        if view < self.view || dvc.log_view >= view {
             return;
         }
         if self.config.primary(view) != self.config.replica {

@@ -67,6 +67,9 @@ pub enum Message {
         log_view: View,
         /// The highest op of my log.
         op: Op,
+        /// Whether `op` is certainly the end. If not, an unreadable place behind it may have held an op that
+        /// I acknowledged.
+        head_certain: bool,
         /// My headers up to `op`, in order, without gaps: the last [`HEADERS_MAX`], or all there are.
         headers: Vec<(PrepareHeader, Mark)>,
     },
@@ -110,7 +113,7 @@ pub struct Letter {
 /// A postcard body for the messages whose content does not fit the frame header.
 #[derive(Serialize, Deserialize)]
 enum Body {
-    DoViewChange { log_view: View, headers: Vec<(PrepareHeader, Mark)> },
+    DoViewChange { log_view: View, head_certain: bool, headers: Vec<(PrepareHeader, Mark)> },
     StartView { headers: Vec<PrepareHeader> },
     RequestPrepare { count: u32, checksum: Option<Checksum> },
 }
@@ -197,9 +200,11 @@ impl Draft {
             Message::RequestPrepare { op, .. } => (Command::RequestPrepare, *op, 0),
         };
         let body = match message {
-            Message::DoViewChange { log_view, headers, .. } => {
-                Body::DoViewChange { log_view: *log_view, headers: headers.clone() }
-            }
+            Message::DoViewChange { log_view, head_certain, headers, .. } => Body::DoViewChange {
+                log_view: *log_view,
+                head_certain: *head_certain,
+                headers: headers.clone(),
+            },
             Message::StartView { headers, .. } => Body::StartView { headers: headers.clone() },
             Message::RequestPrepare { count, checksum, .. } => {
                 Body::RequestPrepare { count: *count, checksum: *checksum }
@@ -260,12 +265,12 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
 
 fn decode_body(header: &FrameHeader, body: Body) -> Result<Message, Malformed> {
     match (header.command, body) {
-        (Command::DoViewChange, Body::DoViewChange { log_view, headers }) => {
+        (Command::DoViewChange, Body::DoViewChange { log_view, head_certain, headers }) => {
             contiguous(headers.iter().map(|(header, _)| header), header.cluster)?;
-            if headers.last().is_some_and(|(last, _)| last.op != header.op) {
+            if headers.last().is_none_or(|(last, _)| last.op != header.op) {
                 return Err(Malformed::Body);
             }
-            Ok(Message::DoViewChange { log_view, op: header.op, headers })
+            Ok(Message::DoViewChange { log_view, op: header.op, head_certain, headers })
         }
         (Command::StartView, Body::StartView { headers }) => {
             contiguous(headers.iter(), header.cluster)?;
@@ -337,7 +342,12 @@ mod tests {
             Message::Commit { checksum: header.checksum, op: Op(5), round: 9 },
             Message::CommitOk { op: Op(4), round: 9 },
             Message::StartViewChange { wanted: View(5) },
-            Message::DoViewChange { log_view: View(2), op: Op(1), headers: vec![(header, Mark::Nack)] },
+            Message::DoViewChange {
+                log_view: View(2),
+                op: Op(1),
+                head_certain: true,
+                headers: vec![(header, Mark::Nack)],
+            },
             Message::StartView { nonce: 3, headers: vec![PrepareHeader::root(CLUSTER), header] },
             Message::RequestStartView { nonce: 8 },
             Message::RequestPrepare { op: Op(6), count: 2, checksum: None },

@@ -1,6 +1,8 @@
 //! What the tests share: drivers on temporary directories and loopback ports, and waiting for events.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod bench;
+
 use std::time::Duration;
 
 use kimberlite_io::{Buf, Disk, Event, Frame, FrameShape, Packet, Place, ReadFault, Token, WriteFault};

@@ -8,8 +8,8 @@ use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
 use kimberlite_types::{Instant, ReplicaId};
 
 use super::actor::{Actor, Step};
-use super::content::{check, content, frame_head, number_of};
-use crate::{Event, Io, Packet};
+use super::content::{check, fill, frame_head, number_of};
+use crate::{Buf, Event, Frame, Io, Packet};
 
 /// The bodies that are sent, in bytes.
 const BODY_SIZES: [usize; 8] = [0, 1, 4095, 4096, 4097, 100_000, 300, FRAME_BODY_SIZE_LIMIT as usize];
@@ -32,7 +32,7 @@ impl Sender {
         let Some(size) = BODY_SIZES.get(self.current) else { return Step::Passed };
         let number = self.current as u64;
         let head = frame_head(ME, *size as u32, number);
-        io.send(PEER, Packet { head, body: content(number, 0, *size) });
+        io.send(PEER, Packet { head, body: out_of_line(number, *size) });
         self.resend_at = now.after(RESEND_AFTER);
         Step::Until(self.resend_at)
     }
@@ -54,6 +54,16 @@ impl Sender {
         check(number, 0, &packet.body)?;
         Ok(number == self.current as u64)
     }
+}
+
+/// A body of `size` bytes, aligned for every other `number` only, with something behind it: a machine may
+/// send any part of what it holds.
+fn out_of_line(number: u64, size: usize) -> Frame {
+    let start = number as usize % 2 * 3;
+    let mut buf = Buf::zeroed(start + size + 9);
+    buf.fill(0xa5);
+    fill(number, 0, &mut buf[start..start + size]);
+    buf.freeze().slice(start..start + size)
 }
 
 impl Actor for Sender {

@@ -49,7 +49,7 @@
 //!     }
 //! }
 //!
-//! // In a test:
+//! // In a test. A bench that starts `watched(machine)` checks the rules of the waist as well.
 //! for case in conformance::cases() {
 //!     case.run(&mut MyBench::new()).unwrap_or_else(|why| panic!("{}: {why}", case.name));
 //! }
@@ -67,6 +67,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod time;
+mod watched;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -83,6 +84,7 @@ use crate::{Event, Machine};
 pub use cases::cases;
 pub use content::{FRAMING, frame_head};
 pub use echo::Echo;
+pub use watched::watched;
 
 /// What a machine of the suite says, usually once. It keeps running afterwards, because its peers may
 /// still need it.

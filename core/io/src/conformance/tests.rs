@@ -1,7 +1,11 @@
 //! The suite against a small driver: honest, it passes; with one flaw, the case that is about it fails.
 
+use alloc::vec::Vec;
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::loopback::{Flaw, Loopback};
-use super::{Verdict, Verdicts, cases};
+use super::{Bench, Geometry, MachineFactory, Verdict, Verdicts, cases, watched};
 
 const SILENCE: &str = "did not happen in time";
 const CONTENT: &str = "other bytes than were handed over";
@@ -48,6 +52,35 @@ fn an_honest_driver_passes_every_case() {
     for case in cases() {
         assert_eq!(case.run(&mut Loopback::new(None)), Ok(()), "{}", case.name);
     }
+}
+
+/// The small driver, with every machine watched.
+struct Strict(Loopback);
+
+impl Bench for Strict {
+    fn geometry(&self) -> Geometry {
+        self.0.geometry()
+    }
+
+    fn phase(&mut self, machines: Vec<MachineFactory>, limit: Duration) -> Vec<Verdict> {
+        self.0.phase(machines.into_iter().map(watched).collect(), limit)
+    }
+}
+
+#[test]
+fn the_rules_of_the_waist_hold_in_every_case_on_an_honest_driver() {
+    for case in cases() {
+        assert_eq!(case.run(&mut Strict(Loopback::new(None))), Ok(()), "{}", case.name);
+    }
+}
+
+#[test]
+fn a_watched_machine_stops_at_a_broken_rule() {
+    let case = cases().into_iter().find(|case| case.name == "credit_holds_the_sender").expect("there is one");
+    let mut bench = Strict(Loopback::new(Some(Flaw::IgnoresCredit)));
+    let caught = catch_unwind(AssertUnwindSafe(|| case.run(&mut bench))).expect_err("a rule is broken");
+    let text = caught.downcast_ref::<std::string::String>().expect("a message");
+    assert!(text.contains("received more than was granted"), "{text}");
 }
 
 #[test]

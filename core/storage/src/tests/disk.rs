@@ -314,7 +314,7 @@ impl Author {
             view: View(view),
             commit: Op(self.head.op.0.saturating_sub(4)),
             timestamp: WallTime(self.head.timestamp.0 + 1),
-            place,
+            layout: &layout,
             proposer: ReplicaId(0),
         };
         let command = vec![fill; len];

@@ -49,7 +49,7 @@ const TABLE: &[Row] = &[
     row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "rust_decimal"])),
     row("runtime", &["types", "crypto", "io", "wire", "kernel", "storage", "vsr"],             &["io-sim", "client"],        Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
-    row("io-real", &["types", "io"],                                                           &[],                          Free),
+    row("io-real", &["types", "io"],                                                           &["io-sim"],                  Free),
     row("io-sim",  &["types", "io"],                                                           &[],                          Free),
     row("sim",     &["types", "crypto", "io", "wire", "kernel", "storage", "vsr", "client",
                      "row", "store", "query", "runtime", "server", "io-sim"],                  &[],                          Free),

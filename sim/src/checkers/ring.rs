@@ -1,0 +1,219 @@
+//! The header ring agrees with the log.
+//!
+//! Recovery decides by the ring what a damaged prepare was, so a ring that forgets an op or names another
+//! in its place turns damage into loss.
+
+use kimberlite_io::Zone;
+use kimberlite_types::limits::{HEADER_WINDOW, PREPARE_HEADER_SIZE, SECTOR_SIZE};
+use kimberlite_types::{Instant, Op, ReplicaId};
+use kimberlite_wire::PrepareHeader;
+
+use super::{Canon, Lives, hold};
+use crate::{Checker, End, Observation, Violation};
+
+const NAME: &str = "ring";
+const AGREES: &str = "a ring slot that names an executed op holds its committed header";
+const PLACE: &str = "a ring slot holds only ops that belong there";
+const NAMED: &str = "the ring of a healed replica names every op it executed of its open segment";
+const LOGGED: &str = "a healed replica has the header of every op it executed at the op's place in the log";
+
+/// Compares rings and logs on the disks with what was committed.
+#[derive(Default)]
+pub struct Ring {
+    lives: Lives,
+    canon: Canon,
+    compared: u64,
+}
+
+impl Ring {
+    /// Every slot that names an op at all.
+    ///
+    /// A replica may execute an op before its own copy of it is durable: what it executed last is left
+    /// out unless the replica was healed and came to rest.
+    fn check_ring(&mut self, end: &End<'_>, replica: ReplicaId, settled: Op) -> Result<(), Violation> {
+        let slots = u64::from(end.config.layout.ring_slots);
+        let ring = (end.disk)(replica, Zone::Headers, 0, end.config.layout.ring_size() as usize);
+        for (slot, bytes) in ring.chunks_exact(PREPARE_HEADER_SIZE).enumerate() {
+            // What does not decode is reserved, torn or damaged, and says nothing.
+            let Ok(found) = PrepareHeader::decode(bytes) else { continue };
+            let op = found.op;
+            self.compared += 1;
+            hold!(
+                op.0 % slots == slot as u64,
+                PLACE,
+                replica,
+                op,
+                "slot {slot} of {slots} on {replica:?} names op {op}"
+            );
+            if let Some(header) = self.canon.headers.get(&op).filter(|_| op <= settled) {
+                hold!(
+                    found == *header,
+                    AGREES,
+                    replica,
+                    op,
+                    "slot {slot} on {replica:?} names {:?} as op {op}; committed is {:?}",
+                    found.checksum,
+                    header.checksum
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What a replica that came to rest must hold.
+    fn check_log(&mut self, end: &End<'_>, replica: ReplicaId, executed: Op) -> Result<(), Violation> {
+        let layout = &end.config.layout;
+        let slots = u64::from(layout.ring_slots);
+        let open = self.canon.headers.get(&executed).map_or(0, |head| head.place / layout.segment_size);
+        for header in self.canon.up_to(executed).rev() {
+            let op = header.op;
+            let sector = (end.disk)(replica, Zone::Log, header.place, SECTOR_SIZE);
+            self.compared += 1;
+            hold!(
+                PrepareHeader::decode(&sector).as_ref() == Ok(header),
+                LOGGED,
+                replica,
+                op,
+                "op {op} does not stand at {} of the log of {replica:?}",
+                header.place
+            );
+            if header.place / layout.segment_size < open {
+                continue;
+            }
+            let at = op.0 % slots * PREPARE_HEADER_SIZE as u64;
+            let sector_at = at - at % SECTOR_SIZE as u64;
+            let ring = (end.disk)(replica, Zone::Headers, sector_at, SECTOR_SIZE);
+            let found = PrepareHeader::decode(&ring[(at - sector_at) as usize..]);
+            hold!(
+                found.is_ok_and(|found| found.op >= op),
+                NAMED,
+                replica,
+                op,
+                "the ring of {replica:?} does not name op {op} but {:?}",
+                found.map(|found| found.op)
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Checker for Ring {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn rules(&self) -> &'static [&'static str] {
+        &[AGREES, PLACE, NAMED, LOGGED]
+    }
+
+    fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
+        self.lives.observe(seen);
+        self.canon.observe(seen);
+        Ok(())
+    }
+
+    fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
+        for replica in (0..end.config.replicas).map(ReplicaId) {
+            let executed = self.lives.executed(replica);
+            if end.core.contains(&replica) {
+                self.check_ring(end, replica, executed)?;
+                self.check_log(end, replica, executed)?;
+            } else {
+                let settled = Op(executed.0.saturating_sub(HEADER_WINDOW as u64));
+                self.check_ring(end, replica, settled)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compared(&self) -> u64 {
+        self.compared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::support::*;
+    use super::*;
+
+    /// A run whose ring comes round and whose log has several segments.
+    fn long() -> History {
+        let mut history = History::small(3);
+        while history.ops() < 70 {
+            history.op(&[]);
+        }
+        history
+    }
+
+    fn run(history: &History, change: impl FnOnce(&mut Disks)) -> Result<(), Violation> {
+        let mut checker = Ring::default();
+        history.play(&mut checker).unwrap();
+        finish_on(&mut checker, history, change)
+    }
+
+    fn rules() -> (&'static str, &'static [&'static str]) {
+        checker_rules(&Ring::default())
+    }
+
+    fn other_header(history: &History, op: u64) -> PrepareHeader {
+        reseal(history.prepare(op), |header, _| header.timestamp.0 += 1).header
+    }
+
+    #[test]
+    fn rings_and_logs_that_agree_pass_though_old_slots_are_gone() {
+        let history = long();
+        let mut checker = Ring::default();
+        history.play(&mut checker).unwrap();
+        finish_on(&mut checker, &history, |disks| {
+            // Of a sealed segment: the footer has taken over from the ring.
+            disks.write(1, Zone::Headers, 10 * 512, &[0; 512]);
+        })
+        .unwrap();
+        assert_eq!(checker.compared(), 3 * (64 + 70) - 1);
+    }
+
+    #[test]
+    fn a_slot_with_another_header_is_noticed() {
+        let history = long();
+        let other = other_header(&history, 60).encode();
+        let result = run(&history, |disks| disks.write(2, Zone::Headers, 60 * 512, &other));
+        assert_broken(&rules(), result, AGREES);
+        let misplaced = history.header(60).encode();
+        let result = run(&history, |disks| disks.write(2, Zone::Headers, 61 * 512, &misplaced));
+        assert_broken(&rules(), result, PLACE);
+    }
+
+    #[test]
+    fn a_ring_that_forgets_an_open_op_is_noticed() {
+        let history = long();
+        let empty = run(&history, |disks| disks.write(0, Zone::Headers, 6 * 512, &[0; 512]));
+        assert_broken(&rules(), empty, NAMED);
+        let older = history.header(6).encode();
+        let older = run(&history, |disks| disks.write(0, Zone::Headers, 6 * 512, &older));
+        assert_broken(&rules(), older, NAMED);
+    }
+
+    #[test]
+    fn a_prepare_that_does_not_stand_in_its_place_is_noticed() {
+        let history = long();
+        let place = history.header(33).place;
+        let result = run(&history, |disks| disks.write(1, Zone::Log, place, &[0; 4096]));
+        assert_broken(&rules(), result, LOGGED);
+    }
+
+    #[test]
+    fn a_replica_outside_the_core_is_held_to_what_it_settled_long_ago() {
+        let history = long();
+        let finish = |op: u64| {
+            let mut checker = Ring::default();
+            history.play(&mut checker).unwrap();
+            let mut disks = Disks::of(&history);
+            disks.write(2, Zone::Headers, op % 64 * 512, &other_header(&history, op).encode());
+            let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
+            let core = vec![ReplicaId(0), ReplicaId(1)];
+            checker.finish(&End { config: history.config, nodes: vec![None; 3], disk: &disk, core })
+        };
+        finish(69).unwrap();
+        assert_broken(&rules(), finish(30), AGREES);
+    }
+}

@@ -20,17 +20,17 @@ pub(crate) const REPLICA_PORT_STEP: u16 = 10;
 
 /// Which cluster a client talks to.
 #[derive(Args, Clone, Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The client addresses of all nodes, in the order of their replica numbers
     #[arg(long, value_name = "A,B,C", env = "KMB_NODES", value_delimiter = ',', value_parser = resolve,
           default_value = NODES_DEFAULT)]
-    pub nodes: Vec<SocketAddr>,
+    pub(crate) nodes: Vec<SocketAddr>,
     /// Refuse any other cluster than this one
     #[arg(long, value_name = "HEX", env = "KMB_CLUSTER", value_parser = parse_cluster)]
-    pub cluster_id: Option<ClusterId>,
+    pub(crate) cluster_id: Option<ClusterId>,
     /// Give up when there was no answer for this long
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// An address: numbers, or a name and a port.
@@ -52,21 +52,21 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 /// A tenant or stream as people give it: a number, or a name that stands for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     /// Its number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// What it is called when it is made.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Name {
     /// The tenant of this name.
-    pub fn tenant(&self) -> TenantId {
+    pub(crate) fn tenant(&self) -> TenantId {
         TenantId(self.id)
     }
 
     /// The stream of this name.
-    pub fn stream(&self) -> StreamId {
+    pub(crate) fn stream(&self) -> StreamId {
         StreamId(self.id)
     }
 }

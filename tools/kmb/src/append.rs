@@ -46,7 +46,7 @@ when it is counted. A lost connection or node only delays: every record is appen
 and its tenant are made if they do not exist; --no-create refuses instead. A stream or tenant is a number, or
 a name that stands for one. Exit codes: 0 all appended, 1 refused, 2 wrong usage, 3 no answer in time,
 5 I/O error.")]
-pub struct Append {
+pub(crate) struct Append {
     /// The stream: a name or a number
     #[arg(long, value_name = "STREAM", value_parser = name)]
     stream: Name,

@@ -16,12 +16,17 @@ use crate::{Failure, append, dev, format, inspect, load, read, start, status, to
 
 /// Kimberlite: an immutable, hash-chained, replicated log. Node, client and administration in one program.
 #[derive(Parser, Debug)]
-#[command(name = "kmb", version, propagate_version = true, after_help = "\
+#[command(
+    name = "kmb",
+    version,
+    propagate_version = true,
+    after_help = "\
 Try it:
   kmb dev                                        three nodes on this machine, until Ctrl-C
   kmb append --stream readme --file README.md    in another terminal
   kmb read --stream readme --limit 3
-  kmb status")]
+  kmb status"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

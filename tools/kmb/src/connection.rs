@@ -31,11 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cluster: ClusterId::UNNAMED,
-            sessions: 1,
-            give_up_after: Some(Duration::from_secs(30)),
-        }
+        Self { cluster: ClusterId::UNNAMED, sessions: 1, give_up_after: Some(Duration::from_secs(30)) }
     }
 }
 
@@ -212,7 +208,8 @@ impl Connection {
             trouble.as_ref().map(|why| format!("{address}: {}", describe(*why)))
         };
         let troubles: Vec<String> = self.nodes.iter().zip(&self.troubles).filter_map(trouble).collect();
-        let troubles = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
+        let troubles =
+            if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
         Failure::new(Kind::Unreachable, format!("{failure}{troubles}"))
     }
 }

@@ -28,8 +28,13 @@ pub(crate) fn locate(place: Place, geometry: &Geometry) -> FileByte {
         Zone::Headers => FileByte { name: "headers".to_owned(), offset },
         Zone::Grid => FileByte { name: "grid".to_owned(), offset },
         Zone::Log => FileByte {
-            name: format!("log/{:08}.segment", offset / geometry.segment_size),
+            name: segment_name(offset / geometry.segment_size),
             offset: offset % geometry.segment_size,
         },
     }
+}
+
+/// The path of a segment within the data directory.
+pub(crate) fn segment_name(segment: u64) -> String {
+    format!("log/{segment:08}.segment")
 }

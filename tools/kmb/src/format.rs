@@ -27,7 +27,7 @@ Examples:
 All replicas of a cluster are formatted with the same cluster id and the same link secret, with which they
 authenticate what they send each other. The first one draws both; copy the secret's file to the machines of
 the others. Exit codes: 0 formatted, 1 refused, 2 wrong usage, 5 I/O error.")]
-pub struct Format {
+pub(crate) struct Format {
     /// The directory; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -40,7 +40,7 @@ pub struct Format {
 
 /// Which replica of which cluster a directory is for.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Which replica this is, counted from 0
     #[arg(long, value_name = "I")]
     replica: Option<u8>,
@@ -60,7 +60,7 @@ pub struct Identity {
 
 /// The built-in layouts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LayoutName {
+pub(crate) enum LayoutName {
     /// For real data.
     #[default]
     Production,

@@ -27,7 +27,7 @@ Examples:
 
 Shows what stands on disk and changes nothing. The node must be stopped; prepares at the end of the log may
 not be committed. Exit codes: 0 shown, 1 refused, 2 wrong usage, 5 I/O error.")]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The data directory
     #[arg(value_name = "DIR")]
     data: PathBuf,
@@ -47,7 +47,7 @@ pub struct Inspect {
 
 /// The parts of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// The four copies of the superblock
     Superblock,
     /// The ring of headers of the newest ops
@@ -109,7 +109,9 @@ fn superblocks(args: &Inspect, stopped: &Stopped) -> Result<(), Failure> {
                 json!({ "copy": copy, "state": "version", "version": found }),
                 format!("copy {copy}: of format {found}, which this release does not read"),
             ),
-            SuperblockCopy::Blank => (json!({ "copy": copy, "state": "blank" }), format!("copy {copy}: blank")),
+            SuperblockCopy::Blank => {
+                (json!({ "copy": copy, "state": "blank" }), format!("copy {copy}: blank"))
+            }
             SuperblockCopy::Damaged => {
                 (json!({ "copy": copy, "state": "damaged" }), format!("copy {copy}: damaged"))
             }
@@ -246,7 +248,8 @@ fn entry_views(position: LogPosition, entry: &Entry<'_>, verdict: &EntryVerdict)
             let lines: String = shown
                 .iter()
                 .map(|record| {
-                    let offset = if first.is_some() { format!("@{}", record["offset"]) } else { "-".to_owned() };
+                    let offset =
+                        if first.is_some() { format!("@{}", record["offset"]) } else { "-".to_owned() };
                     let content = record["text"].as_str().or(record["hex"].as_str()).unwrap_or_default();
                     format!("\n  {offset}  {content}")
                 })

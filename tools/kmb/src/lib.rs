@@ -3,8 +3,8 @@
 //!
 //! # Map
 //!
-//! - `cli`: the commands; one module for each: [`format`], [`start`], [`dev`], [`append`], [`read`], [`status`],
-//!   [`verify`], [`inspect`], and, hidden from the help, [`load`] and [`torture`]
+//! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `append`, `read`, `status`,
+//!   `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
 //! - [`connection`]: a blocking client on the client machine, for programs as well
 //! - `node_file`: what a node must know before it opens its data directory
 //! - `log`: what a node has to tell; `files`: which byte of which file a place is
@@ -40,6 +40,7 @@ mod start;
 mod status;
 mod torture;
 mod verify;
+mod walk;
 
 pub use connection::Connection;
 pub use failure::Failure;

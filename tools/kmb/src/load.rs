@@ -33,7 +33,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(120);
 #[command(after_help = "\
 Example:
   kmb load --stream load --clients 8 --seconds 10 --journal acknowledged.txt")]
-pub struct Load {
+pub(crate) struct Load {
     /// The stream: a name or a number
     #[arg(long, value_name = "STREAM", value_parser = name, default_value = "load")]
     stream: Name,
@@ -166,7 +166,7 @@ pub(crate) fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> R
     let begun = Instant::now();
     let mut next = vec![0; clients];
     let mut flying: HashMap<u64, (usize, u64)> = HashMap::new();
-    let mut begin = |connection: &mut Connection, client: usize, sequence: u64| {
+    let begin = |connection: &mut Connection, client: usize, sequence: u64| {
         let mut records = RecordsBuilder::default();
         records.push(&record(run, client, sequence, plan.size));
         let command =
@@ -246,7 +246,8 @@ pub(crate) fn read_journal(path: &Path) -> Result<Vec<Acknowledged>, Failure> {
 pub(crate) fn check(records: &[Vec<u8>], journal: &[Acknowledged]) -> Result<(), String> {
     let mut last: HashMap<usize, u64> = HashMap::new();
     for (offset, record) in records.iter().enumerate() {
-        let (client, sequence) = parse(record).ok_or_else(|| format!("offset {offset} holds a foreign record"))?;
+        let (client, sequence) =
+            parse(record).ok_or_else(|| format!("offset {offset} holds a foreign record"))?;
         if let Some(before) = last.insert(client, sequence)
             && before >= sequence
         {

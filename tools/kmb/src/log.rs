@@ -15,7 +15,7 @@ use crate::output::{Colour, now, paint, takes_colour};
 
 /// How a node's log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Lines for people
     Human,
     /// One JSON object per line
@@ -195,9 +195,12 @@ pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
             format!("a client was disconnected: what it sent is {}", why.reason()),
             json!({ "why": why.reason() }),
         ),
-        Note::Halted(reason) => {
-            Line::new(Level::Error, "halted", format!("halted: {reason}"), json!({ "why": reason.to_string() }))
-        }
+        Note::Halted(reason) => Line::new(
+            Level::Error,
+            "halted",
+            format!("halted: {reason}"),
+            json!({ "why": reason.to_string() }),
+        ),
     }
 }
 
@@ -233,7 +236,8 @@ fn of_consensus(note: &kimberlite_vsr::Note) -> Line {
 
 /// The line of a driver's note.
 pub(crate) fn of_driver(note: &DriverNote) -> Line {
-    let line = |level, event, text: fmt::Arguments<'_>, fields| Line::new(level, event, text.to_string(), fields);
+    let line =
+        |level, event, text: fmt::Arguments<'_>, fields| Line::new(level, event, text.to_string(), fields);
     match note {
         DriverNote::DirectIoUnavailable { path } => line(
             Level::Info,
@@ -268,6 +272,18 @@ pub(crate) fn of_driver(note: &DriverNote) -> Line {
             format_args!("segment {segment} could not be made: {reason}"),
             json!({ "segment": segment, "why": reason }),
         ),
+        DriverNote::SegmentCut { segment, size } => {
+            let name = files::segment_name(*segment);
+            line(
+                Level::Warn,
+                "segment_cut",
+                format_args!(
+                    "{name} was cut short after {size} bytes; it was filled up with zeros, and what is missing \
+                     counts as damaged"
+                ),
+                json!({ "segment": segment, "file": name, "size": size }),
+            )
+        }
         DriverNote::DiskFault { reason } => {
             line(Level::Error, "disk_fault", format_args!("disk fault: {reason}"), json!({ "why": reason }))
         }

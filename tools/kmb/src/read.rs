@@ -24,7 +24,7 @@ Examples:
 Prints one record per line; with --json one object per line, with the record as `text`, or as `hex` if it is
 not UTF-8. What is read is confirmed by a majority of the nodes to be the latest.
 Exit codes: 0 read, 1 refused or damaged, 2 wrong usage, 3 no answer in time, 5 I/O error.")]
-pub struct Read {
+pub(crate) struct Read {
     /// The stream: a name or a number
     #[arg(long, value_name = "STREAM", value_parser = name)]
     stream: Name,
@@ -97,7 +97,9 @@ pub(crate) fn read(
                 )));
             }
             other => {
-                return Err(Failure::failed(format!("the node gave an answer to another question: {other:?}")));
+                return Err(Failure::failed(format!(
+                    "the node gave an answer to another question: {other:?}"
+                )));
             }
         };
         for record in &records.records() {

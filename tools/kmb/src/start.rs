@@ -32,7 +32,7 @@ Examples:
 
 The node runs until it gets SIGTERM or SIGINT (Ctrl-C). Exit codes: 0 stopped, 1 halted or refused to start,
 2 wrong usage, 5 I/O error.")]
-pub struct Start {
+pub(crate) struct Start {
     /// The data directory
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -236,6 +236,10 @@ impl Running {
             HaltReason::Storage(_) => None,
         };
         let file = place.map(|place| format!(" (that is {})", files::locate(place, &self.geometry)));
-        Failure::failed(format!("replica {} halted: {reason}{}", self.log.replica(), file.unwrap_or_default()))
+        Failure::failed(format!(
+            "replica {} halted: {reason}{}",
+            self.log.replica(),
+            file.unwrap_or_default()
+        ))
     }
 }

@@ -22,7 +22,7 @@ Examples:
 
 `lag` is how many committed ops a node has not executed yet; `faulty` counts ops that are damaged on its disk
 and not yet repaired. Exit codes: 0 at least one node answered, 2 wrong usage, 3 none did.")]
-pub struct Status {
+pub(crate) struct Status {
     #[command(flatten)]
     cluster: Cluster,
     /// Print one JSON object
@@ -92,7 +92,11 @@ fn members(rows: &[Row]) -> Option<usize> {
 }
 
 fn commit_max(rows: &[Row]) -> u64 {
-    rows.iter().filter_map(|(_, status)| status.as_ref().ok()).map(|status| status.commit.0).max().unwrap_or(0)
+    rows.iter()
+        .filter_map(|(_, status)| status.as_ref().ok())
+        .map(|status| status.commit.0)
+        .max()
+        .unwrap_or(0)
 }
 
 fn table(rows: &[Row]) -> Vec<String> {

@@ -10,6 +10,7 @@ use kimberlite_io_real::{DataDirectory, Driver, Geometry, Options};
 use kimberlite_storage::{Finding, HaltReason, Totals, Verifier, VerifyInput, VerifyOutput};
 use serde_json::{Value, json};
 
+use crate::log::{self, Level};
 use crate::node_file::NodeFile;
 use crate::output::{Colour, paint, say, takes_colour, thousands};
 use crate::read::hex;
@@ -25,7 +26,7 @@ Examples:
 Walks the log from its first entry to its end: checksums, order, places, times and the hash chain. Two
 replicas whose head hash is the same at the same op hold the same log, byte for byte. The node must be
 stopped. Exit codes: 0 whole, 1 damaged (the place is named) or refused, 2 wrong usage, 5 I/O error.")]
-pub struct Verify {
+pub(crate) struct Verify {
     /// The data directory
     #[arg(value_name = "DIR")]
     data: PathBuf,
@@ -41,6 +42,8 @@ pub(crate) struct Verdict {
     pub(crate) finding: Option<Finding>,
     pub(crate) geometry: Geometry,
     pub(crate) elapsed: Duration,
+    /// What was odd about the files before anything in them was looked at.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Runs the command.
@@ -55,6 +58,9 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     });
     bar.finish_and_clear();
     let verdict = verdict?;
+    for warning in &verdict.warnings {
+        eprintln!("kmb: {warning}");
+    }
     if args.json {
         say(&as_json(&verdict).to_string())?;
     } else {
@@ -76,6 +82,13 @@ pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<V
     let mut driver = Driver::open(Options { data: Some(directory), ..Options::default() })?;
     let mut verifier = Verifier::new(config);
     let mut out = Vec::new();
+    let warnings: Vec<String> = driver
+        .take_notes()
+        .iter()
+        .map(log::of_driver)
+        .filter(|line| line.level >= Level::Warn)
+        .map(|line| line.text)
+        .collect();
     verifier.on(driver.now(), VerifyInput::Start, &mut driver, &mut out);
     loop {
         for output in out.drain(..) {
@@ -88,7 +101,7 @@ pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<V
                 VerifyOutput::Broken(totals, finding) => (totals, Some(finding)),
                 VerifyOutput::Refused(reason) => return Err(refusal(reason)),
             };
-            return Ok(Verdict { totals, finding, geometry, elapsed: begun.elapsed() });
+            return Ok(Verdict { totals, finding, geometry, elapsed: begun.elapsed(), warnings });
         }
         let (now, event) = driver.next(verifier.wake_at())?;
         verifier.on(now, VerifyInput::Event(event), &mut driver, &mut out);
@@ -102,11 +115,7 @@ fn refusal(reason: HaltReason) -> Failure {
 fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
     let Finding { place, op, what } = finding;
     let file = files::locate(*place, geometry);
-    Failure::failed(format!(
-        "op {op} at {}, byte {}: {what}",
-        data.join(&file.name).display(),
-        file.offset
-    ))
+    Failure::failed(format!("op {op} at {}, byte {}: {what}", data.join(&file.name).display(), file.offset))
 }
 
 fn as_text(data: &Path, verdict: &Verdict) -> String {
@@ -132,7 +141,7 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
 }
 
 fn as_json(verdict: &Verdict) -> Value {
-    let Verdict { totals, finding, geometry, elapsed } = verdict;
+    let Verdict { totals, finding, geometry, elapsed, warnings } = verdict;
     let finding = finding.map(|finding| {
         let file = files::locate(finding.place, geometry);
         json!({ "op": finding.op, "file": file.name, "offset": file.offset, "what": finding.what.to_string() })
@@ -140,6 +149,6 @@ fn as_json(verdict: &Verdict) -> Value {
     json!({
         "whole": finding.is_none(), "ops": totals.op, "entries": totals.entries, "bytes": totals.bytes,
         "seconds": elapsed.as_secs_f64(), "checksum": hex(totals.checksum.as_bytes()),
-        "head_hash": hex(totals.chain.as_bytes()), "damage": finding,
+        "head_hash": hex(totals.chain.as_bytes()), "damage": finding, "warnings": warnings,
     })
 }

@@ -59,7 +59,12 @@ impl Stopped {
 
     /// All prepares from the first one on.
     pub(crate) fn prepares(&self) -> Prepares<'_> {
-        Prepares { stopped: self, parent: PrepareHeader::root(self.config.cluster).checksum, op: Op(1), place: 0 }
+        Prepares {
+            stopped: self,
+            parent: PrepareHeader::root(self.config.cluster).checksum,
+            op: Op(1),
+            place: 0,
+        }
     }
 
     /// The prepare at `place`, if a whole one stands there.

@@ -259,7 +259,7 @@ impl Node {
             match output {
                 storage::Output::Opened(recovered) => self.open(*recovered, out),
                 storage::Output::Durable { op, checksum } => {
-                    out.push(Note::Durable { op });
+                    out.push(Note::Durable { op, checksum });
                     self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
                 }
                 storage::Output::ViewDurable { view, log_view } => {
@@ -280,9 +280,9 @@ impl Node {
 
     fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
-        let op = recovered.headers.last().expect("a log has at least its root").0.op;
+        let tail = recovered.headers.clone();
         let head_certain = recovered.head_certain;
-        out.push(Note::Opened { view, log_view, op, commit: recovered.commit, head_certain });
+        out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {
             self.halt(HaltReason::Damaged { op: *op, place: *place }, out);

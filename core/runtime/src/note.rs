@@ -1,12 +1,15 @@
 //! What a node tells whoever watches it: metrics and logs in production, checkers in simulation.
 
+use alloc::vec::Vec;
 use core::fmt;
 
+use kimberlite_crypto::Checksum;
 use kimberlite_io::{Conn, Place};
 use kimberlite_kernel::{Applied, StateDigest};
 use kimberlite_storage::Damage;
 use kimberlite_types::{Op, View};
-use kimberlite_wire::{Malformed, Prepare};
+use kimberlite_wire::message::Mark;
+use kimberlite_wire::{Malformed, Prepare, PrepareHeader};
 
 /// One thing worth telling.
 #[derive(Clone, Debug)]
@@ -18,8 +21,8 @@ pub enum Note {
         view: View,
         /// The view whose log this is.
         log_view: View,
-        /// The head of the log.
-        op: Op,
+        /// The last headers of the log, up to its head, and what is held of each.
+        tail: Vec<(PrepareHeader, Mark)>,
         /// What is known to be committed.
         commit: Op,
         /// Whether the head is certain.
@@ -40,6 +43,8 @@ pub enum Note {
     Durable {
         /// The op.
         op: Op,
+        /// The prepare.
+        checksum: Checksum,
     },
     /// A segment is complete and never changes again.
     Sealed {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use kimberlite_crypto::{Checksum, Checksummer};
 use kimberlite_runtime::Note;
-use kimberlite_types::limits::REPLICAS_MAX;
 use kimberlite_types::{Config, Instant, LogPosition, Op, ReplicaId, TenantId};
+use kimberlite_wire::message::Mark;
 
 use super::{Lives, hold};
 use crate::{Checker, End, Observation, Violation};
@@ -29,11 +29,11 @@ pub(super) fn content(tenant: TenantId, command: &[u8]) -> Checksum {
 pub struct Durability {
     config: Config,
     lives: Lives,
-    /// The replicas that said they hold an op, as bits.
-    holders: BTreeMap<Op, u8>,
-    /// The highest head each replica ever found on its disk. What it finds there it holds, though it may
-    /// have died before it could say so.
-    found: [Op; REPLICAS_MAX],
+    /// The replicas that said they hold a prepare, or found it on their disk when they opened it (though they
+    /// may have died before they could say so), as bits.
+    holders: BTreeMap<(Op, Checksum), u8>,
+    /// The prepares that were executed.
+    canonical: BTreeMap<Op, Checksum>,
     /// The committed commands.
     log: BTreeMap<LogPosition, Checksum>,
     executed: Op,
@@ -51,7 +51,7 @@ impl Durability {
             config: *config,
             lives: Lives::default(),
             holders: BTreeMap::new(),
-            found: [Op::ZERO; REPLICAS_MAX],
+            canonical: BTreeMap::new(),
             log: BTreeMap::new(),
             executed: Op::ZERO,
             submitted: BTreeMap::new(),
@@ -60,26 +60,28 @@ impl Durability {
         }
     }
 
-    /// How many replicas hold an op, and whether they are enough.
-    fn held(&self, op: Op) -> (u32, bool) {
-        let mut holders = self.holders.get(&op).copied().unwrap_or(0);
-        for (replica, found) in self.found.iter().enumerate() {
-            holders |= u8::from(*found >= op) << replica;
-        }
-        let count = holders.count_ones();
+    /// How many replicas hold a prepare, and whether they are enough.
+    fn held(&self, op: Op, checksum: Checksum) -> (u32, bool) {
+        let count = self.holders.get(&(op, checksum)).copied().unwrap_or(0).count_ones();
         (count, count >= u32::from(self.config.quorums().replication))
+    }
+
+    fn hold(&mut self, replica: ReplicaId, op: Op, checksum: Checksum) {
+        *self.holders.entry((op, checksum)).or_default() |= 1 << replica.0;
     }
 
     fn on_note(&mut self, replica: ReplicaId, note: &Note) -> Result<(), Violation> {
         match note {
-            Note::Opened { op, .. } => {
-                let found = &mut self.found[usize::from(replica.0)];
-                *found = (*found).max(*op);
+            Note::Opened { tail, .. } => {
+                for (header, _) in tail.iter().filter(|(_, mark)| *mark == Mark::Present) {
+                    self.hold(replica, header.op, header.checksum);
+                }
             }
-            Note::Durable { op } => *self.holders.entry(*op).or_default() |= 1 << replica.0,
+            Note::Durable { op, checksum } => self.hold(replica, *op, *checksum),
             Note::Committed { prepare, .. } if prepare.header.op > self.executed => {
                 let op = prepare.header.op;
-                let (count, enough) = self.held(op);
+                self.canonical.insert(op, prepare.header.checksum);
+                let (count, enough) = self.held(op, prepare.header.checksum);
                 hold!(enough, QUORUM, replica, op, "{replica:?} executes op {op}, which {count} hold");
                 for entry in prepare.entries().flatten() {
                     let content = content(entry.header.tenant, entry.command);
@@ -120,7 +122,8 @@ impl Checker for Durability {
                     at.op,
                     "client {client} hears a verdict on {ticket}, which it did not submit or heard of before"
                 );
-                let (count, enough) = self.held(at.op);
+                let executed = self.canonical.get(&at.op).copied().unwrap_or(Checksum::ZERO);
+                let (count, enough) = self.held(at.op, executed);
                 hold!(
                     enough,
                     ACKNOWLEDGED,
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn an_op_that_too_few_hold_is_neither_executed_nor_acknowledged() {
         let history = History::small(3);
-        let held = Note::Durable { op: Op(1) };
+        let held = history.durable(1);
         let mut checker = fresh(&history);
         noted(&mut checker, 0, &held).unwrap();
         noted(&mut checker, 0, &held).unwrap();
@@ -208,7 +211,7 @@ mod tests {
         noted(&mut checker, 2, &held).unwrap();
         commit(&mut checker, 0, &history, 1).unwrap();
 
-        noted(&mut checker, 0, &Note::Durable { op: Op(2) }).unwrap();
+        noted(&mut checker, 0, &history.durable(2)).unwrap();
         assert_broken(&rules(), done(&mut checker, 2, 0, history.verdict(2, 0)), ACKNOWLEDGED);
     }
 
@@ -216,12 +219,20 @@ mod tests {
     fn what_a_restart_finds_on_disk_is_held() {
         let history = History::small(3);
         let mut checker = fresh(&history);
-        noted(&mut checker, 0, &Note::Durable { op: Op(1) }).unwrap();
-        let opened =
-            Note::Opened { view: View(0), log_view: View(0), op: Op(1), commit: Op(0), head_certain: true };
+        noted(&mut checker, 0, &history.durable(1)).unwrap();
+        let opened = |mark| Note::Opened {
+            view: View(0),
+            log_view: View(0),
+            tail: vec![(history.prepare(1).header, mark)],
+            commit: Op(0),
+            head_certain: true,
+        };
+        noted(&mut checker, 1, &opened(Mark::Unknown)).unwrap();
+        assert_broken(&rules(), commit(&mut checker, 0, &history, 1), QUORUM);
+        let opened = opened(Mark::Present);
         noted(&mut checker, 1, &opened).unwrap();
         commit(&mut checker, 0, &history, 1).unwrap();
-        noted(&mut checker, 0, &Note::Durable { op: Op(2) }).unwrap();
+        noted(&mut checker, 0, &history.durable(2)).unwrap();
         assert_broken(&rules(), commit(&mut checker, 0, &history, 2), QUORUM);
     }
 

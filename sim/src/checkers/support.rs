@@ -202,6 +202,12 @@ impl History {
         Note::Committed { prepare, applied, digest }
     }
 
+    /// What a replica notes when it holds an op.
+    pub(super) fn durable(&self, op: u64) -> Note {
+        let checksum = self.prepare(op).header.checksum;
+        Note::Durable { op: Op(op), checksum }
+    }
+
     /// All replicas start, hold every op and execute it.
     pub(super) fn play(&self, checker: &mut dyn Checker) -> Result<(), Violation> {
         for replica in 0..self.config.replicas {
@@ -216,7 +222,7 @@ impl History {
     /// All replicas hold an op and execute it.
     pub(super) fn play_op(&self, checker: &mut dyn Checker, op: u64) -> Result<(), Violation> {
         for replica in 0..self.config.replicas {
-            noted(checker, replica, &Note::Durable { op: Op(op) })?;
+            noted(checker, replica, &self.durable(op))?;
         }
         for replica in 0..self.config.replicas {
             commit(checker, replica, self, op)?;

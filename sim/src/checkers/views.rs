@@ -172,7 +172,7 @@ mod tests {
         Note::Opened {
             view: View(view),
             log_view: View(log_view),
-            op: Op(0),
+            tail: Vec::new(),
             commit: Op(0),
             head_certain: true,
         }

@@ -2,5 +2,6 @@
 
 mod crash;
 mod disk;
+mod order;
 mod stories;
 mod verify;

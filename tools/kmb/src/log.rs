@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use kimberlite_io_real::{DriverNote, Geometry};
 use kimberlite_runtime::Note;
 use kimberlite_storage::Damage;
-use kimberlite_types::ReplicaId;
+use kimberlite_types::{Op, ReplicaId};
 use serde_json::{Map, Value, json};
 
 use crate::files;
@@ -134,7 +134,8 @@ pub(crate) fn damage_name(damage: Damage) -> &'static str {
 pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
     let file = |place| files::locate(place, geometry);
     match note {
-        Note::Opened { view, log_view, op, commit, head_certain } => {
+        Note::Opened { view, log_view, tail, commit, head_certain } => {
+            let op = tail.last().map_or(Op::ZERO, |(header, _)| header.op);
             let uncertain = if *head_certain { "" } else { "; the end of its log is uncertain" };
             Line::new(
                 Level::Info,
@@ -154,7 +155,7 @@ pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
                 json!({ "op": op, "entries": entries, "bytes": prepare.header.size }),
             )
         }
-        Note::Durable { op } => {
+        Note::Durable { op, .. } => {
             Line::new(Level::Detail, "durable", format!("op {op} is durable here"), json!({ "op": op }))
         }
         Note::Sealed { segment } => Line::new(

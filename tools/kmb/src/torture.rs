@@ -246,6 +246,7 @@ impl Ordeal {
                 return Err(Failure::failed("the load ended early, or the test was interrupted"));
             }
             self.await_progress()?;
+            thread::sleep(Duration::from_millis(self.rng.between(0, 300)));
             let nodes = self.plan.clients.len() as u64;
             let primary = self.heal(watcher)?;
             let victim = if kill % 3 == 0 { primary } else { self.rng.below(nodes) as usize };

@@ -1,5 +1,54 @@
 //! VOPR: the experiment on the simulated world. Policy: what is run, what breaks, what must hold.
+//!
+//! A seed becomes a [`RunConfig`] ([`draw`]), the configuration becomes a run of real nodes and real clients
+//! in a world that breaks ([`run`](run::run)), and a failure becomes a [`Bundle`] that replays it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `scenario` | named experiments |
+//! | `swarm`, `config` | from a seed to everything that distinguishes a run |
+//! | `cluster` | nodes, clients and disks in a world |
+//! | `workload` | what clients ask |
+//! | `faults` | what breaks, when, and when it ends |
+//! | `liveness` | the second phase: a healed core must converge |
+//! | `run` | the loop, the checkers' view of it, the report |
+//! | [`checkers`] | what must hold |
+//! | `bundle` | a failure as a file |
+//!
+//! # What it promises
+//!
+//! - The same configuration and seed give the same run, whatever else runs beside it.
+//! - Checkers never draw luck and never change a run.
+//! - A run that was excused is never counted as passed, and one in which nothing happened shows as such.
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod census;
 mod checker;
 pub mod checkers;
+mod cluster;
+mod config;
+mod failure;
+mod faults;
+mod liveness;
+mod run;
+mod scenario;
+mod swarm;
+mod workload;
 
+pub use bundle::{Bundle, BundleError, Identity, Replayed};
+pub use census::Counts;
 pub use checker::{Checker, End, Observation, Violation};
+pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
+pub use failure::{Failure, FailureKind, Fingerprint};
+pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
+pub use scenario::Scenario;
+pub use swarm::draw;
+pub use workload::record_author;
+
+use kimberlite_types::ReplicaId;
+
+/// The rules of every scenario: all [`checkers`].
+pub fn rules(config: &RunConfig) -> Vec<Box<dyn Checker>> {
+    checkers::all(&config.config(ReplicaId(0)))
+}

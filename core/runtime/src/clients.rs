@@ -87,6 +87,19 @@ impl Clients {
         self.send(conn, turn_frame(self.cluster, self.replica, nonce, turn), net);
     }
 
+    /// Tells whoever waits for a request that it was not taken.
+    pub(crate) fn turn_one(
+        &mut self,
+        session: SessionId,
+        number: RequestNumber,
+        turn: Turn,
+        net: &mut dyn Net,
+    ) {
+        if let Some(conn) = self.waiting.remove(&(session, number)) {
+            self.turn(conn, number.0, turn, net);
+        }
+    }
+
     /// Sends everybody who waits elsewhere: this node no longer speaks for the cluster.
     pub(crate) fn turn_all(&mut self, turn: Turn, net: &mut dyn Net) {
         for ((_, number), conn) in core::mem::take(&mut self.waiting) {

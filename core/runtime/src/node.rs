@@ -172,10 +172,6 @@ impl Node {
                 Lookup::New | Lookup::NoSession => {}
             }
         }
-        if !self.replica.has_room() {
-            self.clients.turn(conn, number.0, Turn::Busy, io);
-            return;
-        }
         if !self.clients.wait(session, number, conn) {
             let request = vsr::Request { session, number, tenant, command };
             self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
@@ -359,6 +355,14 @@ impl Node {
                 vsr::Output::ReadConfirmed { ticket } => {
                     let progress = self.reads.confirmed(ticket, &self.kernel);
                     self.advance(progress, io);
+                }
+                vsr::Output::RequestRefused { session, number } => {
+                    self.clients.turn_one(session, number, Turn::Busy, io);
+                }
+                vsr::Output::ReadRefused { ticket } => {
+                    if let Some((conn, nonce)) = self.reads.refuse(ticket) {
+                        self.clients.turn(conn, nonce, Turn::Busy, io);
+                    }
                 }
                 vsr::Output::Resigned => {
                     self.clients.turn_all(Turn::Later, io);

@@ -74,6 +74,11 @@ impl Reads {
         Some(self.next_ticket)
     }
 
+    /// Takes out a query that could not be taken on.
+    pub(crate) fn refuse(&mut self, ticket: u64) -> Option<(Conn, u64)> {
+        self.pending.remove(&ticket).map(|pending| (pending.conn, pending.nonce))
+    }
+
     /// Forgets the queries of a stream that is gone.
     pub(crate) fn closed(&mut self, conn: Conn) {
         self.pending.retain(|_, pending| pending.conn != conn);

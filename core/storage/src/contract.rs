@@ -30,14 +30,16 @@ pub enum Input {
     /// When the log view or the headers differ from those held, the journal takes the headers as the end of its log at
     /// that moment; when only the view or commit differs, the journal is left alone. Appends wait meanwhile.
     PersistView(ViewState),
-    /// Read a prepare back. Answered by [`Output::Fetched`].
+    /// Read a prepare back. Answered by [`Output::Fetched`]. In a hole in front of the adopted headers, what is found
+    /// without a checksum may belong to an older log: ask with one, or check its parent.
     Fetch {
         /// The op.
         op: Op,
         /// Only the prepare with this checksum will do.
         checksum: Option<Checksum>,
     },
-    /// All ops up to this one are committed: segments may seal.
+    /// All ops up to this one are committed *as this journal names them*: segments may seal. A replica that fills a
+    /// hole in front of its adopted headers says so op by op, as it has checked that each is the parent of the next.
     Committed(Op),
     /// Time passed.
     Wake,
@@ -141,7 +143,9 @@ pub struct Recovered {
     /// From the superblock.
     pub view_state: ViewState,
     /// The last headers of the log up to its head, each the parent of the next: at most
-    /// [`HEADERS_MAX`](kimberlite_wire::message::HEADERS_MAX); the root is one of them when the log is short.
+    /// [`HEADERS_MAX`](kimberlite_wire::message::HEADERS_MAX); the root is one of them when the log is short. Fewer
+    /// where a hole or a damaged ring hides an older one. Ops of sealed segments, which are committed, count as
+    /// present without being read.
     pub headers: Vec<(PrepareHeader, Mark)>,
     /// The highest op known to be committed, at most the head: from the superblock and from the
     /// prepares that were kept.

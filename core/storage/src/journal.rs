@@ -71,8 +71,8 @@ pub(crate) struct Journal {
     pub(crate) ring: Ring,
     /// The first op of each sealed segment.
     sealed: Vec<Op>,
-    /// The last sealed prepare, the root if there is none, and its index within its segment.
-    sealed_tail: (PrepareHeader, u32),
+    /// The last sealed prepare; the root if there is none.
+    sealed_tail: PrepareHeader,
     /// Whether a footer is on its way.
     sealing: bool,
     /// Ops up to here are committed as this journal names them.
@@ -99,7 +99,7 @@ impl Journal {
             writing: BTreeMap::new(),
             ring: Ring::unread(config.cluster, &config.layout),
             sealed: Vec::new(),
-            sealed_tail: (root, 0),
+            sealed_tail: root,
             sealing: false,
             committed: Op::ZERO,
             uncertain: false,
@@ -120,7 +120,7 @@ impl Journal {
     }
 
     pub(crate) fn sealed_through(&self) -> Op {
-        self.sealed_tail.0.op
+        self.sealed_tail.op
     }
 
     /// Segments that are sealed: the next one to seal has this number.
@@ -158,27 +158,6 @@ impl Journal {
         self.unsettled.is_empty() && self.ring.is_quiet() && !self.sealing
     }
 
-    /// The index of an op within its segment, if the journal knows where the segment starts.
-    pub(crate) fn index_in_segment(&self, op: Op) -> Option<u32> {
-        if op == self.sealed_tail.0.op && op > Op::ZERO {
-            return Some(self.sealed_tail.1);
-        }
-        let mut here = self.index.get(&op)?;
-        let segment = here.header.place / self.layout.segment_size;
-        let mut count = 0;
-        while !here.header.place.is_multiple_of(self.layout.segment_size) {
-            let before = self.index.get(&here.header.op.previous())?;
-            let linked = before.header.checksum == here.header.parent
-                && before.header.place / self.layout.segment_size == segment;
-            if !linked {
-                return None;
-            }
-            here = before;
-            count += 1;
-        }
-        Some(count)
-    }
-
     // ── Opening ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Takes an op that the open found, and makes it the head.
@@ -189,19 +168,12 @@ impl Journal {
     }
 
     /// Takes a sealed segment that the open found. Answers nothing: its prepares are not looked at.
-    pub(crate) fn found_sealed(&mut self, first: Op, last: PrepareHeader, count: u32) {
+    pub(crate) fn found_sealed(&mut self, first: Op, last: PrepareHeader) {
         assert!(first == self.sealed_through().next(), "segments are sealed in order");
         self.sealed.push(first);
-        self.sealed_tail = (last, count - 1);
+        self.sealed_tail = last;
         if last.op > self.head.op {
             self.head = last;
-        }
-    }
-
-    /// An op that stands on another log than the adopted one: the journal does not hold its op any more.
-    pub(crate) fn forget(&mut self, op: Op) {
-        if op > self.sealed_through() {
-            self.index.remove(&op);
         }
     }
 
@@ -303,7 +275,7 @@ impl Journal {
         }
         self.head = match self.index.last_key_value() {
             Some((_, entry)) if entry.header.op >= self.sealed_through() => entry.header,
-            _ => self.sealed_tail.0,
+            _ => self.sealed_tail,
         };
         self.issued = self.issued.min(op.previous());
         self.said = self.said.min(op.previous());
@@ -318,7 +290,7 @@ impl Journal {
     /// Queued writes of dropped prepares are never begun; those in flight end and are ignored.
     fn forget_dropped_writes(&mut self) {
         let index = &self.index;
-        let sealed = self.sealed_tail.0.op;
+        let sealed = self.sealed_tail.op;
         let wanted = |op: Op, checksum: Checksum| {
             op <= sealed
                 || index
@@ -350,16 +322,13 @@ impl Journal {
         let parent = if header.op.0 == 1 {
             Some(self.root)
         } else if header.op == self.sealed_through().next() {
-            Some(self.sealed_tail.0)
+            Some(self.sealed_tail)
         } else {
             self.index.get(&header.op.previous()).map(|entry| entry.header)
         };
         let Some(parent) = parent.filter(|parent| parent.checksum == header.parent) else { return };
-        let index = self.index_in_segment(parent.op);
-        if parent.op == Op::ZERO || index.is_some() {
-            let expected = parent.place_after(header.size, index, &self.layout);
-            assert!(header.place == expected, "a prepare stands where its parent ended");
-        }
+        let expected = parent.next_place(header.size, &self.layout);
+        assert!((header.place, header.index) == expected, "a prepare stands where its parent ended");
     }
 
     /// Writes a prepare of a sealed segment again.
@@ -444,7 +413,7 @@ impl Journal {
             let entry = self.index.get_mut(&op).expect("what is on its way is in the index");
             if entry.state == State::Written {
                 let in_order = op <= last_adopted || op <= self.issued.next();
-                let slot_free = self.settling || op.0 <= slots + self.sealed_tail.0.op.0;
+                let slot_free = self.settling || op.0 <= slots + self.sealed_tail.op.0;
                 if in_order && slot_free {
                     entry.state = State::Ringing;
                     self.ring.set(&entry.header);
@@ -483,11 +452,15 @@ impl Journal {
 
     // ── Adopting ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Takes the headers of a durable view as the end of the log.
-    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], out: &mut Vec<Output>) {
+    /// Takes the headers of a durable view as the end of the log. What stands in front of them and does not
+    /// lead up to them is of another log: only what is known to be `committed` is kept of it.
+    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], committed: Op, out: &mut Vec<Output>) {
         let (first, last) = (headers[0], headers[headers.len() - 1]);
         assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
         self.drop_from(last.op.next());
+        if !self.leads_to(headers) {
+            self.drop_between(committed, first.op);
+        }
         for header in headers.iter().filter(|header| header.op > Op::ZERO) {
             match self.index.get(&header.op) {
                 Some(entry) if entry.header == *header => {}
@@ -503,19 +476,36 @@ impl Journal {
                 }
             }
         }
-        // What stands in front of the first header and is not its parent stands on another log.
-        let before = first.op.previous();
-        if before > self.sealed_through()
-            && self.index.get(&before).is_some_and(|entry| entry.header.checksum != first.parent)
-        {
-            self.drop_one(before);
-        }
         self.head = last;
         self.adopted = (first.op, last.op);
         self.issued = last.op;
         self.said = last.op;
         self.forget_dropped_writes();
         self.advance(out);
+    }
+
+    /// Whether the journal names the parent of the first of these headers, or one of themselves.
+    fn leads_to(&self, headers: &[PrepareHeader]) -> bool {
+        let first = headers[0];
+        let sealed = self.sealed_tail.op == first.op.previous() && self.sealed_tail.checksum == first.parent;
+        let parent = self.index.get(&first.op.previous());
+        let names =
+            |header: &PrepareHeader| self.index.get(&header.op).is_some_and(|entry| entry.header == *header);
+        sealed
+            || first.op == Op::ZERO
+            || parent.is_some_and(|entry| entry.header.checksum == first.parent)
+            || headers.iter().any(names)
+    }
+
+    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills.
+    pub(crate) fn drop_between(&mut self, kept: Op, first: Op) {
+        let from = kept.max(self.sealed_through()).next();
+        let gone: Vec<Op> =
+            self.index.range(from..).map(|(op, _)| *op).take_while(|op| *op < first).collect();
+        for op in gone {
+            self.drop_one(op);
+        }
+        self.forget_dropped_writes();
     }
 
     // ── Sealing ─────────────────────────────────────────────────────────────────────────────────────────
@@ -542,7 +532,7 @@ impl Journal {
 
     fn sealable(&self) -> Option<Vec<PrepareHeader>> {
         let mut headers: Vec<PrepareHeader> = Vec::new();
-        let mut parent = self.sealed_tail.0;
+        let mut parent = self.sealed_tail;
         loop {
             let entry = self.index.get(&parent.op.next())?;
             if entry.header.parent != parent.checksum {
@@ -583,7 +573,7 @@ impl Journal {
             let inside: Vec<PrepareHeader> =
                 headers.take_while(|header| header.place / self.layout.segment_size == segment).collect();
             let (first, last) = (inside[0], inside[inside.len() - 1]);
-            self.found_sealed(first.op, last, inside.len() as u32);
+            self.found_sealed(first.op, last);
         }
         out.push(Output::Sealed { segment });
         self.prune();
@@ -614,7 +604,7 @@ impl Journal {
                 Some(Entry { header, state: State::Missing(mark), .. }) => (*header, *mark),
                 Some(entry) => (entry.header, Mark::Present),
                 None if op == Op::ZERO => (self.root, Mark::Present),
-                None if op == self.sealed_through() => (self.sealed_tail.0, Mark::Present),
+                None if op == self.sealed_through() => (self.sealed_tail, Mark::Present),
                 None => break,
             };
             if tail.last().is_some_and(|(child, _)| child.parent != header.checksum) {

@@ -8,12 +8,12 @@
 //! - **Ring**: read whole, in large reads; one that fails is read again sector by sector.
 //! - **Walk**: a sealed segment costs one sector, the head of its footer. The unsealed rest is walked prepare by
 //!   prepare, and each op is decided by the table in [`decision`](crate::decision). Where the log that
-//!   can be walked ends in front of the adopted headers, there is a hole: the ops in it that the ring
-//!   names are kept, the others are for the parent to fill, and the walk goes on at the adopted headers.
+//!   can be walked does not lead up to the adopted headers, there is a hole: of what stands in front of it
+//!   only what is proven to be committed is kept, and the walk goes on at the adopted headers.
 //! - **Settle**: what is held but not named by the ring is written again, prepare and slot, because what a
 //!   read shows need not be durable; bad slots that no op owns are reserved again.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use kimberlite_io::{Buf, Io, Place, ReadFault, sectors};
@@ -61,14 +61,18 @@ pub(crate) struct Opening {
     solid: bool,
     /// The segment whose footer was looked for last.
     footer_asked: Option<u64>,
+    /// Whether the footer that is being read is that of the segment behind the one that is walked.
+    peeking: bool,
+    /// The footer behind the segment that is walked: it tells where that one ends.
+    next_footer: Option<FooterHead>,
     /// Places where the op at the cursor may still stand, and what stood at those looked at.
     tries: VecDeque<u64>,
     seen: Copy,
-    /// Ops in a hole that the ring names, still to be looked at.
-    islands: VecDeque<PrepareHeader>,
-    island: Option<PrepareHeader>,
     /// The highest commit seen in what was kept.
     commit: Op,
+    /// What the ops in front of the adopted headers themselves prove to be committed: what stands up to here
+    /// is of every log.
+    proven: Op,
     /// Ops that are held and that the ring does not name.
     settle: VecDeque<Op>,
     unknown: Option<(Op, Place)>,
@@ -93,11 +97,12 @@ impl Opening {
             parent: Some(PrepareHeader::root(config.cluster)),
             solid: true,
             footer_asked: None,
+            peeking: false,
+            next_footer: None,
             tries: VecDeque::new(),
             seen: Copy::Alien,
-            islands: VecDeque::new(),
-            island: None,
             commit: Op::ZERO,
+            proven: Op::ZERO,
             settle: VecDeque::new(),
             unknown: None,
             footers: 0,
@@ -217,9 +222,6 @@ impl Opening {
     /// What the op at the cursor must look like.
     fn expect(&self) -> Expect {
         let state = &self.superblock().state;
-        if let Some(island) = self.island {
-            return Expect::Adopted(island);
-        }
         if let Some(header) = state.headers.iter().find(|header| header.op == self.cursor) {
             return Expect::Adopted(*header);
         }
@@ -230,7 +232,7 @@ impl Opening {
 
     fn is_adopted(&self) -> bool {
         let (first, last) = self.adopted();
-        self.island.is_none() && self.cursor >= first && self.cursor <= last
+        self.cursor >= first && self.cursor <= last
     }
 
     /// Lists the places where the op at the cursor may stand.
@@ -240,19 +242,47 @@ impl Opening {
         let expect = self.expect();
         self.tries = match &expect {
             Expect::Adopted(header) => VecDeque::from([header.place]),
-            Expect::After(parent, _) => {
-                let index = journal.index_in_segment(parent.op).or(Some(0));
-                places_after(parent, index, &self.config.layout).into()
-            }
+            Expect::After(parent, _) => self.places(parent, &expect, journal),
         };
         if let (Expect::Adopted(header), Some(parent)) = (&expect, self.parent)
             && self.cursor == first
             && header.parent != parent.checksum
         {
             // The op in front stands on another log than the adopted one.
-            journal.forget(parent.op);
-            self.solid = false;
+            self.open_hole(journal);
         }
+    }
+
+    /// Where the successor of `parent` may stand. An older log may have left an op of the same number and parent at the
+    /// other place; so where a footer or the ring knows, only or first what they say.
+    fn places(&self, parent: &PrepareHeader, expect: &Expect, journal: &Journal) -> VecDeque<u64> {
+        let layout = &self.config.layout;
+        let next = (parent.place / layout.segment_size + 1) * layout.segment_size;
+        let ended = parent.op > Op::ZERO && parent.op == journal.sealed_through();
+        let begins = self.next_footer.is_some_and(|head| {
+            head.first == self.cursor && head.parent == parent.checksum && parent.op > Op::ZERO
+        });
+        if self.solid && (ended || begins) {
+            return VecDeque::from([next]);
+        }
+        let mut places = places_after(parent, layout);
+        if let Slot::Header(named) = journal.ring.slot(self.cursor)
+            && self.stands_right(expect, &named)
+        {
+            // A stable sort: the named place first, the others as they were.
+            places.sort_by_key(|place| *place != named.place);
+        }
+        places.into()
+    }
+
+    /// The log does not lead up to the adopted headers. What stands in front of them may be what a view change
+    /// cut elsewhere; only what is proven to be committed is kept, the rest is for the parent to fill.
+    fn open_hole(&mut self, journal: &mut Journal) {
+        let (first, _) = self.adopted();
+        let proven = self.proven;
+        self.solid = false;
+        journal.drop_between(proven, first);
+        self.settle.retain(|op| *op <= proven || *op >= first);
     }
 
     /// The walking scout's read came back.
@@ -280,17 +310,25 @@ impl Opening {
         out: &mut Vec<Output>,
     ) {
         let layout = self.config.layout;
-        let head = result
-            .ok()
-            .and_then(|bytes| FooterHead::decode(&bytes, self.config.cluster, segment, &layout))
-            .filter(|head| {
-                head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
-            });
-        if let Some(head) = head {
+        let head =
+            result.ok().and_then(|bytes| FooterHead::decode(&bytes, self.config.cluster, segment, &layout));
+        if core::mem::take(&mut self.peeking) {
+            self.next_footer = head;
+            self.walk(None, journal, asks, io, out);
+            return;
+        }
+        let follows = |head: &FooterHead| {
+            head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
+        };
+        if let Some(head) = head.filter(follows) {
             self.take_sealed(&head, journal, asks, io, out);
             self.next_op(journal);
+            self.walk(None, journal, asks, io, out);
+        } else {
+            self.peeking = true;
+            let at = Place::log(offset(segment + 1, &layout));
+            asks.read(io, at, SECTOR_SIZE, ReadFor::FooterHead { segment: segment + 1 });
         }
-        self.walk(None, journal, asks, io, out);
     }
 
     /// A segment is sealed: so were all before it, and their footers are built again if they were lost.
@@ -307,11 +345,11 @@ impl Opening {
             let place = Place::log(offset(footer.head.segment, &self.config.layout));
             out.push(Output::Damaged { place, what: Damage::Footer, op: Some(headers[0].op) });
             journal.write_footer(&footer, asks, io);
-            journal.found_sealed(headers[0].op, footer.head.last, footer.head.count);
+            journal.found_sealed(headers[0].op, footer.head.last);
             self.settle.retain(|op| *op > footer.head.last.op);
             self.footers += 1;
         }
-        journal.found_sealed(head.first, head.last, head.count);
+        journal.found_sealed(head.first, head.last);
         // The last few headers are wanted by view changes; the ring still has them, unless it is damaged.
         let mut known: Vec<PrepareHeader> = alloc::vec![head.last];
         while known.len() < HEADERS_MAX {
@@ -327,6 +365,7 @@ impl Opening {
             journal.found(header, State::Durable);
         }
         self.commit = self.commit.max(head.last.op);
+        self.proven = self.proven.max(head.last.op);
         self.parent = Some(head.last);
         self.cursor = head.last.op.next();
     }
@@ -374,9 +413,7 @@ impl Opening {
     fn judge(&mut self, seen: &Seen, journal: &mut Journal, out: &mut Vec<Output>) -> bool {
         let expect = self.expect();
         let header = match seen {
-            Seen::Whole(prepare) if self.stands_right(&expect, &prepare.header, journal) => {
-                Some(prepare.header)
-            }
+            Seen::Whole(prepare) if self.stands_right(&expect, &prepare.header) => Some(prepare.header),
             Seen::Whole(_) => None,
             Seen::Broken => {
                 self.seen = Copy::Bad;
@@ -389,14 +426,14 @@ impl Opening {
         }
         let slot = journal.ring.slot(expect.op());
         let named = match slot {
-            Slot::Header(named) if self.stands_right(&expect, &named, journal) => Some(named),
+            Slot::Header(named) if self.stands_right(&expect, &named) => Some(named),
             _ => None,
         };
         let says = match expect.ask(&slot) {
             Says::Names if named.is_none() => Says::Other,
             says => says,
         };
-        let (verdict, _) = decide(self.is_adopted() || self.island.is_some(), copy, says);
+        let (verdict, _) = decide(self.is_adopted(), copy, says);
         match verdict {
             Verdict::Keep | Verdict::KeepAndSettle => {
                 let header = header.expect("a prepare that is kept was seen");
@@ -430,25 +467,21 @@ impl Opening {
     }
 
     /// Whether a header is the expected one and names the place where it must stand.
-    fn stands_right(&self, expect: &Expect, header: &PrepareHeader, journal: &Journal) -> bool {
-        let layout = &self.config.layout;
+    fn stands_right(&self, expect: &Expect, header: &PrepareHeader) -> bool {
         expect.accepts(header)
             && match expect {
                 Expect::Adopted(_) => true,
-                Expect::After(parent, _) => match journal.index_in_segment(parent.op) {
-                    None if parent.op > Op::ZERO => {
-                        places_after(parent, Some(0), layout).contains(&header.place)
-                    }
-                    index => header.place == parent.place_after(header.size, index, layout),
-                },
+                Expect::After(parent, _) => {
+                    (header.place, header.index) == parent.next_place(header.size, &self.config.layout)
+                }
             }
     }
 
     /// Takes the op at the cursor and goes on to the next.
     fn take(&mut self, header: PrepareHeader, state: State, journal: &mut Journal) -> bool {
         journal.found(header, state);
-        if self.island.take().is_some() {
-            return self.next_island(journal);
+        if self.solid && self.cursor < self.adopted().0 {
+            self.proven = self.proven.max(header.commit);
         }
         self.parent = Some(header);
         self.cursor = header.op.next();
@@ -464,30 +497,9 @@ impl Opening {
             return true;
         }
         assert!(self.cursor < first, "an adopted op never ends the log");
-        self.solid = false;
+        self.open_hole(journal);
         self.parent = None;
-        let named: BTreeMap<Op, PrepareHeader> = journal.ring.headers();
-        self.islands = named.range(self.cursor..first).map(|(_, header)| *header).collect();
-        self.next_island(journal)
-    }
-
-    /// Looks at the next op that the ring names in a hole, or goes on behind the hole.
-    fn next_island(&mut self, journal: &mut Journal) -> bool {
-        let layout = &self.config.layout;
-        let fits = |header: &PrepareHeader| {
-            let room = kimberlite_wire::prepare::segment_room(layout);
-            header.place % layout.segment_size + sectors(u64::from(header.size)) <= room
-        };
-        while let Some(header) = self.islands.pop_front() {
-            if fits(&header) {
-                self.cursor = header.op;
-                self.island = Some(header);
-                self.next_op(journal);
-                return false;
-            }
-        }
-        self.cursor = self.adopted().0;
-        self.parent = journal.entry(self.cursor.previous()).map(|entry| entry.header);
+        self.cursor = first;
         self.next_op(journal);
         false
     }

@@ -136,16 +136,6 @@ impl Ring {
         self.at(self.slot_of(op))
     }
 
-    /// Every header in the ring, by op.
-    pub(crate) fn headers(&self) -> BTreeMap<Op, PrepareHeader> {
-        (0..self.slots)
-            .filter_map(|slot| match self.at(slot) {
-                Slot::Header(header) => Some((header.op, header)),
-                Slot::Reserved | Slot::Bad => None,
-            })
-            .collect()
-    }
-
     /// Sets the slot of a prepare that is durable. [`Ring::written`] names it when the slot is, too.
     pub(crate) fn set(&mut self, header: &PrepareHeader) {
         let slot = self.slot_of(header.op);

@@ -127,8 +127,8 @@ impl Scout {
 }
 
 /// The places where the successor of `parent` may stand, in the order in which to look.
-pub(crate) fn places_after(parent: &PrepareHeader, index: Option<u32>, layout: &Layout) -> Vec<u64> {
-    let behind = parent.place_after(1, index, layout);
+pub(crate) fn places_after(parent: &PrepareHeader, layout: &Layout) -> Vec<u64> {
+    let (behind, _) = parent.next_place(1, layout);
     let next = (parent.place / layout.segment_size + 1) * layout.segment_size;
     if parent.op.0 == 0 {
         alloc::vec![0]

@@ -86,12 +86,6 @@ impl Storage {
         self.journal.entry(op).map(|entry| entry.header)
     }
 
-    /// The index of an op within its segment, counted from 0: what [`PrepareHeader::place_after`] wants to
-    /// know of a parent. None for the root, and where a hole hides the segment's start.
-    pub fn index_in_segment(&self, op: Op) -> Option<u32> {
-        self.journal.index_in_segment(op)
-    }
-
     /// The view that is durable.
     pub fn view_state(&self) -> &ViewState {
         self.view.state()
@@ -217,7 +211,7 @@ impl Storage {
         let Some(before) = self.view.copy_written(&mut self.asks, io) else { return };
         let state = self.view.state();
         if before.log_view != state.log_view || before.headers != state.headers {
-            self.journal.adopt(&state.headers, out);
+            self.journal.adopt(&state.headers, state.commit, out);
         }
         out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
         self.view.begin_queued(&mut self.asks, io);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::HaltReason;
 use crate::asks::{Asks, ReadFor};
 use crate::decision::{Expect, Says};
-use crate::footer::{self, Footer};
+use crate::footer::{self, Footer, FooterHead};
 use crate::ring::{Ring, Slot};
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Copies, CopyFault, Superblock, choose, copy_offset};
@@ -115,10 +115,20 @@ impl fmt::Display for Wrong {
 #[derive(Debug)]
 enum Stage {
     New,
-    Superblock { left: usize },
-    Ring { left: usize },
+    Superblock {
+        left: usize,
+    },
+    Ring {
+        left: usize,
+    },
     Walk,
-    Locate { behind: u64 },
+    /// A footer is being read: that of the segment to be walked, or the one behind it.
+    End {
+        segment: u64,
+    },
+    Locate {
+        behind: u64,
+    },
     Over,
 }
 
@@ -136,9 +146,12 @@ pub struct Verifier {
     pieces: BTreeMap<u64, Option<Frame>>,
     asked: BTreeSet<u64>,
     parent: PrepareHeader,
-    index: Option<u32>,
     /// Places where the next op may still stand.
     tries: Vec<u64>,
+    /// The segment whose end was looked up last.
+    segment: Option<u64>,
+    /// The last op of that segment and its checksum, if a footer tells.
+    ends: Option<(Op, Checksum)>,
     scouting: bool,
     totals: Totals,
     told: u64,
@@ -158,8 +171,9 @@ impl Verifier {
             pieces: BTreeMap::new(),
             asked: BTreeSet::new(),
             parent: root,
-            index: None,
             tries: Vec::new(),
+            segment: None,
+            ends: None,
             scouting: false,
             totals: Totals {
                 op: Op::ZERO,
@@ -222,6 +236,7 @@ impl Verifier {
                     self.walk(Some(seen), io, out);
                 }
             }
+            ReadFor::FooterHead { segment } => self.on_footer_head(segment, result, io, out),
             ReadFor::Footer { segment } => self.located(segment, result, out),
             _ => panic!("a verifier reads superblock, ring and log"),
         }
@@ -267,8 +282,49 @@ impl Verifier {
         Expect::After(self.parent, if behind { state.log_view } else { View::ZERO })
     }
 
+    /// Lists the places where the next op may stand. An older log may have left an op of the same number
+    /// and parent behind the last one of a segment; footers and ring tell it from the real one.
     fn next_op(&mut self) {
-        self.tries = places_after(&self.parent, self.index, &self.config.layout);
+        let layout = &self.config.layout;
+        if self.ends == Some((self.parent.op, self.parent.checksum)) {
+            self.tries = alloc::vec![(self.parent.place / layout.segment_size + 1) * layout.segment_size];
+            return;
+        }
+        self.tries = places_after(&self.parent, layout);
+        if let Slot::Header(named) = self.ring.slot(self.parent.op.next())
+            && self.stands_right(&self.expect(), &named)
+        {
+            // A stable sort: the named place first, the others as they were.
+            self.tries.sort_by_key(|place| *place != named.place);
+        }
+    }
+
+    /// Asks where a segment ends.
+    fn look_up_end(&mut self, segment: u64, io: &mut dyn Io) {
+        let place = Place::log(footer::offset(segment, &self.config.layout));
+        self.asks.read(io, place, SECTOR_SIZE, ReadFor::FooterHead { segment });
+    }
+
+    fn on_footer_head(
+        &mut self,
+        found: u64,
+        result: Result<Buf, ReadFault>,
+        io: &mut dyn Io,
+        out: &mut Vec<VerifyOutput>,
+    ) {
+        let Stage::End { segment } = self.stage else { panic!("a footer is read before its segment") };
+        let (cluster, layout) = (self.config.cluster, self.config.layout);
+        let head = result.ok().and_then(|bytes| FooterHead::decode(&bytes, cluster, found, &layout));
+        self.ends = head.map(|head| {
+            let own = found == segment;
+            if own { (head.last.op, head.last.checksum) } else { (head.first.previous(), head.parent) }
+        });
+        if self.ends.is_none() && found == segment {
+            self.look_up_end(segment + 1, io);
+        } else {
+            self.stage = Stage::Walk;
+            self.walk(None, io, out);
+        }
     }
 
     /// Walks as far as the pieces at hand reach, with what the scout saw.
@@ -281,6 +337,13 @@ impl Verifier {
                 }
             }
             let place = self.tries[0];
+            let segment = place / self.config.layout.segment_size;
+            if place.is_multiple_of(self.config.layout.segment_size) && self.segment != Some(segment) {
+                self.segment = Some(segment);
+                self.stage = Stage::End { segment };
+                self.look_up_end(segment, io);
+                return;
+            }
             self.read_ahead(place, io);
             seen = match self.at_hand(place) {
                 AtHand::Seen(seen) => Some(seen),
@@ -321,12 +384,10 @@ impl Verifier {
 
     fn stands_right(&self, expect: &Expect, header: &PrepareHeader) -> bool {
         expect.accepts(header)
-            && header.place == self.parent.place_after(header.size, self.index, &self.config.layout)
+            && (header.place, header.index) == self.parent.next_place(header.size, &self.config.layout)
     }
 
     fn take(&mut self, header: &PrepareHeader, out: &mut Vec<VerifyOutput>) {
-        let starts = header.place.is_multiple_of(self.config.layout.segment_size);
-        self.index = Some(if starts { 0 } else { self.index.map_or(0, |index| index + 1) });
         self.parent = *header;
         self.totals = Totals {
             op: header.op,
@@ -352,7 +413,7 @@ impl Verifier {
         let place = match (expect, slot) {
             (Expect::Adopted(header), _) => header.place,
             (_, Slot::Header(header)) if says == Says::Names => header.place,
-            _ => places_after(&self.parent, self.index, &self.config.layout)[0],
+            _ => places_after(&self.parent, &self.config.layout)[0],
         };
         let needed = op <= state.head().op || op <= state.commit;
         match says {

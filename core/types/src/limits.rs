@@ -58,3 +58,10 @@ pub const SUPERBLOCK_COPY_SIZE: usize = 4 * SECTOR_SIZE;
 /// Headers of the newest ops that a replica keeps in memory. A suffix that a view change cuts is at most one
 /// pipeline long, and the headers it is replaced by reach one pipeline further back: 2 x 8 and as much again.
 pub const HEADER_WINDOW: usize = 32;
+
+/// Views, ops and commit numbers in frames and prepares stay below this: at a million a second it takes 36,000
+/// years to get there, and nothing that is added to one overflows.
+pub const COUNTER_LIMIT: u64 = 1 << 60;
+
+/// Timestamps stay below this: nanoseconds until the year 2116.
+pub const TIMESTAMP_LIMIT: u64 = 1 << 62;

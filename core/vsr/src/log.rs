@@ -111,26 +111,22 @@ impl Log {
         }
     }
 
-    /// Drops every op after `op`, which must stand in the window.
-    pub(crate) fn cut_after(&mut self, op: Op) {
-        let keep = op.0.checked_sub(self.first().0).expect("a cut lies within the window") + 1;
-        self.slots.truncate(usize::try_from(keep).expect("the window is short"));
-    }
-
     /// Whether `headers` continue or overlap this log, so that nothing between them is unknown.
-    pub(crate) fn connects(&self, headers: &[PrepareHeader]) -> bool {
+    fn connects(&self, headers: &[PrepareHeader]) -> bool {
         let first = headers.first().expect("a view's log has at least one header");
-        let follows = first.op == self.head().op.next() && first.parent == self.head().checksum;
-        follows || headers.iter().any(|header| self.names(header.op, &header.checksum))
+        self.names(first.op.previous(), &first.parent)
+            || headers.iter().any(|header| self.names(header.op, &header.checksum))
     }
 
-    /// Makes `headers` the end of this log. They connect to it. What was held under the same checksum
-    /// still is; `otherwise` is said of the rest.
-    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], otherwise: impl Fn(Op) -> Held) {
-        assert!(self.connects(headers), "an adopted log connects to ours");
+    /// Makes `headers` the end of this log. What was held under the same checksum still is; `otherwise` is
+    /// said of the rest. If they do not connect, the window holds nothing else from here on: what stood in
+    /// front of them is older than a pipeline, and what of it is not committed belongs to another log.
+    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], committed: Op, otherwise: impl Fn(Op) -> Held) {
         let first = headers[0].op;
+        let connects = self.connects(headers);
+        assert!(connects || first > committed, "what is committed here is in every later log");
         let mut slots: VecDeque<Slot> =
-            self.slots.iter().copied().filter(|slot| slot.header.op < first).collect();
+            self.slots.iter().copied().filter(|slot| connects && slot.header.op < first).collect();
         for header in headers {
             let held = match self.get(header.op) {
                 Some(slot) if slot.header.checksum == header.checksum => slot.held,
@@ -158,6 +154,11 @@ impl Log {
 
     fn last(&self, count: usize) -> impl Iterator<Item = &Slot> {
         self.slots.iter().skip(self.slots.len().saturating_sub(count))
+    }
+
+    /// Every op of the window.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
     }
 
     /// Every op of the window after `op`.

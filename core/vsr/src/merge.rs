@@ -92,7 +92,14 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
             }
         }
     }
-    let commit = dvcs.iter().map(|dvc| dvc.commit).max().expect("a quorum is not empty");
+    // A header of the log proves that what its proposer knew to be committed is.
+    let proven = longest.headers.iter().map(|(header, _)| header.commit);
+    let known = dvcs.iter().map(|dvc| dvc.commit);
+    let commit = proven.chain(known).max().expect("a quorum is not empty");
+    if commit > longest.op {
+        let knows = dvcs.iter().find(|dvc| dvc.commit == commit).unwrap_or(longest);
+        return Choice::Contradiction(longest.replica, knows.replica);
+    }
     let mut headers: Vec<PrepareHeader> = Vec::new();
     let mut cut = false;
     for (header, _) in &longest.headers {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_types::limits::{ENTRIES_MAX, PIPELINE_MAX};
+use kimberlite_types::limits::{ENTRIES_MAX, PIPELINE_MAX, TIMESTAMP_LIMIT};
 use kimberlite_types::{Op, ReplicaId, View, WallTime};
 use kimberlite_wire::entry::entry_size;
 use kimberlite_wire::{Message, NewEntry, NewPrepare, Prepare};
@@ -21,12 +21,10 @@ impl Replica {
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(request);
             self.propose(cx);
+        } else {
+            let Request { session, number, .. } = request;
+            cx.out.push(Output::RequestRefused { session, number });
         }
-    }
-
-    /// Whether another request may wait.
-    pub fn has_room(&self) -> bool {
-        self.waiting.len() < WAITING_MAX
     }
 
     /// Packs what waits into prepares while the pipeline has room: this is group commit. Under load the
@@ -51,7 +49,7 @@ impl Replica {
                 parent: &parent,
                 view: self.view,
                 commit: self.commit_max,
-                timestamp: WallTime(cx.now.wall.0.max(parent.timestamp.0 + 1)),
+                timestamp: WallTime(cx.now.wall.0.min(TIMESTAMP_LIMIT / 2).max(parent.timestamp.0 + 1)),
                 layout: &self.config.layout,
                 proposer: self.config.replica,
             };
@@ -95,6 +93,9 @@ impl Replica {
         cx: &mut Cx<'_>,
     ) {
         let op = prepare.header.op;
+        if view == self.view && self.is_backup() && from == self.config.primary(view) {
+            self.expect_primary(cx);
+        }
         if self.take_repair(from, commit, &prepare, cx) {
             return;
         }
@@ -109,15 +110,11 @@ impl Replica {
             // Anybody may answer a `RequestPrepare`; such an answer was taken above or is not needed.
             return;
         }
-        self.expect_primary(cx);
         if self.log.names(op, &prepare.header.checksum) {
             self.acknowledge(op, cx);
         } else if op == self.head().op.next() {
-            self.accept(from, prepare, cx);
-            while let Some(next) = self.take_ahead() {
-                self.accept(from, next, cx);
-            }
-            self.ask_for_gap(self.peer(from).op.next(), cx);
+            self.keep_ahead(prepare);
+            self.accept_ahead(cx);
         } else if op > self.head().op {
             self.keep_ahead(prepare);
             self.ask_for_gap(op, cx);
@@ -127,11 +124,22 @@ impl Replica {
         self.commit_to(commit, cx);
     }
 
+    /// Takes what has arrived into the log, in order, as fast as the disk makes it durable, and asks for what
+    /// the primary has behind it.
+    pub(crate) fn accept_ahead(&mut self, cx: &mut Cx<'_>) {
+        let primary = self.config.primary(self.view);
+        while self.log.writing() < WRITING_MAX
+            && let Some(next) = self.take_ahead()
+        {
+            self.accept(primary, next, cx);
+        }
+        if self.log.writing() < WRITING_MAX {
+            self.ask_for_gap(self.peer(primary).op.next(), cx);
+        }
+    }
+
     /// Takes the next op into the log.
     fn accept(&mut self, from: ReplicaId, prepare: Prepare, cx: &mut Cx<'_>) {
-        if self.log.writing() >= WRITING_MAX {
-            return;
-        }
         if prepare.header.parent != self.head().checksum || prepare.header.view > self.view {
             cx.note(Note::Misbehaved { from, what: Misbehavior::ConflictingPrepare });
             return;
@@ -146,9 +154,11 @@ impl Replica {
             cx.note(Note::Misbehaved { from, what: Misbehavior::BrokenChain });
             return;
         }
+        let proven = prepare.header.commit;
         self.log.push(prepare.header, Held::Writing);
         self.remember(prepare.clone());
         cx.out.push(Output::Append(prepare));
+        self.commit_to(proven, cx);
     }
 
     /// Tells the primary that an op is held, if it is, durably.
@@ -162,11 +172,13 @@ impl Replica {
     }
 
     pub(crate) fn on_durable(&mut self, op: Op, checksum: &Checksum, cx: &mut Cx<'_>) {
+        self.repair.durable(op);
+        self.durable_at = cx.now.monotonic;
         if !self.log.names(op, checksum) {
+            self.execute(cx);
             return;
         }
         self.log.set_held(op, checksum, Held::Durable);
-        self.durable_at = cx.now.monotonic;
         if self.is_primary() {
             self.count_ack(self.config.replica, op, checksum, cx);
         } else if self.is_backup() && op > self.commit_max {
@@ -174,6 +186,8 @@ impl Replica {
         }
         if self.is_primary() {
             self.propose(cx);
+        } else if self.is_backup() {
+            self.accept_ahead(cx);
         }
         // What was on its way to the disk and no longer in memory can be read now.
         if self.commit_min < self.commit_max {
@@ -238,16 +252,16 @@ impl Replica {
     pub(crate) fn execute(&mut self, cx: &mut Cx<'_>) {
         while self.commit_min < self.commit_max {
             let next = self.commit_min.next();
-            let at_hand = match (self.cache.get(&next), self.log.get(next)) {
-                (Some(prepare), Some(slot)) => prepare.header.checksum == slot.header.checksum,
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-            if !at_hand {
+            let Some(prepare) = self.cache.get(&next) else { break };
+            let named = self.log.get(next).is_none_or(|slot| slot.header.checksum == prepare.header.checksum);
+            if !named || prepare.header.parent != self.executed {
+                // Not of this log; what is gets fetched.
+                self.cache.remove(&next);
                 break;
             }
-            let prepare = self.cache[&next].clone();
+            let prepare = prepare.clone();
             self.commit_min = next;
+            self.executed = prepare.header.checksum;
             cx.out.push(Output::Commit(prepare));
         }
         self.fetch_ahead(cx);
@@ -280,9 +294,12 @@ impl Replica {
         heard >= usize::from(self.quorums.replication.max(self.quorums.read))
     }
 
-    /// Whether the own disk has made nothing durable for so long that another should lead.
+    /// Whether, for so long that another should lead, the own disk has made nothing durable, or nobody has given
+    /// us the inherited op that everything waits for.
     fn is_stalled(&mut self, cx: &Cx<'_>) -> bool {
-        if self.log.writing() == 0 {
+        let front = self.pipeline.front().and_then(|front| self.log.get(front.op));
+        let lacks_front = front.is_some_and(|slot| slot.held.is_lacking());
+        if self.log.writing() == 0 && !lacks_front {
             self.durable_at = cx.now.monotonic;
         }
         cx.now.monotonic.since(self.durable_at) >= self.config.timing.abdicate
@@ -319,7 +336,7 @@ impl Replica {
         }
         self.expect_primary(cx);
         self.peers[usize::from(from.0)].op = op;
-        if commit <= self.head().op && self.log.get(commit).is_some() && !self.log.names(commit, checksum) {
+        if self.log.get(commit).is_some() && !self.log.names(commit, checksum) {
             cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
             return;
         }
@@ -362,7 +379,8 @@ impl Replica {
 
     /// Sends again what was not acknowledged in time, to those who have not.
     fn resend_pipeline(&mut self, cx: &mut Cx<'_>) {
-        if !self.is_primary() || self.is_solo() {
+        // A primary that has given up says nothing that would make others wait for it.
+        if !self.is_primary() || self.is_solo() || self.attempts > 0 {
             return;
         }
         let before = cx.now.monotonic;

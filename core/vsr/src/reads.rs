@@ -47,6 +47,7 @@ impl Replica {
     pub(crate) fn on_confirm_read(&mut self, ticket: u64, cx: &mut Cx<'_>) {
         assert!(self.is_primary(), "the runtime sends others' clients to the primary");
         if self.reads.waiting.len() >= READS_MAX {
+            cx.out.push(Output::ReadRefused { ticket });
             return;
         }
         let idle = self.reads.confirmed == self.reads.round;
@@ -60,7 +61,7 @@ impl Replica {
         self.reads.round += 1;
         self.reads.acks = 1 << self.config.replica.0;
         self.reads.floor_next = self.commit_max.max(self.inherited);
-        if !self.is_solo() {
+        if !self.is_solo() && self.attempts == 0 {
             self.say_commit(cx);
         }
         self.finish_round(cx);

@@ -1,5 +1,8 @@
-//! Repair: what this replica lacks it fetches from peers; what peers lack it serves; and a replica that is
-//! far behind catches up on what is committed.
+//! Repair: what this replica lacks it fetches from peers, and what peers lack it serves.
+//!
+//! A prepare is taken when it is the one that was wanted, by checksum; or, where the log in between is not known,
+//! when its sender vouches for it: a letter whose commit number is not below the op says that the sender's log
+//! holds this very prepare as committed.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -20,6 +23,10 @@ const SERVING_MAX: usize = 64;
 const WANTED_MAX: usize = HEADER_WINDOW + PIPELINE_MAX;
 /// Reads from the journal that run for execution at once.
 const FETCHING_MAX: usize = PIPELINE_MAX;
+/// Repairs handed to the journal and not yet durable: as many as new prepares.
+const MENDING_MAX: usize = 2 * PIPELINE_MAX;
+/// Doublings of the wait between asks for the same prepare: sixteen times at most.
+const PATIENCE_DOUBLINGS_MAX: u32 = 4;
 /// Prepares that arrived before their parents and wait for them.
 const AHEAD_MAX: usize = 2 * PIPELINE_MAX;
 
@@ -27,7 +34,18 @@ const AHEAD_MAX: usize = 2 * PIPELINE_MAX;
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     checksum: Option<Checksum>,
+    /// Whom to ask next.
+    turn: u32,
     tries: u32,
+    again_at: Instant,
+}
+
+/// A read from the journal for peers.
+#[derive(Debug)]
+struct Serving {
+    receivers: Vec<ReplicaId>,
+    /// Whether the op was committed when it was asked for: then no later log names another.
+    committed: bool,
 }
 
 /// A range that was asked for.
@@ -44,10 +62,10 @@ pub(crate) struct Repair {
     /// Reads for execution.
     fetching: BTreeSet<Op>,
     /// Reads for peers, and for whom.
-    serving: BTreeMap<(Op, Option<Checksum>), Vec<ReplicaId>>,
+    serving: BTreeMap<(Op, Option<Checksum>), Serving>,
+    /// Repairs on their way to the disk.
+    mending: BTreeSet<Op>,
     gap: Option<Asked>,
-    catch_up: Option<Asked>,
-    catch_up_tries: u32,
     ahead: BTreeMap<Op, Prepare>,
     due: Option<Instant>,
 }
@@ -60,14 +78,19 @@ impl Repair {
     /// What belonged to the view that is left.
     pub(crate) fn leave_view(&mut self) {
         self.gap = None;
-        self.catch_up = None;
         self.ahead.clear();
     }
 
-    /// A log was adopted: what the old one lacked no longer matters; the new one's needs are told anew.
-    pub(crate) fn adopted(&mut self) {
+    /// A log was adopted: what the old one lacked behind `committed` no longer matters.
+    pub(crate) fn adopted(&mut self, committed: Op) {
         self.leave_view();
-        self.wanted.clear();
+        self.wanted.retain(|op, _| *op <= committed);
+        self.mending.retain(|op| *op <= committed);
+    }
+
+    /// A prepare is durable.
+    pub(crate) fn durable(&mut self, op: Op) {
+        self.mending.remove(&op);
     }
 }
 
@@ -77,16 +100,11 @@ impl Replica {
         self.repair.wanted.keys().copied()
     }
 
-    /// Whether this replica is fetching what was committed without it.
-    pub fn is_catching_up(&self) -> bool {
-        self.adoption.as_ref().is_some_and(|adoption| !adoption.persisting)
-    }
-
-    /// Wants every op of the window that is lacking and not executed.
+    /// Wants every op of the window that is lacking.
     pub(crate) fn lack_what_is_lacking(&mut self, cx: &mut Cx<'_>) {
         let lacking: Vec<(Op, Checksum)> = self
             .log
-            .after(self.commit_min)
+            .all()
             .filter(|slot| slot.held.is_lacking())
             .map(|slot| (slot.header.op, slot.header.checksum))
             .collect();
@@ -99,50 +117,48 @@ impl Replica {
         if self.is_solo() || self.repair.wanted.len() >= WANTED_MAX {
             return;
         }
-        let first = self.rng.next_u64() as u32;
-        if self.repair.wanted.contains_key(&op) {
+        if self.repair.wanted.contains_key(&op) || self.repair.mending.contains(&op) {
             return;
         }
-        self.repair.wanted.insert(op, Wanted { checksum, tries: first });
+        let turn = self.rng.next_u64() as u32;
+        let again_at = cx.now.monotonic;
+        self.repair.wanted.insert(op, Wanted { checksum, turn, tries: 0, again_at });
         self.ask_wanted(op, cx);
-        self.arm_repair(cx);
     }
 
     fn ask_wanted(&mut self, op: Op, cx: &mut Cx<'_>) {
         let Some(wanted) = self.repair.wanted.get_mut(&op) else { return };
-        wanted.tries = wanted.tries.wrapping_add(1);
-        let Wanted { checksum, tries } = *wanted;
-        let peer = self.peer_in_turn(tries);
+        let wait = self.config.timing.resend * (1 << wanted.tries.min(PATIENCE_DOUBLINGS_MAX));
+        wanted.tries += 1;
+        wanted.turn = wanted.turn.wrapping_add(1);
+        wanted.again_at = cx.now.monotonic.after(wait);
+        let Wanted { checksum, turn, again_at, .. } = *wanted;
+        self.repair.due = Some(self.repair.due.map_or(again_at, |due| due.min(again_at)));
+        let peer = self.peer_in_turn(turn);
         self.send(peer, Message::RequestPrepare { op, count: 1, checksum }, cx);
     }
 
     /// Every other replica in turn, so that a dead one delays a repair but never prevents it.
-    fn peer_in_turn(&self, tries: u32) -> ReplicaId {
+    fn peer_in_turn(&self, turn: u32) -> ReplicaId {
         let others = u32::from(self.config.replicas) - 1;
-        self.config.others().nth((tries % others) as usize).expect("a cluster of several has others")
-    }
-
-    fn arm_repair(&mut self, cx: &Cx<'_>) {
-        if self.repair.due.is_none() {
-            self.repair.due = Some(cx.now.monotonic.after(self.config.timing.resend));
-        }
+        self.config.others().nth((turn % others) as usize).expect("a cluster of several has others")
     }
 
     pub(crate) fn on_repair_due(&mut self, cx: &mut Cx<'_>) {
-        if self.repair.due.is_none_or(|at| at > cx.now.monotonic) {
+        let now = cx.now.monotonic;
+        if self.repair.due.is_none_or(|at| at > now) {
             return;
         }
-        self.repair.due = None;
-        let wanted: Vec<Op> = self.repair.wanted.keys().copied().collect();
-        for op in &wanted {
-            self.ask_wanted(*op, cx);
+        let wanted = &self.repair.wanted;
+        let late: Vec<Op> =
+            wanted.iter().filter(|(_, wanted)| wanted.again_at <= now).map(|(op, _)| *op).collect();
+        self.repair.due = wanted.values().map(|wanted| wanted.again_at).filter(|at| *at > now).min();
+        for op in late {
+            self.ask_wanted(op, cx);
         }
-        if self.is_catching_up() {
-            self.try_adopt(cx);
-        }
-        if !wanted.is_empty() || self.is_catching_up() {
-            self.arm_repair(cx);
-        }
+        // What found no room before may find it now.
+        self.lack_what_is_lacking(cx);
+        self.execute(cx);
     }
 
     /// Takes a prepare that was asked for. Answers whether it was.
@@ -158,93 +174,35 @@ impl Replica {
             // The journal is about to switch logs; what is lacking then is asked for then.
             return false;
         }
-        if let Some(wanted) = self.repair.wanted.get(&op) {
-            let right = match wanted.checksum {
-                Some(checksum) => checksum == prepare.header.checksum,
-                None => commit >= op && op <= self.commit_max,
-            };
-            if right {
-                self.repair.wanted.remove(&op);
-                self.mend(from, prepare.clone(), cx);
-                return true;
-            }
+        let Some(wanted) = self.repair.wanted.get(&op) else { return false };
+        let right = match wanted.checksum {
+            Some(checksum) => checksum == prepare.header.checksum,
+            None => commit >= op && op <= self.commit_max,
+        };
+        if !right || self.repair.mending.len() >= MENDING_MAX {
+            return false;
         }
-        let vouched = commit >= op;
-        if self.is_catching_up() && vouched && op == self.commit_max.next() {
-            self.catch_up(from, prepare, cx);
-            return true;
+        if !self.fits(&prepare.header) {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::BrokenChain });
+            return false;
         }
-        false
+        self.repair.wanted.remove(&op);
+        self.mend(from, prepare.clone(), cx);
+        true
     }
 
     /// Puts a prepare that the log names, and the disk lacks, in its place.
     fn mend(&mut self, from: ReplicaId, prepare: Prepare, cx: &mut Cx<'_>) {
         let (op, checksum) = (prepare.header.op, prepare.header.checksum);
-        if self.log.get(op).is_some() && !self.log.names(op, &checksum) {
+        if self.log.get(op).is_some_and(|slot| slot.header.checksum != checksum || !slot.held.is_lacking()) {
             return;
         }
         self.log.set_held(op, &checksum, Held::Writing);
-        cx.note(Note::Repaired { op, from });
+        self.repair.mending.insert(op);
         self.remember(prepare.clone());
         cx.out.push(Output::Append(prepare));
+        cx.note(Note::Repaired { op, from });
         self.execute(cx);
-    }
-
-    /// Takes the next committed op of a log that this replica was cut off from.
-    fn catch_up(&mut self, from: ReplicaId, prepare: &Prepare, cx: &mut Cx<'_>) {
-        let header = prepare.header;
-        let base = self.log.get(self.commit_max).expect("what is committed last stands in the window").header;
-        if header.parent != base.checksum {
-            cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
-            return;
-        }
-        if self.log.names(header.op, &header.checksum) {
-            if self.log.get(header.op).is_some_and(|slot| slot.held.is_lacking()) {
-                self.log.set_held(header.op, &header.checksum, Held::Writing);
-                cx.out.push(Output::Append(prepare.clone()));
-            }
-        } else {
-            let expected = base.next_place(header.size, &self.config.layout);
-            if (header.place, header.index) != expected || prepare.verify_chain(&base.chain).is_err() {
-                cx.note(Note::Misbehaved { from, what: Misbehavior::BrokenChain });
-                return;
-            }
-            self.log.cut_after(self.commit_max);
-            self.repair.wanted.retain(|op, _| *op <= base.op);
-            self.log.push(header, Held::Writing);
-            cx.out.push(Output::Append(prepare.clone()));
-        }
-        self.remember(prepare.clone());
-        self.commit_max = header.op;
-        cx.out.push(Output::Committed(self.commit_max));
-        self.expect_primary(cx);
-        self.execute(cx);
-        if self.repair.catch_up.is_some_and(|asked| header.op >= asked.until) {
-            self.repair.catch_up = None;
-        }
-        self.try_adopt(cx);
-    }
-
-    /// Asks for the next committed ops, unless they were asked for just now.
-    pub(crate) fn ask_catch_up(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.monotonic;
-        let pending =
-            self.repair.catch_up.is_some_and(|asked| now.since(asked.at) < self.config.timing.resend);
-        if !pending {
-            // The primary first; then, should it not answer, everybody in turn.
-            let primary = self.config.primary(self.view);
-            let tries = self.repair.catch_up_tries;
-            self.repair.catch_up_tries = tries.wrapping_add(1);
-            let to = if primary != self.config.replica && tries.is_multiple_of(2) {
-                primary
-            } else {
-                self.peer_in_turn(tries / 2)
-            };
-            let op = self.commit_max.next();
-            self.repair.catch_up = Some(Asked { until: Op(self.commit_max.0 + u64::from(ASK_MAX)), at: now });
-            self.send(to, Message::RequestPrepare { op, count: ASK_MAX, checksum: None }, cx);
-        }
-        self.arm_repair(cx);
     }
 
     /// Asks the primary for the ops between our head and `before`.
@@ -325,12 +283,17 @@ impl Replica {
         if self.repair.serving.len() >= SERVING_MAX {
             return;
         }
-        let receivers = self.repair.serving.entry((op, checksum)).or_default();
-        if receivers.contains(&to) {
+        let committed = op <= self.commit_max;
+        let serving = self
+            .repair
+            .serving
+            .entry((op, checksum))
+            .or_insert_with(|| Serving { receivers: Vec::new(), committed });
+        if serving.receivers.contains(&to) {
             return;
         }
-        receivers.push(to);
-        if receivers.len() == 1 {
+        serving.receivers.push(to);
+        if serving.receivers.len() == 1 {
             cx.out.push(Output::Fetch { op, checksum });
         }
     }
@@ -344,7 +307,10 @@ impl Replica {
                 Some(slot) => self.cached(op, &slot.header.checksum).is_some(),
                 None => self.cache.contains_key(&op),
             };
-            if known || self.repair.fetching.contains(&op) || self.repair.wanted.contains_key(&op) {
+            let under_way = self.repair.fetching.contains(&op)
+                || self.repair.wanted.contains_key(&op)
+                || (slot.is_none() && self.repair.mending.contains(&op));
+            if known || under_way {
                 continue;
             }
             match slot {
@@ -366,16 +332,19 @@ impl Replica {
         result: Result<Prepare, Lost>,
         cx: &mut Cx<'_>,
     ) {
-        let receivers = self.repair.serving.remove(&(op, asked)).unwrap_or_default();
+        let serving = self.repair.serving.remove(&(op, asked));
         let for_execution = self.repair.fetching.remove(&op);
         match result {
             Ok(prepare) => {
-                let current = self.log.get(op).is_none_or(|_| self.log.names(op, &prepare.header.checksum));
-                if !current {
+                let named = self.log.names(op, &prepare.header.checksum);
+                if self.log.get(op).is_some() && !named {
                     return;
                 }
-                for to in receivers {
-                    self.send(to, Message::Prepare(prepare.clone()), cx);
+                if let Some(Serving { receivers, .. }) = serving.filter(|serving| serving.committed || named)
+                {
+                    for to in receivers {
+                        self.send(to, Message::Prepare(prepare.clone()), cx);
+                    }
                 }
                 if for_execution && op > self.commit_min {
                     self.remember(prepare);
@@ -398,10 +367,12 @@ impl Replica {
                     if slot.held == Held::Durable {
                         self.log.set_held(op, &slot.header.checksum, Held::Damaged);
                     }
-                    self.lack(op, Some(slot.header.checksum), cx);
+                    if slot.held != Held::Writing {
+                        self.lack(op, Some(slot.header.checksum), cx);
+                    }
                     return;
                 }
-                if op <= self.commit_max || known.is_some() {
+                if op <= self.commit_max {
                     self.lack(op, known, cx);
                 }
             }

@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_io::{Frame, Net, Packet};
+use kimberlite_io::{Frame, Net, Packet, sectors};
 use kimberlite_types::limits::{HEADER_WINDOW, PIPELINE_MAX, REPLICAS_MAX};
 use kimberlite_types::{
     Config, Instant, Now, Op, Quorums, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId, View,
 };
 use kimberlite_wire::message::{Letter, Mark};
+use kimberlite_wire::prepare::segment_room;
 use kimberlite_wire::{LinkKeys, Malformed, Message, Prepare, PrepareHeader};
 
 use crate::log::Log;
@@ -150,6 +151,18 @@ pub enum Output {
         /// The ask.
         ticket: u64,
     },
+    /// Too many requests wait already; this one was not taken.
+    RequestRefused {
+        /// The client's session.
+        session: SessionId,
+        /// The client's counter.
+        number: RequestNumber,
+    },
+    /// Too many reads wait already; this one was not taken.
+    ReadRefused {
+        /// The ask.
+        ticket: u64,
+    },
     /// This replica is not, or no longer, the primary: waiting requests and reads are void.
     Resigned,
     /// Something to know.
@@ -277,6 +290,10 @@ pub struct Replica {
     pub(crate) log_view: View,
     /// What the superblock is known to hold.
     pub(crate) durable_view: (View, View),
+    /// The view it was last asked to hold.
+    pub(crate) asked_view: View,
+    /// Drawn once in a life: a `StartView` that returns it was sent in this life.
+    pub(crate) view_nonce: u64,
     /// The headers that the superblock holds with `log_view`.
     pub(crate) adopted: Vec<PrepareHeader>,
     pub(crate) log: Log,
@@ -284,6 +301,8 @@ pub struct Replica {
     pub(crate) commit_max: Op,
     /// Handed out for execution.
     pub(crate) commit_min: Op,
+    /// The checksum of what was handed out last: the parent of what is handed out next.
+    pub(crate) executed: Checksum,
     /// From this op on, what is not held may have been acknowledged before a restart that could not read it.
     pub(crate) doubtful_from: Option<Op>,
     pub(crate) cache: BTreeMap<Op, Prepare>,
@@ -314,19 +333,24 @@ impl Replica {
     /// A replica that waits for [`Input::Open`]. `seed` only spreads its timeouts and nonces.
     pub fn new(config: Config, secret: &[u8; 32], seed: u64) -> Self {
         let root = PrepareHeader::root(config.cluster);
+        let mut rng = Streams::new(seed).stream("vsr", u64::from(config.replica.0));
+        let view_nonce = rng.next_u64() | 1;
         Self {
             config,
             quorums: config.quorums(),
             keys: LinkKeys::derive(secret, config.replica),
-            rng: Streams::new(seed).stream("vsr", u64::from(config.replica.0)),
+            rng,
             status: Status::Opening,
             view: View::ZERO,
             log_view: View::ZERO,
             durable_view: (View::ZERO, View::ZERO),
+            asked_view: View::ZERO,
+            view_nonce,
             adopted: Vec::new(),
             log: Log::new(&[(root, Mark::Present)]),
             commit_max: Op::ZERO,
             commit_min: Op::ZERO,
+            executed: root.checksum,
             doubtful_from: None,
             cache: BTreeMap::new(),
             pipeline: VecDeque::new(),
@@ -374,7 +398,9 @@ impl Replica {
         self.durable_view = (self.view, self.log_view);
         self.adopted = recovered.adopted;
         self.log = Log::new(&recovered.headers);
-        self.commit_max = recovered.commit.min(self.head().op);
+        self.asked_view = self.view;
+        // The head's proposer knew that this much is committed, and what it knew stands in this log.
+        self.commit_max = recovered.commit.min(self.head().op).max(self.head().commit);
         if self.is_solo() {
             assert!(recovered.head_certain, "the runtime refuses to open a lone replica in doubt");
             self.status = Status::Normal;
@@ -394,7 +420,9 @@ impl Replica {
             self.expect_primary(cx);
             self.timers.resend = Some(cx.now.monotonic);
         }
+        self.durable_at = cx.now.monotonic;
         self.note_view(cx);
+        cx.out.push(Output::Committed(self.commit_max));
         self.lack_what_is_lacking(cx);
         self.execute(cx);
     }
@@ -430,7 +458,9 @@ impl Replica {
                 let dvc = Dvc { replica: from, log_view, op, commit, head_certain, headers };
                 self.on_do_view_change(view, dvc, cx);
             }
-            Message::StartView { nonce: _, headers } => self.on_start_view(from, view, commit, headers, cx),
+            Message::StartView { nonce, headers } => {
+                self.on_start_view(from, view, commit, nonce, headers, cx);
+            }
             Message::RequestStartView { nonce } => self.on_request_start_view(from, view, nonce, cx),
             Message::RequestPrepare { op, count, checksum } => {
                 self.on_request_prepare(from, view, op, count, checksum, cx);
@@ -549,6 +579,16 @@ impl Replica {
     pub(crate) fn jittered(&mut self, base: Duration) -> Duration {
         let nanos = u64::try_from(base.as_nanos()).unwrap_or(u64::MAX);
         base + Duration::from_nanos(self.rng.below(nanos / 2 + 1))
+    }
+
+    /// Whether a prepare of this header could stand in the journal at all.
+    pub(crate) fn fits(&self, header: &PrepareHeader) -> bool {
+        let layout = &self.config.layout;
+        let room = segment_room(layout);
+        header.cluster == self.config.cluster
+            && header.size <= layout.prepare_size_max
+            && header.index < layout.segment_ops_max
+            && header.place % layout.segment_size + sectors(u64::from(header.size)) <= room
     }
 
     /// Keeps a prepare in memory while it may be needed.

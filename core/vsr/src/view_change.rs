@@ -5,8 +5,9 @@
 //! `DoViewChange`. So one replica that nobody else follows, cut off or slow, disturbs no one.
 //!
 //! A log is adopted in one step: the headers and `log_view` become durable together, then the journal and
-//! this replica switch. A replica too far behind to connect first fetches what is committed in between;
-//! that may overwrite its suffix at any time, because nothing can undo what is committed.
+//! this replica switch. The headers of a replica that was far behind do not connect to its log. Everything in
+//! between is committed, because a log names at most one pipeline of ops that are not; so that hole is
+//! filled while it is executed, with prepares whose senders vouch that they are committed.
 
 use alloc::vec::Vec;
 
@@ -20,21 +21,19 @@ use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Peer, Replica, Sta
 /// Doublings of the patience between view changes that lead nowhere: eight times at most.
 const PATIENCE_DOUBLINGS_MAX: u32 = 3;
 
-/// A log that is about to be adopted.
+/// A log that is being adopted: the superblock is being written, and there is no way back.
 #[derive(Debug)]
 pub(crate) struct Adoption {
     pub(crate) view: View,
     pub(crate) headers: Vec<PrepareHeader>,
     pub(crate) commit: Op,
-    /// The superblock is being written: from here on there is no way back.
-    pub(crate) persisting: bool,
 }
 
 impl Replica {
     /// Whether the superblock is being written for an adoption. Until it is, no other view is entered: the
     /// journal must not switch to a log that this replica no longer knows of.
-    pub(crate) fn is_adopting(&self) -> bool {
-        self.adoption.as_ref().is_some_and(|adoption| adoption.persisting)
+    pub(crate) const fn is_adopting(&self) -> bool {
+        self.adoption.is_some()
     }
 
     /// The primary is alive, or was just given its chance: wait for it, anew.
@@ -54,10 +53,6 @@ impl Replica {
         self.timers.view_change = Some(cx.now.monotonic.after(patience));
         let highest = self.peers.iter().map(|peer| peer.wanted).max().unwrap_or_default();
         self.wish(highest.max(self.view.next()), cx);
-        if !self.is_adopting() && self.adoption.is_some() {
-            // The log that was chosen could not be fetched in time. Others may do better.
-            self.adoption = None;
-        }
         self.say_wanted(cx);
         self.count_wishes(cx);
     }
@@ -119,14 +114,21 @@ impl Replica {
             return;
         }
         self.leave_for(view, cx);
-        cx.out.push(Output::PersistView(self.view_state(view)));
+        self.persist_view(cx);
         let patience =
             self.jittered(self.config.timing.view_change * (1 << self.attempts.min(PATIENCE_DOUBLINGS_MAX)));
         self.timers.view_change = Some(cx.now.monotonic.after(patience));
     }
 
-    fn view_state(&self, view: View) -> ViewState {
-        ViewState { view, log_view: self.log_view, commit: self.commit_max, headers: self.adopted.clone() }
+    /// Makes the view durable, with the log as it was adopted.
+    fn persist_view(&mut self, cx: &mut Cx<'_>) {
+        self.asked_view = self.view;
+        cx.out.push(Output::PersistView(ViewState {
+            view: self.view,
+            log_view: self.log_view,
+            commit: self.commit_max,
+            headers: self.adopted.clone(),
+        }));
     }
 
     /// Stops taking part in the current view.
@@ -137,7 +139,6 @@ impl Replica {
         self.view = view;
         self.status = Status::ViewChange;
         self.wish(view, cx);
-        self.adoption = None;
         self.dvcs.clear();
         self.pipeline.clear();
         self.waiting.clear();
@@ -153,11 +154,9 @@ impl Replica {
     pub(crate) fn on_view_durable(&mut self, view: View, log_view: View, cx: &mut Cx<'_>) {
         assert!((view, log_view) >= self.durable_view, "the durable view never goes back");
         self.durable_view = (view, log_view);
-        if self.is_adopting() {
-            if self.adoption.as_ref().is_some_and(|adoption| adoption.view == log_view) {
-                self.finish_adoption(cx);
-            }
-        } else if view == self.view && self.status == Status::ViewChange {
+        if let Some(adoption) = self.adoption.take_if(|adoption| adoption.view == log_view) {
+            self.finish_adoption(adoption, cx);
+        } else if view == self.view && self.status == Status::ViewChange && !self.is_adopting() {
             self.note_view(cx);
             self.vote(cx);
         }
@@ -168,7 +167,7 @@ impl Replica {
         let may_vote = self.status == Status::ViewChange
             && self.durable_view.0 == self.view
             && self.log_view < self.view
-            && self.adoption.is_none();
+            && !self.is_adopting();
         if !may_vote {
             return;
         }
@@ -188,29 +187,35 @@ impl Replica {
 
     pub(crate) fn resend_view_change(&mut self, cx: &mut Cx<'_>) {
         self.repeat_wish(cx);
+        if self.asked_view < self.view && !self.is_adopting() {
+            // The view was learnt from its primary, which has not been heard since: stand by it, to be of use
+            // should it have to be changed.
+            self.persist_view(cx);
+        }
         self.vote(cx);
     }
 
     pub(crate) fn on_do_view_change(&mut self, view: View, dvc: Dvc, cx: &mut Cx<'_>) {
-        if view < self.view || dvc.log_view >= view {
+        if view < self.view || dvc.log_view >= view || self.is_adopting() {
             return;
         }
         if self.config.primary(view) != self.config.replica {
             cx.note(Note::Misbehaved { from: dvc.replica, what: Misbehavior::NotPrimary });
             return;
         }
+        if dvc.commit > dvc.op || !self.are_sane(dvc.headers.iter().map(|(header, _)| header), view) {
+            cx.note(Note::Misbehaved { from: dvc.replica, what: Misbehavior::WrongCommit });
+            return;
+        }
         if view > self.view {
             self.enter(view, cx);
-        }
-        if view != self.view || self.is_adopting() {
-            return;
         }
         if self.is_primary() {
             self.say_start_view(dvc.replica, 0, cx);
             return;
         }
         // A restarted primary does not lead the view again whose log it already holds.
-        if self.log_view == self.view || self.adoption.is_some() {
+        if self.log_view == self.view {
             return;
         }
         self.dvcs.retain(|known| known.replica != dvc.replica);
@@ -226,60 +231,67 @@ impl Replica {
             Choice::Contradiction(_, from) => {
                 cx.note(Note::Misbehaved { from, what: Misbehavior::ContradictingLog });
             }
-            Choice::Log { headers, commit } => {
-                self.adoption = Some(Adoption { view: self.view, headers, commit, persisting: false });
-                self.try_adopt(cx);
-            }
+            Choice::Log { headers, commit } => self.adopt(headers, commit, cx),
         }
     }
 
     /// The op whose decision the view change waits for, if it does.
     pub fn undecided(&self) -> Option<Op> {
         match choose(&self.dvcs, &self.quorums) {
-            Choice::Undecided(op) if self.adoption.is_none() => Some(op),
+            Choice::Undecided(op) if !self.is_adopting() => Some(op),
             _ => None,
         }
     }
 
-    /// Makes the chosen log durable, if ours connects to it; fetches what is between them if not.
-    pub(crate) fn try_adopt(&mut self, cx: &mut Cx<'_>) {
-        let Some(adoption) = &mut self.adoption else { return };
-        if adoption.persisting {
-            return;
-        }
-        if !self.log.connects(&adoption.headers) {
-            self.ask_catch_up(cx);
-            return;
-        }
-        adoption.persisting = true;
-        let state = ViewState {
-            view: adoption.view,
-            log_view: adoption.view,
+    /// Makes a view's log durable; the switch follows when it is.
+    fn adopt(&mut self, headers: Vec<PrepareHeader>, commit: Op, cx: &mut Cx<'_>) {
+        assert!(!self.is_adopting(), "one log is adopted at a time");
+        self.asked_view = self.view;
+        cx.out.push(Output::PersistView(ViewState {
+            view: self.view,
+            log_view: self.view,
             commit: self.commit_max,
-            headers: adoption.headers.clone(),
-        };
-        cx.out.push(Output::PersistView(state));
+            headers: headers.clone(),
+        }));
+        self.adoption = Some(Adoption { view: self.view, headers, commit });
     }
 
-    fn finish_adoption(&mut self, cx: &mut Cx<'_>) {
-        let Adoption { view, headers, commit, .. } = self.adoption.take().expect("one is being written");
+    /// Whether headers that a peer sent could stand in our journal.
+    fn are_sane<'a>(&self, headers: impl Iterator<Item = &'a PrepareHeader>, view: View) -> bool {
+        let mut previous: Option<&PrepareHeader> = None;
+        for header in headers {
+            let follows = previous.is_none_or(|previous| {
+                header.timestamp > previous.timestamp
+                    && (header.place, header.index) == previous.next_place(header.size, &self.config.layout)
+            });
+            if !follows || header.view > view || !self.fits(header) {
+                return false;
+            }
+            previous = Some(header);
+        }
+        true
+    }
+
+    fn finish_adoption(&mut self, adoption: Adoption, cx: &mut Cx<'_>) {
+        let Adoption { view, headers, commit } = adoption;
         assert!(view == self.view, "no other view was entered meanwhile");
         let doubtful_from = self.doubtful_from.take();
-        self.log.adopt(&headers, |op| match doubtful_from {
+        self.log.adopt(&headers, self.commit_max, |op| match doubtful_from {
             Some(from) if op >= from => Held::Damaged,
             _ => Held::Missing,
         });
         assert!(self.commit_max <= self.head().op, "a view's log holds all that is committed");
-        let log = &self.log;
-        self.cache
-            .retain(|op, prepare| log.get(*op).is_none_or(|_| log.names(*op, &prepare.header.checksum)));
+        // What this replica knew to be committed is in the new log; of the rest only what the new log names.
+        let (log, committed) = (&self.log, self.commit_max);
+        self.cache.retain(|op, prepare| *op <= committed || log.names(*op, &prepare.header.checksum));
+        self.repair.adopted(committed);
         self.log_view = view;
         self.adopted = headers;
         self.status = Status::Normal;
-        self.commit_max = self.commit_max.max(commit.min(self.head().op));
+        self.commit_max = self.commit_max.max(commit.min(self.head().op)).max(self.head().commit);
         cx.out.push(Output::Committed(self.commit_max));
         self.dvcs.clear();
-        self.repair.adopted();
+        self.durable_at = cx.now.monotonic;
         self.note_view(cx);
         self.expect_primary(cx);
         if self.is_primary() {
@@ -326,6 +338,7 @@ impl Replica {
         from: ReplicaId,
         view: View,
         commit: Op,
+        nonce: u64,
         headers: Vec<PrepareHeader>,
         cx: &mut Cx<'_>,
     ) {
@@ -337,17 +350,21 @@ impl Replica {
         if view < self.view || started || self.is_adopting() {
             return;
         }
+        // A replica that took part in this view before it lost its head may have acknowledged more than an
+        // old `StartView` names: only one that it asked for in this life tells it where the log stands.
+        if view == self.log_view && nonce != self.view_nonce {
+            return;
+        }
+        let head = headers.last().expect("decoded with at least one header").op;
+        if head < self.commit_max || !self.are_sane(headers.iter(), view) {
+            cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
+            return;
+        }
         if view > self.view {
             self.leave_for(view, cx);
         }
         self.expect_primary(cx);
-        let head = headers.last().expect("decoded with at least one header").op;
-        if head < self.commit_max {
-            cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
-            return;
-        }
-        self.adoption = Some(Adoption { view, headers, commit, persisting: false });
-        self.try_adopt(cx);
+        self.adopt(headers, commit, cx);
     }
 
     /// A primary of a view that did not start here yet was heard.
@@ -359,17 +376,14 @@ impl Replica {
             self.leave_for(view, cx);
         }
         self.expect_primary(cx);
-        if self.adoption.is_none() {
-            let nonce = self.rng.next_u64();
-            self.send(self.config.primary(view), Message::RequestStartView { nonce }, cx);
-        }
+        let nonce = self.view_nonce;
+        self.send(self.config.primary(view), Message::RequestStartView { nonce }, cx);
     }
 
     /// Asks everybody which view it is.
     pub(crate) fn ask_for_view(&mut self, cx: &mut Cx<'_>) {
-        if self.adoption.is_none() {
-            let nonce = self.rng.next_u64();
-            self.broadcast(Message::RequestStartView { nonce }, cx);
+        if !self.is_adopting() {
+            self.broadcast(Message::RequestStartView { nonce: self.view_nonce }, cx);
         }
     }
 

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::{Checksum, MacKey, checksum};
 use kimberlite_io::FrameShape;
-use kimberlite_types::limits::{FRAME_BODY_SIZE_LIMIT, FRAME_HEADER_SIZE, REPLICAS_MAX};
+use kimberlite_types::limits::{COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, FRAME_HEADER_SIZE, REPLICAS_MAX};
 use kimberlite_types::{ClusterId, Op, ReplicaId, View};
 
 use crate::Malformed;
@@ -175,6 +175,9 @@ impl FrameHeader {
         }
         let body_size = u32_at(head, 24).checked_sub(FRAME_HEADER_SIZE as u32).ok_or(Malformed::Size)?;
         if body_size > FRAME_BODY_SIZE_LIMIT {
+            return Err(Malformed::Size);
+        }
+        if [32, 40, 48].into_iter().any(|at| u64_at(head, at) >= COUNTER_LIMIT) {
             return Err(Malformed::Size);
         }
         Ok(Self {

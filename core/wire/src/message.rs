@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::{Checksum, checksum};
 use kimberlite_io::{Frame, Packet};
-use kimberlite_types::limits::PIPELINE_MAX;
+use kimberlite_types::limits::{COUNTER_LIMIT, PIPELINE_MAX};
 use kimberlite_types::{ClusterId, Op, ReplicaId, View};
 use serde::{Deserialize, Serialize};
 
@@ -250,6 +250,7 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
         Command::PrepareOk => bare(Message::PrepareOk { op, checksum: header.body_checksum }),
         Command::Commit => bare(Message::Commit { checksum: header.body_checksum, op, round: header.nonce }),
         Command::CommitOk => bare(Message::CommitOk { op, round: header.nonce }),
+        Command::StartViewChange if header.nonce >= COUNTER_LIMIT => Err(Malformed::Size),
         Command::StartViewChange => bare(Message::StartViewChange { wanted: View(header.nonce) }),
         Command::RequestStartView => bare(Message::RequestStartView { nonce: header.nonce }),
         Command::DoViewChange | Command::StartView | Command::RequestPrepare => {

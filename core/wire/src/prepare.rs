@@ -16,7 +16,9 @@
 
 use kimberlite_crypto::{ChainHash, Checksum, checksum};
 use kimberlite_io::{Buf, Frame, sectors};
-use kimberlite_types::limits::{ENTRIES_MAX, PREPARE_HEADER_SIZE, PREPARE_SIZE_LIMIT};
+use kimberlite_types::limits::{
+    COUNTER_LIMIT, ENTRIES_MAX, PREPARE_HEADER_SIZE, PREPARE_SIZE_LIMIT, TIMESTAMP_LIMIT,
+};
 use kimberlite_types::{ClusterId, Layout, LogPosition, Op, ReplicaId, View, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +93,10 @@ impl PrepareHeader {
         checksum(&self.encode()[32..])
     }
 
-    /// Whether the checksum is that of the other fields: a header that came alone must be asked this.
+    /// Whether the numbers are within their limits and the checksum is theirs: a header that came alone must be
+    /// asked this.
     pub fn is_sound(&self) -> bool {
-        self.checksum == self.checksum_of()
+        self.is_sane() && self.checksum == self.checksum_of()
     }
 
     /// Where the next prepare would start if it stood right behind this one.
@@ -156,39 +159,38 @@ impl PrepareHeader {
             proposer: ReplicaId(head[198]),
             index: u32_at(head, 264),
         };
-        let sane = header.size >= PREPARE_HEADER_SIZE as u32
-            && header.size <= PREPARE_SIZE_LIMIT
-            && header.entries <= ENTRIES_MAX
-            && header.place.is_multiple_of(sectors(1))
-            && header.place < u64::MAX / 2
-            && header.commit <= header.op;
-        if sane { Ok(header) } else { Err(Malformed::Size) }
+        if header.is_sane() { Ok(header) } else { Err(Malformed::Size) }
+    }
+
+    /// Whether every number is within its limit.
+    fn is_sane(&self) -> bool {
+        self.size >= PREPARE_HEADER_SIZE as u32
+            && self.size <= PREPARE_SIZE_LIMIT
+            && self.entries <= ENTRIES_MAX
+            && self.place.is_multiple_of(sectors(1))
+            && self.place < u64::MAX / 2
+            && self.op.0 < COUNTER_LIMIT
+            && self.index < u32::MAX
+            && self.view.0 < COUNTER_LIMIT
+            && self.timestamp.0 < TIMESTAMP_LIMIT
+            && self.commit <= self.op
     }
 
     /// Where the next prepare of `size` bytes stands, and its index in its segment: right behind this one,
     /// or at the start of the next segment when the segment's room for prepares, or its count of them,
     /// is used up. The first prepare of all stands at 0.
     pub fn next_place(&self, size: u32, layout: &Layout) -> (u64, u32) {
-        let index = (self.op != Op::ZERO).then_some(self.index);
-        let place = self.place_after(size, index, layout);
-        let next = match index {
-            Some(index) if !place.is_multiple_of(layout.segment_size) => index + 1,
-            _ => 0,
-        };
-        (place, next)
-    }
-
-    /// Where a prepare of `size` bytes stands when its parent is `self`: right behind it, or at the start
-    /// of the next segment when the segment's room for prepares, or its count of them, is used up.
-    ///
-    /// `parent_index` is the parent's index within its segment, counted from 0 (none for the root).
-    pub fn place_after(&self, size: u32, parent_index: Option<u32>, layout: &Layout) -> u64 {
-        let Some(index) = parent_index else { return 0 };
-        let end = self.end();
+        if self.op == Op::ZERO {
+            return (0, 0);
+        }
         let segment = self.place / layout.segment_size;
         let room_end = segment * layout.segment_size + segment_room(layout);
-        let fits = end + sectors(u64::from(size)) <= room_end && index + 1 < layout.segment_ops_max;
-        if fits { end } else { (segment + 1) * layout.segment_size }
+        let index = self.index + 1;
+        if self.end() + sectors(u64::from(size)) <= room_end && index < layout.segment_ops_max {
+            (self.end(), index)
+        } else {
+            ((segment + 1) * layout.segment_size, 0)
+        }
     }
 }
 
@@ -421,12 +423,13 @@ mod tests {
     fn a_prepare_that_does_not_fit_starts_the_next_segment() {
         let layout = Layout::SMALL;
         let root = PrepareHeader::root(ClusterId(1));
-        assert_eq!(root.place_after(600, None, &layout), 0);
+        assert_eq!(root.next_place(600, &layout), (0, 0));
         let mut last = build(&[b"x"]).header;
-        assert_eq!(last.place_after(600, Some(0), &layout), 4096);
+        assert_eq!(last.next_place(600, &layout), (4096, 1));
         last.place = segment_room(&layout) - 4096;
-        assert_eq!(last.place_after(600, Some(3), &layout), layout.segment_size);
+        assert_eq!(last.next_place(600, &layout), (layout.segment_size, 0));
         last.place = 0;
-        assert_eq!(last.place_after(600, Some(layout.segment_ops_max - 1), &layout), layout.segment_size);
+        last.index = layout.segment_ops_max - 1;
+        assert_eq!(last.next_place(600, &layout), (layout.segment_size, 0));
     }
 }

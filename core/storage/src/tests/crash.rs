@@ -126,12 +126,9 @@ impl World {
 
     /// The author goes on behind the log.
     fn rewind(&mut self) {
-        let layout = config().layout;
         let mut author = Author::new();
-        for prepare in &self.log {
-            let starts = prepare.header.place.is_multiple_of(layout.segment_size);
-            author.index = Some(if starts { 0 } else { author.index.unwrap() + 1 });
-            author.head = prepare.header;
+        if let Some(last) = self.log.last() {
+            author.head = last.header;
         }
         self.author = author;
     }

@@ -237,11 +237,23 @@ impl Node {
         recovered.expect("an open ends")
     }
 
-    /// Loses power and opens again.
+    /// Loses power and opens again; every other time it loses power once more while it opens.
     pub(super) fn crash(&mut self) -> Recovered {
+        self.cut_power();
+        if self.rng.chance_ppm(500_000) {
+            self.storage = Storage::new(config());
+            self.input(Input::Start);
+            for _ in 0..self.rng.below(60) {
+                self.step();
+            }
+            self.cut_power();
+        }
+        self.reopen()
+    }
+
+    fn cut_power(&mut self) {
         let rng = &mut self.rng;
         self.platter.cut_power(|| rng.chance_ppm(500_000));
-        self.reopen()
     }
 
     /// Opens the platter as it is with a new machine.
@@ -303,19 +315,16 @@ pub(super) fn format() -> Platter {
 #[derive(Clone)]
 pub(super) struct Author {
     pub(super) head: PrepareHeader,
-    pub(super) index: Option<u32>,
 }
 
 impl Author {
     pub(super) fn new() -> Self {
-        Self { head: PrepareHeader::root(config().cluster), index: None }
+        Self { head: PrepareHeader::root(config().cluster) }
     }
 
     /// The next prepare, with a command of `len` bytes of `fill`.
     pub(super) fn next(&mut self, view: u64, len: usize, fill: u8) -> Prepare {
         let layout = config().layout;
-        let size = Prepare::size_of([len].into_iter()) as u32;
-        let place = self.head.place_after(size, self.index, &layout);
         let new = NewPrepare {
             parent: &self.head,
             view: View(view),
@@ -332,8 +341,6 @@ impl Author {
             command: &command,
         };
         let prepare = Prepare::build(&new, &[entry]);
-        let starts = place.is_multiple_of(layout.segment_size);
-        self.index = Some(if starts { 0 } else { self.index.expect("a segment has a first prepare") + 1 });
         self.head = prepare.header;
         prepare
     }

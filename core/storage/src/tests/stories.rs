@@ -213,10 +213,16 @@ fn a_replica_that_was_away_for_long_fills_the_hole() {
         0,
         "{recovered:?}"
     );
-    for op in [11, 12, 14] {
+    // In front of a hole only what the log itself proves to be committed is sure to be of the adopted log.
+    let proven = log[11].header.commit.0 as usize;
+    assert_eq!(proven, 7);
+    for op in 1..=proven {
         assert_eq!(node.fetch(op as u64).as_ref(), Ok(&log[op - 1]));
     }
-    for prepare in &log[10..] {
+    for op in [8, 10, 11, 12, 14] {
+        assert_eq!(node.fetch(op), Err(FetchError::Missing));
+    }
+    for prepare in &log[proven..] {
         node.input(Input::Append(prepare.clone()));
         node.run();
         node.input(Input::Committed(prepare.header.op));
@@ -225,6 +231,38 @@ fn a_replica_that_was_away_for_long_fills_the_hole() {
     let recovered = node.reopen();
     assert!(recovered.headers.iter().all(|(_, mark)| *mark == Mark::Present));
     for prepare in &log {
+        assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+    }
+}
+
+#[test]
+fn an_op_in_front_of_the_adopted_log_that_is_not_its_parent_is_dropped() {
+    let mut node = Node::fresh(16);
+    let mut author = Author::new();
+    let shared = author.log(0, 4);
+    let mut fork = author.clone();
+    let wrong = author.log(0, 3);
+    let right = fork.log(2, 12);
+    node.append_all(&shared);
+    for prepare in &wrong {
+        node.input(Input::Append(prepare.clone()));
+    }
+    node.run();
+    // The adopted headers begin at op 6, whose parent is another op 5 than the one held.
+    let headers: Vec<PrepareHeader> = right[1..10].iter().map(|prepare| prepare.header).collect();
+    node.input(Input::PersistView(state(2, 2, headers.clone())));
+    node.run();
+    assert_eq!(node.fetch(5), Err(FetchError::Missing));
+    let recovered = node.reopen();
+    assert_eq!(node.fetch(5), Err(FetchError::Missing));
+    assert_eq!(recovered.headers.iter().map(|(header, _)| *header).collect::<Vec<_>>(), headers);
+    for prepare in &right {
+        node.input(Input::Append(prepare.clone()));
+        node.run();
+        node.input(Input::Committed(prepare.header.op));
+    }
+    node.reopen();
+    for prepare in shared.iter().chain(&right) {
         assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
     }
 }

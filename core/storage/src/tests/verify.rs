@@ -2,11 +2,12 @@
 
 use kimberlite_io::{Event, Machine, Place};
 use kimberlite_types::limits::SUPERBLOCK_COPY_SIZE;
-use kimberlite_types::{Now, Op};
+use kimberlite_types::{Now, Op, View};
+use kimberlite_wire::PrepareHeader;
 
 use super::disk::{Ask, Author, Node, Platter, config};
 use crate::inspect::{self, RingSlot, SuperblockCopy};
-use crate::{Finding, Input, Verifier, VerifyInput, VerifyOutput, Wrong};
+use crate::{Finding, Input, Verifier, VerifyInput, VerifyOutput, ViewState, Wrong};
 
 fn verify(platter: &mut Platter) -> VerifyOutput {
     let mut verifier = Verifier::new(config());
@@ -87,4 +88,47 @@ fn an_inspector_shows_superblock_ring_and_footer() {
         (layout.segment_size, log[first.op.0 as usize - 1].header.checksum)
     );
     assert_eq!(inspect::footer(&bytes, 2, cluster, &layout), None);
+}
+
+#[test]
+fn what_an_older_log_left_behind_a_segment_is_not_taken_for_the_log() {
+    let mut node = Node::fresh(25);
+    let layout = config().layout;
+    let mut author = Author::new();
+    let mut log = Vec::new();
+    // Fill a segment's room so far that a small prepare still fits, and a large one does not.
+    while author.head.op.0 < 4 {
+        log.push(author.next(0, 9_000, 0));
+    }
+    let mut fork = author.clone();
+    let stale = author.next(0, 100, 1);
+    let real = fork.next(1, 14_000, 2);
+    assert_eq!((stale.header.place < layout.segment_size, real.header.place), (true, layout.segment_size));
+    node.append_all(&log);
+    node.input(Input::Append(stale));
+    node.run();
+    let headers: Vec<PrepareHeader> = log.iter().map(|prepare| prepare.header).collect();
+    let adopted = ViewState { view: View(1), log_view: View(1), commit: Op(4), headers };
+    node.input(Input::PersistView(adopted));
+    node.run();
+    log.push(real);
+    log.extend((0..40).map(|n| fork.next(1, 200, n)));
+    node.append_all(&log[4..]);
+    let headers = log[36..].iter().map(|prepare| prepare.header).collect();
+    let later = ViewState { view: View(2), log_view: View(2), commit: Op(45), headers };
+    node.input(Input::PersistView(later));
+    node.run();
+    // With every footer, with those of the first two segments lost in turn.
+    for lost in [None, Some(0), Some(1)] {
+        if let Some(segment) = lost {
+            node.platter.spoil(Place::log(inspect::footer_offset(segment, &layout)));
+        }
+        let VerifyOutput::Whole(totals) = verify(&mut node.platter) else { panic!("whole without {lost:?}") };
+        assert_eq!(totals.op, Op(45));
+        let recovered = node.reopen();
+        assert_eq!(recovered.headers.last().unwrap().0, log[44].header);
+        for prepare in &log {
+            assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+        }
+    }
 }

@@ -1,0 +1,243 @@
+//! A cluster in a world: shipped nodes, shipped clients, and what it takes to start and stop them.
+
+use std::any::Any;
+
+use kimberlite_client::{Client, ClientOptions};
+use kimberlite_io::{Event, Io, Machine, Place, Zone};
+use kimberlite_io_sim::{Concern, Dice, NodeId, World};
+use kimberlite_runtime::{Node, Note};
+use kimberlite_storage::{FormatInput, FormatOutput, Formatter};
+use kimberlite_types::{Instant, Now, ReplicaId};
+
+use crate::config::{CLUSTER, RunConfig, SECRET};
+
+/// What the machines of a run tell.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
+pub(crate) enum Told {
+    Node(Note),
+    Client(kimberlite_client::Output),
+    Formatter(FormatOutput),
+}
+
+/// A replica's process.
+struct Server {
+    node: Node,
+    notes: Vec<Note>,
+}
+
+impl Machine for Server {
+    type Input = Event;
+    type Output = Told;
+
+    fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Told>) {
+        self.node.on(now, event, io, &mut self.notes);
+        out.extend(self.notes.drain(..).map(Told::Node));
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.node.wake_at()
+    }
+}
+
+/// A client's process.
+struct User {
+    client: Client,
+    said: Vec<kimberlite_client::Output>,
+}
+
+impl User {
+    fn take(&mut self, now: Now, input: kimberlite_client::Input, io: &mut dyn Io, out: &mut Vec<Told>) {
+        self.client.on(now, input, io, &mut self.said);
+        out.extend(self.said.drain(..).map(Told::Client));
+    }
+}
+
+impl Machine for User {
+    type Input = Event;
+    type Output = Told;
+
+    fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Told>) {
+        self.take(now, kimberlite_client::Input::Event(event), io, out);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.client.wake_at()
+    }
+}
+
+/// The process that prepares an empty disk.
+struct Formatting {
+    formatter: Formatter,
+    started: bool,
+    said: Vec<FormatOutput>,
+}
+
+impl Machine for Formatting {
+    type Input = Event;
+    type Output = Told;
+
+    fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Told>) {
+        let input = if self.started { FormatInput::Event(event) } else { FormatInput::Start };
+        self.started = true;
+        self.formatter.on(now, input, io, &mut self.said);
+        out.extend(self.said.drain(..).map(Told::Formatter));
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.formatter.wake_at()
+    }
+}
+
+/// Bytes of the log that a plan without damage to the log puts off limits: more than a run writes.
+const LOG_PROTECTED: u64 = 128 << 20;
+
+/// Replicas and clients of one run, and the world they live in.
+pub(crate) struct Cluster {
+    pub(crate) world: World<Told>,
+    replicas: u8,
+    config: RunConfig,
+    /// Processes started so far, by node: each life gets a seed of its own.
+    lives: Vec<u32>,
+}
+
+impl Cluster {
+    /// A cluster whose disks are formatted and whose processes are down. Faults are not configured yet.
+    pub(crate) fn new(config: &RunConfig, dice: Dice) -> Self {
+        let mut cluster = Self {
+            world: World::new(config.world(), dice),
+            replicas: config.replicas,
+            lives: vec![0; usize::from(config.replicas) + usize::from(config.work.clients)],
+            config: config.clone(),
+        };
+        for replica in 0..config.replicas {
+            cluster.format(ReplicaId(replica));
+        }
+        cluster
+    }
+
+    /// The node a replica lives on.
+    pub(crate) const fn node_of(replica: ReplicaId) -> NodeId {
+        NodeId(replica.0 as u16)
+    }
+
+    /// The node a client lives on.
+    pub(crate) fn client_node(&self, client: u16) -> NodeId {
+        NodeId(u16::from(self.replicas) + client)
+    }
+
+    /// The replica on a node, if one lives there.
+    pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
+        (node.0 < u16::from(self.replicas)).then_some(ReplicaId(node.0 as u8))
+    }
+
+    /// The client on a node, if one lives there.
+    pub(crate) fn client_on(&self, node: NodeId) -> Option<u16> {
+        node.0.checked_sub(u16::from(self.replicas))
+    }
+
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = ReplicaId> + use<> {
+        (0..self.replicas).map(ReplicaId)
+    }
+
+    /// All nodes: replicas first.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.lives.len() as u16).map(NodeId)
+    }
+
+    fn format(&mut self, replica: ReplicaId) {
+        let node = Self::node_of(replica);
+        let formatter = Formatter::new(self.config.config(replica));
+        self.world.start(node, Box::new(Formatting { formatter, started: false, said: Vec::new() }));
+        'formatting: loop {
+            let step = self.world.step().expect("a disk that is being formatted answers");
+            let kimberlite_io_sim::StepKind::Delivered { outputs, .. } = step.what else { continue };
+            for told in outputs {
+                let Told::Formatter(said) = told else { continue };
+                assert!(said == FormatOutput::Done, "a healthy empty disk is formatted: {said:?}");
+                break 'formatting;
+            }
+        }
+        // The process ends; a crash is how a world ends one, and nothing is in flight that it could tear.
+        self.world.crash(node);
+    }
+
+    /// Sets what breaks by rate, and what may be damaged.
+    pub(crate) fn configure_faults(&mut self) {
+        let faults = &self.config.faults;
+        self.world.network_mut().set_replica_links(faults.replica_link);
+        self.world.network_mut().set_client_links(faults.client_link);
+        for replica in self.replicas() {
+            self.world.disk_mut(Self::node_of(replica)).rates = faults.disk;
+        }
+        let atlas = self.world.atlas_mut();
+        if !faults.damage_headers {
+            atlas.protect(Place::headers(0), self.config.layout.ring_size());
+        }
+        if !faults.damage_log {
+            atlas.protect(Place::log(0), LOG_PROTECTED);
+        }
+        if !faults.damage_superblock {
+            // Taking the permission back draws nothing, so the dice are lent a stream of their own.
+            atlas.allow_superblock(false, &mut Dice::free(0));
+        }
+    }
+
+    fn machine_seed(&mut self, node: NodeId) -> u64 {
+        self.lives[usize::from(node.0)] += 1;
+        self.world.dice_mut().word(Concern::Machine, u64::from(node.0))
+    }
+
+    pub(crate) fn start_replica(&mut self, replica: ReplicaId) {
+        let node = Self::node_of(replica);
+        let seed = self.machine_seed(node);
+        let server =
+            Server { node: Node::new(self.config.config(replica), &SECRET, seed), notes: Vec::new() };
+        self.world.start(node, Box::new(server));
+    }
+
+    pub(crate) fn start_client(&mut self, client: u16) {
+        let node = self.client_node(client);
+        let seed = self.machine_seed(node);
+        let view_change = self.config.timing.view_change;
+        let options = ClientOptions {
+            request_timeout: view_change * 3,
+            connect_timeout: view_change,
+            backoff_min: view_change / 16,
+            backoff_max: view_change * 2,
+            give_up_after: self.config.work.give_up,
+            ..ClientOptions::new(CLUSTER, self.replicas, seed)
+        };
+        let user = User { client: Client::new(options), said: Vec::new() };
+        self.world.start(node, Box::new(user));
+    }
+
+    /// Hands a request to a client. Returns what it says at once; nothing when it is down.
+    pub(crate) fn ask(&mut self, client: u16, input: kimberlite_client::Input) -> Option<Vec<Told>> {
+        let node = self.client_node(client);
+        self.world.with_machine(node, |machine, now, io, out| {
+            let machine: &mut dyn Any = machine;
+            let user: &mut User = machine.downcast_mut().expect("a client lives on a client's node");
+            user.take(now, input, io, out);
+        })
+    }
+
+    /// The node of a replica that is up.
+    pub(crate) fn node(&self, replica: ReplicaId) -> Option<&Node> {
+        self.world.inspect::<Server>(Self::node_of(replica)).map(|server| &server.node)
+    }
+
+    /// The working primary of the newest view, if there is one.
+    pub(crate) fn primary(&self) -> Option<ReplicaId> {
+        self.replicas()
+            .filter_map(|replica| self.node(replica).map(|node| (replica, node.replica())))
+            .filter(|(_, vsr)| vsr.is_primary())
+            .max_by_key(|(_, vsr)| vsr.view())
+            .map(|(replica, _)| replica)
+    }
+
+    /// A disk as a power cut would leave it, without injected damage.
+    pub(crate) fn pristine(&self, replica: ReplicaId, zone: Zone, offset: u64, len: usize) -> Vec<u8> {
+        self.world.disk(Self::node_of(replica)).peek_pristine(zone, offset, len)
+    }
+}

@@ -1,0 +1,584 @@
+//! One run: a cluster under a workload and faults, watched by checkers, in two phases.
+//!
+//! In the first phase everything may break, and what was promised must hold. Then a core that suffices is
+//! healed, all other faults become permanent, and the core must make progress (see `liveness`).
+
+use std::time::Duration;
+
+use kimberlite_client::Output as Said;
+use kimberlite_crypto::Checksummer;
+use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, StepKind};
+use kimberlite_runtime::{HaltReason, Note};
+use kimberlite_types::{Instant, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use crate::census::{Counts, Tally, memory};
+use crate::checker::{Checker, End, Observation};
+use crate::cluster::{Cluster, Told};
+use crate::config::{Family, RunConfig};
+use crate::failure::{Failure, FailureKind, catch};
+use crate::liveness::Liveness;
+use crate::workload::{Ask, Workload};
+
+/// Events between two checkpoints of the digest.
+pub const CHECKPOINT_EVENTS: u64 = 4_096;
+
+/// Events between two looks at what replicas do without saying so.
+const SAMPLE_EVENTS: u64 = 32;
+
+/// Makes the checkers of a run.
+pub type Rules = fn(&RunConfig) -> Vec<Box<dyn Checker>>;
+
+/// Where the luck of a run comes from.
+#[derive(Clone, Debug)]
+pub enum Luck {
+    /// From the seed, without a record.
+    Free,
+    /// From the seed; every decision is recorded, and the digest at every checkpoint.
+    Recorded,
+    /// From a record made with the seed.
+    Replayed(DecisionLog),
+}
+
+/// The digest of a run after some events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Events so far.
+    pub event: u64,
+    /// Virtual time.
+    pub at: Instant,
+    /// The world's digest.
+    pub digest: [u8; 32],
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything held, and the core made progress.
+    Passed,
+    /// More was broken than any cluster could bear, and it was refused loudly. Not a pass.
+    Excused(String),
+    /// Something that must hold did not.
+    Failed(Failure),
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What happened, in the words of the protocol.
+    pub counts: Counts,
+    /// What happened, in the words of the world: events, asks and faults by name.
+    pub census: Vec<(&'static str, u64)>,
+    /// How much each checker compared.
+    pub compared: Vec<(&'static str, u64)>,
+    /// Events delivered.
+    pub events: u64,
+    /// Virtual time at the end.
+    pub at: Instant,
+    /// Digest of all that was delivered and asked, and of the state of every replica at the end.
+    pub digest: [u8; 32],
+    /// Bytes the disks and queues of the world held at the end.
+    pub memory: u64,
+}
+
+/// What a recorded or replayed run leaves besides its report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Every decision.
+    pub decisions: DecisionLog,
+    /// The digest now and then.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Where a replay left its record first, if it did.
+    pub divergence: Option<Divergence>,
+}
+
+/// Runs `config` with the luck of `seed` under `rules`. Panics inside the run become failures.
+pub fn run(config: &RunConfig, seed: u64, luck: Luck, rules: Rules) -> (Report, Record) {
+    assert!(config.check().is_ok(), "a run is checked before it is started");
+    let record = !matches!(luck, Luck::Free);
+    let dice = match luck {
+        Luck::Free => Dice::free(seed),
+        Luck::Recorded => Dice::recording(seed),
+        Luck::Replayed(log) => Dice::replaying(seed, log),
+    };
+    let made = catch(|| Run::new(config, dice, rules, record));
+    let mut run = match made {
+        Ok(run) => run,
+        Err(caught) => return (Report::failed(caught.into_failure()), Record::empty()),
+    };
+    let ended = catch(|| run.execute());
+    let outcome = match ended {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => Outcome::Failed(run.dated(failure)),
+        Err(caught) => {
+            let mut failure = run.dated(caught.into_failure());
+            failure.replica = run.cluster.world.acting().and_then(|node| run.cluster.replica_on(node));
+            Outcome::Failed(failure)
+        }
+    };
+    run.finish(outcome)
+}
+
+impl Report {
+    /// The report of a run that failed before there was a world.
+    fn failed(failure: Failure) -> Self {
+        Self {
+            outcome: Outcome::Failed(failure),
+            counts: Counts::default(),
+            census: Vec::new(),
+            compared: Vec::new(),
+            events: 0,
+            at: Instant::ZERO,
+            digest: [0; 32],
+            memory: 0,
+        }
+    }
+}
+
+impl Record {
+    fn empty() -> Self {
+        Self { decisions: DecisionLog::default(), checkpoints: Vec::new(), divergence: None }
+    }
+}
+
+/// A timer of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// A client asks its next request.
+    Client(u16),
+    /// A family of faults strikes.
+    Family(Family),
+    /// A process starts again.
+    Restart(NodeId),
+    /// A process that has just started dies again.
+    CrashAgain(NodeId),
+    /// A paused process runs on.
+    Resume(NodeId),
+    /// The partition with this number ends.
+    Rejoin(u16),
+    /// A disk has room again.
+    Room(NodeId),
+    /// A disk is as fast as before.
+    Fast(NodeId),
+    /// The second phase is looked at.
+    Watch,
+}
+
+impl Tick {
+    pub(crate) const fn tag(self) -> u64 {
+        let (kind, of) = match self {
+            Self::Client(client) => (0, client),
+            Self::Family(family) => (1, family as u16),
+            Self::Restart(node) => (2, node.0),
+            Self::CrashAgain(node) => (3, node.0),
+            Self::Resume(node) => (4, node.0),
+            Self::Rejoin(number) => (5, number),
+            Self::Room(node) => (6, node.0),
+            Self::Fast(node) => (7, node.0),
+            Self::Watch => (8, 0),
+        };
+        kind << 32 | of as u64
+    }
+
+    fn of_tag(tag: u64) -> Self {
+        let of = (tag & 0xffff) as u16;
+        match tag >> 32 {
+            0 => Self::Client(of),
+            1 => Self::Family(Family::ALL[usize::from(of)]),
+            2 => Self::Restart(NodeId(of)),
+            3 => Self::CrashAgain(NodeId(of)),
+            4 => Self::Resume(NodeId(of)),
+            5 => Self::Rejoin(of),
+            6 => Self::Room(NodeId(of)),
+            7 => Self::Fast(NodeId(of)),
+            8 => Self::Watch,
+            _ => panic!("a tag nobody made"),
+        }
+    }
+}
+
+/// A crash that waits for a write to tear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ambush {
+    /// Whose write.
+    pub(crate) replica: ReplicaId,
+    /// Whether all others crash with it.
+    pub(crate) all: bool,
+}
+
+/// A run while it goes on.
+pub(crate) struct Run {
+    pub(crate) cluster: Cluster,
+    pub(crate) config: RunConfig,
+    pub(crate) workload: Workload,
+    pub(crate) tally: Tally,
+    /// Replicas whose disk was told to die, and those whose disk did: one bit each.
+    pub(crate) doomed: u8,
+    pub(crate) dead: u8,
+    pub(crate) partitions: u16,
+    /// Who crashes at the first moment a write of theirs is under way.
+    pub(crate) ambush: Option<Ambush>,
+    /// Replicas seen catching up, one bit each.
+    catching_up: u8,
+    /// The second phase, once it began.
+    pub(crate) liveness: Option<Liveness>,
+    /// Why the run cannot be held against the cluster, if so.
+    excused: Option<String>,
+    checkers: Vec<Box<dyn Checker>>,
+    events: u64,
+    began: Instant,
+    checkpoints: Option<Vec<Checkpoint>>,
+}
+
+impl Run {
+    fn new(config: &RunConfig, dice: Dice, rules: Rules, record: bool) -> Self {
+        let mut cluster = Cluster::new(config, dice);
+        cluster.configure_faults();
+        Self {
+            began: cluster.world.time(),
+            cluster,
+            config: config.clone(),
+            workload: Workload::new(config.work, &config.layout, config.replicas),
+            tally: Tally::default(),
+            doomed: 0,
+            dead: 0,
+            partitions: 0,
+            ambush: None,
+            catching_up: 0,
+            liveness: None,
+            excused: None,
+            checkers: rules(config),
+            events: 0,
+            checkpoints: record.then(Vec::new),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.cluster.world.time()
+    }
+
+    pub(crate) fn schedule(&mut self, after: Duration, tick: Tick) {
+        self.cluster.world.schedule(after, tick.tag());
+    }
+
+    pub(crate) fn draw(&mut self, question: u64, bound: u64) -> u64 {
+        self.cluster.world.dice_mut().draw(Concern::Schedule, question, bound)
+    }
+
+    pub(crate) fn chance(&mut self, question: u64, ppm: u32) -> bool {
+        self.cluster.world.dice_mut().chance_ppm(Concern::Schedule, question, ppm)
+    }
+
+    /// An exponentially distributed wait of at least a microsecond.
+    pub(crate) fn wait(&mut self, question: u64, mean: Duration) -> Duration {
+        let mean = Instant::ZERO.after(mean).0;
+        let nanos = self.cluster.world.dice_mut().exponential(Concern::Schedule, question, mean);
+        Duration::from_nanos(nanos.max(1_000))
+    }
+
+    pub(crate) fn observe(&mut self, seen: &Observation<'_>) -> Result<(), Failure> {
+        let at = self.now();
+        for checker in &mut self.checkers {
+            checker.observe(at, seen).map_err(Failure::of_violation)?;
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self) -> Result<Outcome, Failure> {
+        for replica in self.cluster.replicas() {
+            self.start_replica(replica)?;
+        }
+        for client in 0..self.config.work.clients {
+            self.cluster.start_client(client);
+            let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, self.config.work.think);
+            self.schedule(wait, Tick::Client(client));
+        }
+        self.begin_faults();
+        let safety_ends = self.began.after(self.config.safety);
+        while self.excused.is_none() {
+            if self.liveness.is_none() && (self.workload.is_done() || self.now() > safety_ends) {
+                self.begin_liveness()?;
+            }
+            let over = self.step()?;
+            if over {
+                break;
+            }
+            if self.events > self.config.events_max {
+                return Err(Failure::new(
+                    FailureKind::Stuck,
+                    "events",
+                    "a run ends within its number of events",
+                    format!("{} events and no end", self.events),
+                    None,
+                ));
+            }
+        }
+        if let Some(why) = self.excused.take() {
+            return Ok(Outcome::Excused(why));
+        }
+        self.check_end()?;
+        Ok(Outcome::Passed)
+    }
+
+    /// One event. Tells whether the run is over.
+    fn step(&mut self) -> Result<bool, Failure> {
+        let step = self.cluster.world.step().expect("a replica always waits for something");
+        self.events += 1;
+        if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
+            self.checkpoint();
+        }
+        if self.events.is_multiple_of(SAMPLE_EVENTS) {
+            self.sample();
+        }
+        match step.what {
+            StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
+            StepKind::Delivered { node, outputs, .. } => {
+                for told in outputs {
+                    self.on_told(node, told)?;
+                }
+                self.spring_ambush(node)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Counts replicas that began to catch up since the last sample.
+    fn sample(&mut self) {
+        let mut now = 0;
+        for replica in self.cluster.replicas() {
+            let catching_up = self.cluster.node(replica).is_some_and(|node| node.replica().is_catching_up());
+            now |= u8::from(catching_up) << replica.0;
+        }
+        self.tally.counts.catch_ups += u64::from((now & !self.catching_up).count_ones());
+        self.catching_up = now;
+    }
+
+    fn checkpoint(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let (at, digest) = (self.cluster.world.time(), self.cluster.world.digest());
+            checkpoints.push(Checkpoint { event: self.events, at, digest });
+        }
+    }
+
+    fn on_tick(&mut self, tick: Tick) -> Result<bool, Failure> {
+        match tick {
+            Tick::Client(client) => self.on_client_tick(client)?,
+            Tick::Watch => return self.watch(),
+            // In the second phase nothing breaks any more, and what is broken stays so.
+            _ if self.liveness.is_some() => {}
+            fault => self.on_fault_tick(fault)?,
+        }
+        Ok(false)
+    }
+
+    fn on_client_tick(&mut self, client: u16) -> Result<(), Failure> {
+        if self.workload.is_exhausted() {
+            return Ok(());
+        }
+        self.ask_next(client)?;
+        let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, self.config.work.think);
+        self.schedule(wait, Tick::Client(client));
+        Ok(())
+    }
+
+    /// Lets a client ask its next request, if it can.
+    pub(crate) fn ask_next(&mut self, client: u16) -> Result<(), Failure> {
+        use kimberlite_client::Input;
+        let node = self.cluster.client_node(client);
+        if !self.cluster.world.is_up(node) || self.cluster.world.is_paused(node) {
+            return Ok(());
+        }
+        let input = match self.workload.next(client, self.cluster.world.dice_mut()) {
+            None => return Ok(()),
+            Some(Ask::Command { ticket, tenant, command }) => {
+                self.observe(&Observation::Submitted { client, ticket, tenant, command: &command })?;
+                Input::Submit { ticket, tenant, command }
+            }
+            Some(Ask::Query { ticket, query, to }) => {
+                self.observe(&Observation::Asked { client, ticket, query: &query })?;
+                Input::Query { ticket, query, to }
+            }
+        };
+        let told = self.cluster.ask(client, input).expect("the client is up");
+        told.into_iter().try_for_each(|told| self.on_told(node, told))
+    }
+
+    fn on_told(&mut self, node: NodeId, told: Told) -> Result<(), Failure> {
+        match told {
+            Told::Node(note) => {
+                let replica = self.cluster.replica_on(node).expect("nodes live on replicas");
+                self.on_note(replica, &note)
+            }
+            Told::Client(said) => {
+                let client = self.cluster.client_on(node).expect("clients live on their nodes");
+                self.on_said(client, &said)
+            }
+            Told::Formatter(_) => panic!("disks are formatted before the run begins"),
+        }
+    }
+
+    fn on_note(&mut self, replica: ReplicaId, note: &Note) -> Result<(), Failure> {
+        self.tally.note(replica, note);
+        self.observe(&Observation::Note { replica, note })?;
+        match note {
+            Note::Halted(reason) => self.on_halted(replica, *reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node stopped for good: allowed where its disk was killed, or where it was alone and is damaged.
+    fn on_halted(&mut self, replica: ReplicaId, reason: HaltReason) -> Result<(), Failure> {
+        use kimberlite_storage::HaltReason as Storage;
+        let bit = 1 << replica.0;
+        if matches!(reason, HaltReason::Storage(Storage::WriteFailed { .. })) && self.doomed & bit != 0 {
+            self.dead |= bit;
+            self.tally.counts.deaths += 1;
+            return self.crash_replica(replica);
+        }
+        let alone = self.config.replicas == 1 && self.config.faults.tolerated > 0;
+        if alone && !matches!(reason, HaltReason::Storage(Storage::WriteFailed { .. })) {
+            self.excused = Some(format!("a lone replica refused its damaged disk: {reason}"));
+            return Ok(());
+        }
+        let class = match reason {
+            HaltReason::Storage(Storage::WriteFailed { .. }) => "write failed",
+            HaltReason::Storage(Storage::NotFormatted) => "not formatted",
+            HaltReason::Storage(Storage::SuperblockLost { .. }) => "superblock lost",
+            HaltReason::Storage(_) => "superblock contradicts the configuration",
+            HaltReason::Damaged { .. } => "damaged alone",
+        };
+        Err(Failure::new(FailureKind::Halted, "node", class, reason.to_string(), Some(replica)))
+    }
+
+    fn on_said(&mut self, client: u16, said: &Said) -> Result<(), Failure> {
+        match said {
+            Said::Done { ticket, verdict } => {
+                self.workload.on_done(client, *ticket, verdict);
+                self.observe(&Observation::Done { client, ticket: *ticket, verdict: *verdict })
+            }
+            Said::Answered { ticket, answer } => {
+                self.workload.on_answered(client, *ticket, answer);
+                self.observe(&Observation::Answered { client, ticket: *ticket, answer })
+            }
+            Said::Failed { ticket, .. } => {
+                self.workload.on_failed(client, *ticket);
+                self.observe(&Observation::Failed { client, ticket: *ticket })
+            }
+            Said::Registered(_) => {
+                self.tally.counts.registrations += 1;
+                Ok(())
+            }
+            Said::Evicted => {
+                self.tally.counts.evictions += 1;
+                Ok(())
+            }
+            Said::Redirected { .. } => {
+                self.tally.counts.redirects += 1;
+                Ok(())
+            }
+            Said::Connected { .. } | Said::Disconnected { .. } => Ok(()),
+        }
+    }
+
+    pub(crate) fn start_replica(&mut self, replica: ReplicaId) -> Result<(), Failure> {
+        self.cluster.start_replica(replica);
+        self.observe(&Observation::Started { replica })
+    }
+
+    /// Ends a replica's process, if one runs.
+    pub(crate) fn crash_replica(&mut self, replica: ReplicaId) -> Result<(), Failure> {
+        let node = Cluster::node_of(replica);
+        if !self.cluster.world.is_up(node) {
+            return Ok(());
+        }
+        self.cluster.world.crash(node);
+        self.tally.counts.crashes += 1;
+        self.observe(&Observation::Crashed { replica })
+    }
+
+    /// Ends a client's process, if one runs: what it had open has an outcome nobody knows.
+    pub(crate) fn crash_client(&mut self, client: u16) -> Result<(), Failure> {
+        let node = self.cluster.client_node(client);
+        if !self.cluster.world.is_up(node) {
+            return Ok(());
+        }
+        self.cluster.world.crash(node);
+        self.tally.counts.client_crashes += 1;
+        for ticket in self.workload.on_crashed(client) {
+            self.observe(&Observation::Failed { client, ticket })?;
+        }
+        Ok(())
+    }
+
+    /// The core converged: checkers look at what is left.
+    fn check_end(&mut self) -> Result<(), Failure> {
+        let core = self.liveness.as_ref().map(|liveness| liveness.core.clone()).unwrap_or_default();
+        let cluster = &self.cluster;
+        let end = End {
+            config: self.config.config(ReplicaId(0)),
+            nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
+            disk: &|replica, zone, offset, len| cluster.pristine(replica, zone, offset, len),
+            core,
+        };
+        for checker in &mut self.checkers {
+            checker.finish(&end).map_err(Failure::of_violation)?;
+        }
+        Ok(())
+    }
+
+    /// A failure with the time at which it was noticed.
+    fn dated(&self, mut failure: Failure) -> Failure {
+        failure.event = self.events;
+        failure.at = self.now();
+        failure
+    }
+
+    fn finish(mut self, outcome: Outcome) -> (Report, Record) {
+        let world = &self.cluster.world;
+        self.tally.absorb(world.census());
+        let counts = &mut self.tally.counts;
+        counts.requests_done = self.workload.done;
+        counts.requests_refused = self.workload.refused;
+        counts.queries_answered = self.workload.answered;
+        counts.requests_failed = self.workload.failed;
+        let mut digest = Checksummer::new();
+        digest.update(&world.digest());
+        for replica in self.cluster.replicas() {
+            if let Some(node) = self.cluster.node(replica) {
+                digest.update(&node.digest().0);
+            }
+        }
+        let report = Report {
+            outcome,
+            counts: *counts,
+            census: world.census().iter().collect(),
+            compared: self.checkers.iter().map(|checker| (checker.name(), checker.compared())).collect(),
+            events: self.events,
+            at: world.time(),
+            digest: wide(&digest.finish()),
+            memory: memory(world, self.cluster.nodes()),
+        };
+        let record = match self.checkpoints {
+            None => Record::empty(),
+            Some(checkpoints) => {
+                let dice = world.dice();
+                Record { decisions: dice.log(), checkpoints, divergence: dice.divergence() }
+            }
+        };
+        (report, record)
+    }
+}
+
+/// Questions of clients' waits start here; those of faults lie below.
+const CLIENT_QUESTIONS: u64 = 1_000;
+
+/// A checksum as the 32 bytes of a digest.
+fn wide(sum: &kimberlite_crypto::Checksum) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let sum = sum.as_bytes();
+    bytes[..sum.len()].copy_from_slice(sum);
+    bytes
+}

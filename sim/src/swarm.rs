@@ -1,0 +1,290 @@
+//! From a seed to a configuration.
+//!
+//! Each run has whole families of faults off, and those that are on at rates of its own: a bug that needs
+//! many crashes and no loss is then as near as one that needs the opposite (Groce et al., *Swarm Testing*, 2012).
+//! Every quantity has a stream of its own, so that a new one does not change the others.
+
+use std::time::Duration;
+
+use kimberlite_io_sim::{DiskRates, Link};
+use kimberlite_types::{Layout, Rng, Streams, Timing};
+
+use crate::config::{Every, Family, FaultPlan, RunConfig, WorkPlan};
+use crate::scenario::Scenario;
+
+/// Draws each quantity from the stream of its name.
+struct Luck(Streams);
+
+impl Luck {
+    fn of(&self, what: &str) -> Rng {
+        self.0.stream(what, 0)
+    }
+
+    fn between(&self, what: &str, low: u64, high: u64) -> u64 {
+        self.of(what).between(low, high)
+    }
+
+    fn pick<T: Copy>(&self, what: &str, items: &[T]) -> T {
+        *self.of(what).pick(items)
+    }
+
+    fn on(&self, what: &str, percent: u32) -> bool {
+        self.of(what).chance_ppm(percent * 10_000)
+    }
+
+    /// A rate in parts of a million: off in half of all runs, else spread evenly over orders of magnitude.
+    fn rate(&self, what: &str, max: u32) -> u32 {
+        let mut rng = self.of(what);
+        if rng.below(2) == 0 {
+            return 0;
+        }
+        let scale = 1 << rng.below(8);
+        let top = u64::from((max / scale).max(1));
+        rng.between(top / 2 + 1, top.max(top / 2 + 1)) as u32
+    }
+
+    /// A duration in milliseconds, spread evenly over orders of magnitude.
+    fn millis(&self, what: &str, low: u64, high: u64) -> Duration {
+        let mut rng = self.of(what);
+        let doublings = u64::from((high / low).max(1).ilog2());
+        let base = low << rng.below(doublings + 1);
+        Duration::from_millis(rng.between(base, (2 * base).min(high)))
+    }
+}
+
+/// The configuration that `seed` stands for in `scenario`.
+pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
+    let luck = Luck(Streams::new(seed));
+    let replicas = match scenario {
+        Scenario::Solo => 1,
+        _ => luck.pick("swarm.replicas", &[1, 2, 3, 3, 3, 3, 4, 5, 5, 6]),
+    };
+    let replicas = if scenario == Scenario::Network && replicas == 1 { 3 } else { replicas };
+    let layout = layout(&luck);
+    let work = work(&luck, &layout);
+    let mut config = RunConfig {
+        replicas,
+        layout,
+        timing: timing(&luck),
+        pipeline_max: luck.between("swarm.pipeline", 1, 8) as u8,
+        sessions_max: match luck.between("swarm.sessions", 0, 9) {
+            0 => luck.between("swarm.sessions_few", 1, u64::from(work.clients)) as u32,
+            _ => 64,
+        },
+        tear_unit: luck.pick("swarm.tear", &[512, 4_096]),
+        work,
+        faults: FaultPlan::none(),
+        safety: Duration::from_secs(60),
+        liveness: Duration::from_secs(60),
+        events_max: 3_000_000,
+    };
+    let has = |families: &[Scenario]| scenario == Scenario::Default || families.contains(&scenario);
+    if has(&[Scenario::Network, Scenario::Solo]) {
+        network(&luck, &mut config);
+    }
+    if scenario == Scenario::Storage {
+        // What lies on a disk is read when a process starts.
+        family_on(&luck, &mut config, Family::Crash, 80);
+    }
+    if has(&[Scenario::Crashes, Scenario::Solo]) {
+        processes(&luck, &mut config);
+    }
+    if has(&[Scenario::Storage]) {
+        storage(&luck, &mut config);
+    }
+    if has(&[Scenario::Storage, Scenario::Solo]) {
+        slow_disks(&luck, &mut config);
+    }
+    config
+}
+
+fn layout(luck: &Luck) -> Layout {
+    let segment_ops_max = luck.pick("swarm.segment_ops", &[8, 12, 16, 24, 24, 32]) as u32;
+    let prepare_size_max = luck.pick("swarm.prepare", &[8 << 10, 16 << 10, 32 << 10, 64 << 10, 64 << 10]);
+    let slots_min = 2 * (segment_ops_max + 8);
+    let ring_slots = (slots_min + luck.between("swarm.ring", 0, 4) as u32 * 16).next_multiple_of(8);
+    let segment_min = 2 * u64::from(prepare_size_max) + 256 * u64::from(segment_ops_max) + 2 * 4_096;
+    let segment_size =
+        (segment_min + luck.between("swarm.segment", 0, 3) * (32 << 10)).next_multiple_of(4_096);
+    Layout { ring_slots, segment_size, segment_ops_max, prepare_size_max }
+}
+
+fn timing(luck: &Luck) -> Timing {
+    let factor = luck.between("swarm.timing", 1, 4);
+    Timing {
+        heartbeat: Duration::from_millis(10 * factor),
+        view_change: Duration::from_millis(80 * factor),
+        resend: Duration::from_millis(20 * factor),
+        abdicate: Duration::from_millis(160 * factor),
+    }
+}
+
+fn work(luck: &Luck, layout: &Layout) -> WorkPlan {
+    let clients = luck.between("swarm.clients", 1, 8);
+    let requests = luck.between("swarm.requests", 50, 400);
+    // How long the requests take when nothing breaks.
+    let length = luck.millis("swarm.length", 1_000, 16_000);
+    let think = length * clients as u32 / requests as u32;
+    WorkPlan {
+        clients: clients as u16,
+        requests: requests as u32,
+        tenants: luck.between("swarm.tenants", 1, 3),
+        streams: luck.between("swarm.streams", 1, 3),
+        think,
+        open_max: luck.between("swarm.open", 1, 4) as u32,
+        query_ppm: luck.rate("swarm.query", 600_000),
+        refused_ppm: luck.rate("swarm.refused", 100_000),
+        expected_ppm: luck.rate("swarm.expected", 300_000),
+        huge_ppm: luck.rate("swarm.huge", 100_000),
+        records_max: luck.pick("swarm.records", &[1, 1, 4, 16]),
+        record_size_max: luck
+            .pick("swarm.record_size", &[64, 256, 1_024, 4_096])
+            .min(layout.command_size_max()),
+        give_up: luck.on("swarm.give_up", 25).then(|| luck.millis("swarm.give_up_after", 500, 8_000)),
+    }
+}
+
+fn network(luck: &Luck, config: &mut RunConfig) {
+    let faults = &mut config.faults;
+    let tail_factor = luck.between("swarm.tail_factor", 2, 50) as u32;
+    let delay_mean = luck.between("swarm.delay", 50, 3_000) * 1_000;
+    if luck.on("swarm.replica_link", 60) {
+        faults.replica_link = Link {
+            delay_mean,
+            tail_ppm: luck.rate("swarm.tail", 50_000),
+            tail_factor,
+            capacity: luck.pick("swarm.capacity", &[8, 64, 64, 64]),
+            loss_ppm: luck.rate("swarm.loss", 200_000),
+            duplicate_ppm: luck.rate("swarm.duplicate", 200_000),
+            replay_ppm: luck.rate("swarm.replay", 50_000),
+            corrupt_ppm: luck.rate("swarm.corrupt", 50_000),
+            ..Link::HEALTHY
+        };
+    }
+    if luck.on("swarm.client_link", 60) {
+        faults.client_link = Link {
+            delay_mean,
+            stall_ppm: luck.rate("swarm.stream_stall", 50_000),
+            stall_mean: 20_000_000,
+            reset_ppm: luck.rate("swarm.reset_chunk", 20_000),
+            cut_ppm: luck.rate("swarm.cut", 900_000),
+            stream_corrupt_ppm: luck.rate("swarm.stream_corrupt", 10_000),
+            ..Link::HEALTHY
+        };
+    }
+    faults.asymmetric = luck.on("swarm.asymmetric", 50);
+    faults.partition_clients = luck.on("swarm.partition_clients", 40);
+    for (family, percent) in [(Family::Partition, 55), (Family::Clog, 40), (Family::Reset, 30)] {
+        family_on(luck, config, family, percent);
+    }
+}
+
+fn processes(luck: &Luck, config: &mut RunConfig) {
+    config.faults.crash_several_ppm = luck.rate("swarm.crash_several", 400_000);
+    config.faults.crash_loop_ppm = luck.rate("swarm.crash_loop", 500_000);
+    config.faults.drift_ppm_max = luck.pick("swarm.drift", &[0, 100, 10_000, 100_000]);
+    let families = [(Family::Crash, 65), (Family::Pause, 35), (Family::Clock, 35), (Family::ClientCrash, 30)];
+    for (family, percent) in families {
+        family_on(luck, config, family, percent);
+    }
+}
+
+/// Damage that a cluster must survive: no more copies of a piece than leave one intact in each quorum that
+/// may have committed it.
+fn storage(luck: &Luck, config: &mut RunConfig) {
+    if config.replicas == 1 {
+        // A lone replica that finds damage refuses to go on, and that run is excused.
+        if luck.on("swarm.damage_alone", 70) {
+            return;
+        }
+        config.faults.tolerated = 1;
+        (config.faults.damage_headers, config.faults.damage_log) = (true, true);
+        family_on(luck, config, Family::Damage, 100);
+        return;
+    }
+    let tolerable = config.tolerable();
+    let faults = &mut config.faults;
+    faults.tolerated = tolerable;
+    faults.damage_superblock = luck.on("swarm.damage_superblock", 50);
+    faults.disk = DiskRates {
+        read_error_ppm: luck.rate("swarm.read_error", 200_000),
+        latent_error_ppm: luck.rate("swarm.latent", 200_000),
+        bit_rot_ppm: luck.rate("swarm.rot", 200_000),
+        ..DiskRates::HEALTHY
+    };
+    // A lost or strayed write that hits both the prepare and its ring slot leaves no trace on a replica.
+    // Then no protocol can tell that it forgot, so such faults strike one of the two zones in a run.
+    let silent = luck.on("swarm.silent", 40);
+    if silent {
+        faults.disk.misdirected_read_ppm = luck.rate("swarm.misdirected_read", 100_000);
+        faults.disk.phantom_write_ppm = luck.rate("swarm.phantom", 30_000);
+        faults.disk.misdirected_write_ppm = luck.rate("swarm.misdirected_write", 30_000);
+    }
+    (faults.damage_headers, faults.damage_log) = match luck.between("swarm.zones", 0, 2) {
+        0 => (true, false),
+        1 => (false, true),
+        _ if silent => (false, true),
+        _ => (true, true),
+    };
+    for (family, percent) in [(Family::Damage, 60), (Family::Death, 12)] {
+        family_on(luck, config, family, percent);
+    }
+}
+
+fn slow_disks(luck: &Luck, config: &mut RunConfig) {
+    config.faults.disk.stall_ppm = luck.rate("swarm.disk_stall", 2_000);
+    config.faults.disk.stall_mean = 30_000_000;
+    for (family, percent) in [(Family::Stall, 25), (Family::Slow, 25), (Family::Full, 20)] {
+        family_on(luck, config, family, percent);
+    }
+}
+
+/// Switches a family on in `percent` of all runs, at a rate of its own.
+fn family_on(luck: &Luck, config: &mut RunConfig, family: Family, percent: u32) {
+    let name = family.name();
+    if luck.on(&format!("swarm.{name}"), percent) {
+        let mean = luck.millis(&format!("swarm.{name}.mean"), 60, 4_000);
+        let last = luck.millis(&format!("swarm.{name}.last"), 5, 3_000);
+        config.faults.families.insert(family, Every { mean, last });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drawn_configuration_makes_sense() {
+        for scenario in Scenario::ALL {
+            for seed in 0..400 {
+                let config = draw(scenario, seed);
+                assert_eq!(config.check(), Ok(()), "{} {seed}: {config:?}", scenario.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_family_is_on_in_some_runs_and_off_in_others() {
+        for family in Family::ALL {
+            let on =
+                (0..200).filter(|seed| draw(Scenario::Default, *seed).faults.families.contains_key(&family));
+            assert!((5..195).contains(&on.count()), "{}", family.name());
+        }
+    }
+
+    #[test]
+    fn a_calm_run_has_no_faults() {
+        for seed in 0..50 {
+            assert_eq!(draw(Scenario::Calm, seed).faults, FaultPlan::none());
+        }
+    }
+
+    #[test]
+    fn faults_that_leave_no_trace_never_strike_a_prepare_and_its_ring_slot() {
+        for seed in 0..400 {
+            let faults = draw(Scenario::Storage, seed).faults;
+            let silent = faults.disk.phantom_write_ppm + faults.disk.misdirected_write_ppm;
+            assert!(silent == 0 || !(faults.damage_headers && faults.damage_log), "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What can be asked on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use kimberlite_sim::Scenario;
+
+const CODES: &str = "Exit codes: 0 passed, 1 a failure was found, 2 usage, 3 vacuous (too little happened), \
+                     4 excused runs only, 5 a file could not be read or written.";
+
+/// Seeded simulation of whole Kimberlite clusters.
+#[derive(Debug, Parser)]
+#[command(name = "vopr", version, about, after_help = CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one seed and tell everything about it
+    #[command(after_help = "Example: vopr run storage --seed 42")]
+    Run(Run),
+    /// Run many seeds, group their failures, keep a bundle of each
+    #[command(after_help = "Example: vopr swarm default --seeds 1000 --jobs 4 --bundles failures")]
+    Swarm(Swarm),
+    /// Run a bundle again and compare
+    #[command(after_help = "Example: vopr replay failures/default-42.kmb")]
+    Replay(Replay),
+    /// List the scenarios
+    #[command(after_help = "Example: vopr scenarios --json")]
+    Scenarios(List),
+    /// List the rules that every run is held against
+    #[command(after_help = "Example: vopr invariants")]
+    Invariants(List),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The scenario
+    #[arg(default_value = "default", value_parser = scenario)]
+    pub(crate) scenario: Scenario,
+    /// The seed
+    #[arg(long)]
+    pub(crate) seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell what happens on standard error, line by line
+    #[arg(long)]
+    pub(crate) timeline: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Where the bundle of a failure is written
+    #[arg(long, value_name = "DIR", default_value = "vopr-failures")]
+    pub(crate) bundles: PathBuf,
+}
+
+/// Parts of the drawn configuration that are set by hand.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Overrides {
+    /// Replicas, 1 to 6, instead of the number drawn
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=6))]
+    pub(crate) replicas: Option<u8>,
+    /// Clients, 1 to 16, instead of the number drawn
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(crate) clients: Option<u16>,
+    /// Requests of all clients together, instead of the number drawn
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) requests: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Swarm {
+    /// The scenario
+    #[arg(default_value = "default", value_parser = scenario)]
+    pub(crate) scenario: Scenario,
+    /// How many seeds
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) start: u64,
+    /// Threads, each with one world at a time; as many as there are processors unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Print one JSON line for each seed, in the order of the seeds, and one for the whole
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where bundles of failures are written
+    #[arg(long, value_name = "DIR", default_value = "vopr-failures")]
+    pub(crate) bundles: PathBuf,
+    /// Bundles written for each fingerprint at most
+    #[arg(long, default_value_t = 3)]
+    pub(crate) bundles_max: usize,
+    /// Run every tenth seed twice and compare the digests
+    #[arg(long)]
+    pub(crate) check_determinism: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The bundle
+    pub(crate) file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A scenario by name; an unknown one is answered with those of similar names.
+fn scenario(name: &str) -> Result<Scenario, String> {
+    Scenario::named(name).ok_or_else(|| {
+        let mut near: Vec<(usize, &str)> = Scenario::ALL
+            .into_iter()
+            .map(|scenario| (distance(name, scenario.name()), scenario.name()))
+            .collect();
+        near.sort();
+        let close: Vec<&str> =
+            near.iter().filter(|(far, known)| *far <= 1 + known.len() / 2).map(|(_, name)| *name).collect();
+        let names = if close.is_empty() { near.iter().map(|(_, name)| *name).collect() } else { close };
+        format!("no such scenario; near: {}", names.join(", "))
+    })
+}
+
+/// Letters to insert, remove or change to get from one word to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (at, other) in to.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *other);
+            diagonal = row[at + 1];
+            row[at + 1] = change.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_misspelt_scenario_is_answered_with_its_neighbours() {
+        assert_eq!(scenario("storage"), Ok(Scenario::Storage));
+        assert!(scenario("storge").unwrap_err().contains("near: storage"));
+        assert!(scenario("crash").unwrap_err().contains("crashes"));
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example: vopr "), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Reports, for people and for machines.
+
+use std::fmt::Write as _;
+
+use kimberlite_sim::{Counts, Outcome, Report, RunConfig};
+use serde_json::{Map, Value, json};
+
+/// One word for how a run ended.
+pub(crate) const fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Excused(_) => "excused",
+        Outcome::Failed(_) => "failed",
+    }
+}
+
+/// A run as one JSON object.
+pub(crate) fn json_of(
+    scenario: &str,
+    seed: u64,
+    config: &RunConfig,
+    report: &Report,
+    cpu_seconds: f64,
+    bundle: Option<&str>,
+) -> Value {
+    let counts = |pairs: &[(&str, u64)]| -> Value {
+        Value::Object(
+            pairs.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect::<Map<_, _>>(),
+        )
+    };
+    let (failure, excuse) = match &report.outcome {
+        Outcome::Passed => (Value::Null, Value::Null),
+        Outcome::Excused(why) => (Value::Null, json!(why)),
+        Outcome::Failed(failure) => (
+            json!({
+                "kind": failure.kind.name(),
+                "place": failure.place,
+                "rule": failure.rule,
+                "seen": failure.seen,
+                "replica": failure.replica,
+                "event": failure.event,
+                "at_ns": failure.at.0,
+                "fingerprint": failure.fingerprint().to_string(),
+            }),
+            Value::Null,
+        ),
+    };
+    json!({
+        "scenario": scenario,
+        "seed": seed,
+        "outcome": word(&report.outcome),
+        "failure": failure,
+        "excuse": excuse,
+        "bundle": bundle,
+        "digest": hex(&report.digest),
+        "events": report.events,
+        "virtual_ns": report.at.0,
+        "wall_seconds": cpu_seconds,
+        "memory_bytes": report.memory,
+        "counts": counts(&report.counts.iter().collect::<Vec<_>>()),
+        "census": counts(&report.census),
+        "compared": counts(&report.compared),
+        "config": config,
+    })
+}
+
+/// A run for people.
+pub(crate) fn text_of(
+    scenario: &str,
+    seed: u64,
+    config: &RunConfig,
+    report: &Report,
+    seconds: f64,
+) -> String {
+    let mut text = String::new();
+    let faults: Vec<&str> = config.faults.families.keys().map(|family| family.name()).collect();
+    let mut line = |name: &str, value: String| writeln!(text, "{name:<12} {value}").expect("strings grow");
+    line("run", format!("{scenario}, seed {seed}"));
+    line(
+        "cluster",
+        format!(
+            "{} replicas, {} clients, {} requests, pipeline {}, {} sessions",
+            config.replicas,
+            config.work.clients,
+            config.work.requests,
+            config.pipeline_max,
+            config.sessions_max
+        ),
+    );
+    line("layout", format!("{:?}", config.layout));
+    line("faults", if faults.is_empty() { "by rate only".to_owned() } else { faults.join(", ") });
+    line("protocol", pairs(report.counts.iter()));
+    line("world", pairs(report.census.iter().copied()));
+    line("compared", pairs(report.compared.iter().copied()));
+    let virtual_seconds = report.at.0 as f64 / 1e9;
+    line(
+        "effort",
+        format!(
+            "{} events, {virtual_seconds:.3} s virtual, {seconds:.3} s real, {} KiB at the end",
+            report.events,
+            report.memory >> 10
+        ),
+    );
+    line("digest", hex(&report.digest));
+    match &report.outcome {
+        Outcome::Passed => line("outcome", "passed".to_owned()),
+        Outcome::Excused(why) => line("outcome", format!("excused: {why}")),
+        Outcome::Failed(failure) => {
+            line("outcome", format!("FAILED {failure}"));
+            line("fingerprint", failure.fingerprint().to_string());
+        }
+    }
+    text
+}
+
+/// Counts that are not zero, on one line.
+fn pairs<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let shown: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+}
+
+/// The sum of a swarm's counts as a table of three columns.
+pub(crate) fn table_of(counts: &Counts) -> String {
+    let mut text = String::new();
+    let cells: Vec<(&str, u64)> = counts.iter().collect();
+    for row in cells.chunks(3) {
+        for (name, count) in row {
+            write!(text, "{name:<18} {count:>10}   ").expect("strings grow");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("strings grow");
+        text
+    })
+}

@@ -26,8 +26,8 @@ pub(crate) struct Cluster {
           default_value = NODES_DEFAULT)]
     pub(crate) nodes: Vec<SocketAddr>,
     /// Refuse any other cluster than this one
-    #[arg(long, value_name = "HEX", env = "KMB_CLUSTER", value_parser = parse_cluster)]
-    pub(crate) cluster_id: Option<ClusterId>,
+    #[arg(long = "cluster-id", value_name = "HEX", env = "KMB_CLUSTER", value_parser = parse_cluster)]
+    pub(crate) id: Option<ClusterId>,
     /// Give up when there was no answer for this long
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,

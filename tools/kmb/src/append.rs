@@ -1,7 +1,7 @@
 //! `kmb append`: lines in, records on the log.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Append) -> Result<(), Failure> {
     let mut connection = Connection::open(
         &args.cluster.nodes,
         Options {
-            cluster: args.cluster.cluster_id.unwrap_or(ClusterId::UNNAMED),
+            cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
             sessions: usize::from(args.clients),
             give_up_after: Some(args.cluster.timeout),
         },
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Append) -> Result<(), Failure> {
 fn open_input(args: &Append) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let Some(path) = &args.file else { return Ok((Box::new(io::stdin()), None)) };
     let file = File::open(path).map_err(|error| Failure::on(path, &error))?;
-    let size = file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
+    let size = file.metadata().ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
     Ok((Box::new(file), size))
 }
 
@@ -255,7 +255,7 @@ impl Work {
                 return Ok(());
             }
             if let Some((session, output)) = self.connection.wait(None)? {
-                self.on_output(session, output)?;
+                self.on_output(session, &output)?;
             }
         }
     }
@@ -308,10 +308,10 @@ impl Work {
         Ok(())
     }
 
-    fn on_output(&mut self, session: usize, output: Output) -> Result<(), Failure> {
+    fn on_output(&mut self, session: usize, output: &Output) -> Result<(), Failure> {
         match output {
             Output::Done { ticket, verdict } => {
-                let Some(batch) = self.flying.remove(&ticket) else { return Ok(()) };
+                let Some(batch) = self.flying.remove(ticket) else { return Ok(()) };
                 match verdict.result {
                     Ok(Outcome::Appended { first, count }) => {
                         self.count(&batch, first.0, u64::from(count));
@@ -323,7 +323,7 @@ impl Work {
                 }
             }
             Output::Failed { ticket, why: ClientError::TooLarge } => {
-                let Some(batch) = self.flying.remove(&ticket) else { return Ok(()) };
+                let Some(batch) = self.flying.remove(ticket) else { return Ok(()) };
                 let size: usize = batch.lines.iter().map(|(_, line)| line.len() + 4).sum();
                 self.bytes_max = self.bytes_max.min(size / 2).max(5);
                 for line in batch.lines.into_iter().rev() {
@@ -332,8 +332,8 @@ impl Work {
                 self.idle.push(session);
                 Ok(())
             }
-            Output::Failed { ticket, why } if self.flying.contains_key(&ticket) => {
-                let failure = self.connection.explain(why);
+            Output::Failed { ticket, why } if self.flying.contains_key(ticket) => {
+                let failure = self.connection.explain(*why);
                 let unsure: usize = self.flying.values().map(|batch| batch.lines.len()).sum();
                 let note = if why.is_outcome_unknown() {
                     format!("; of {unsure} records in flight it is not known whether they were appended")

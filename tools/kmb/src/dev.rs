@@ -21,6 +21,9 @@ use crate::{Failure, random};
 /// How long nodes that were asked to stop may take before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A node that fails within this time could not start.
+const START_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How often it is looked whether a node has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -146,12 +149,11 @@ impl Drop for Temporary {
 
 /// Runs the command.
 pub(crate) fn run(args: &Dev) -> Result<(), Failure> {
-    let (dir, _temporary) = match &args.dir {
-        Some(dir) => (dir.clone(), None),
-        None => {
-            let dir = env::temp_dir().join(format!("kimberlite-dev-{:016x}", random::number()?));
-            (dir.clone(), Some(Temporary(dir)))
-        }
+    let (dir, _temporary) = if let Some(dir) = &args.dir {
+        (dir.clone(), None)
+    } else {
+        let dir = env::temp_dir().join(format!("kimberlite-dev-{:016x}", random::number()?));
+        (dir.clone(), Some(Temporary(dir)))
     };
     let stop = Stop::default();
     on_signal(&stop, None)?;
@@ -222,7 +224,8 @@ fn watch(
     lines: &Receiver<String>,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let mut looked = Instant::now();
+    let begun = Instant::now();
+    let mut looked = begun;
     while !stop.is_asked() {
         match lines.recv_timeout(LOOK_EVERY) {
             Ok(line) => say(&line)?,
@@ -239,6 +242,10 @@ fn watch(
             {
                 *node = None;
                 // Ctrl-C reaches the nodes as well.
+                let failed = status.code().is_some_and(|code| code != 0);
+                if !stop.is_asked() && failed && begun.elapsed() < START_PATIENCE {
+                    return Err(Failure::failed(format!("node{index} could not start, see above")));
+                }
                 if !stop.is_asked() {
                     farewell(plan, index, status)?;
                 }

@@ -245,15 +245,12 @@ fn entry_views(position: LogPosition, entry: &Entry<'_>, verdict: &EntryVerdict)
                 .zip(first.unwrap_or(0)..)
                 .map(|(record, offset)| record_json(offset, record))
                 .collect();
-            let lines: String = shown
-                .iter()
-                .map(|record| {
-                    let offset =
-                        if first.is_some() { format!("@{}", record["offset"]) } else { "-".to_owned() };
-                    let content = record["text"].as_str().or(record["hex"].as_str()).unwrap_or_default();
-                    format!("\n  {offset}  {content}")
-                })
-                .collect();
+            let mut lines = String::new();
+            for record in &shown {
+                let offset = if first.is_some() { format!("@{}", record["offset"]) } else { "-".to_owned() };
+                let content = record["text"].as_str().or(record["hex"].as_str()).unwrap_or_default();
+                lines.extend(["\n  ", &offset, "  ", content]);
+            }
             (
                 json!({ "command": "append", "stream": stream, "expected": expected, "records": shown }),
                 format!(

@@ -21,12 +21,12 @@ use serde_json::json;
 
 use crate::address::{Cluster, Name, name, seconds};
 use crate::connection::{Connection, Options};
-use crate::output::{say, thousands};
+use crate::output::{per_second, say, thousands};
 use crate::signals::{Stop, on_signal};
 use crate::{Failure, append, random};
 
 /// How long the last acknowledgements are waited for.
-const LAST_PATIENCE: Duration = Duration::from_secs(120);
+const LAST_PATIENCE: Duration = Duration::from_mins(2);
 
 /// What `kmb load` takes.
 #[derive(Args, Clone, Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Load) -> Result<(), Failure> {
     on_signal(&stop, None)?;
     let plan = Plan {
         nodes: args.cluster.nodes.clone(),
-        cluster: args.cluster.cluster_id.unwrap_or(ClusterId::UNNAMED),
+        cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
         tenant: args.tenant.clone(),
         stream: args.stream.clone(),
         clients: args.clients,
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Load) -> Result<(), Failure> {
     };
     let summary = load(&plan, &stop, &Arc::default())?;
     let seconds = summary.elapsed.as_secs_f64();
-    let rate = summary.acknowledged as f64 / seconds.max(f64::EPSILON);
+    let rate = per_second(summary.acknowledged, summary.elapsed);
     if args.json {
         let report = json!({ "acknowledged": summary.acknowledged, "unknown": summary.unknown,
                              "seconds": seconds, "per_second": rate });
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Load) -> Result<(), Failure> {
         "{} records acknowledged in {seconds:.1} s by {} clients: {} a second; {} of unknown outcome",
         thousands(summary.acknowledged),
         args.clients,
-        thousands(rate as u64),
+        thousands(rate),
         summary.unknown
     ))
 }

@@ -1,7 +1,7 @@
 //! What goes to the terminal: colours, times, and pipes that close early.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Failure, failure::Kind};
 
@@ -64,6 +64,12 @@ fn date(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// How many of something came in a second, on average.
+pub(crate) fn per_second(count: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 /// `1234567` as `1,234,567`.

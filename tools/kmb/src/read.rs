@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Read) -> Result<(), Failure> {
     let mut connection = Connection::open(
         &args.cluster.nodes,
         Options {
-            cluster: args.cluster.cluster_id.unwrap_or(ClusterId::UNNAMED),
+            cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
             sessions: 1,
             give_up_after: Some(args.cluster.timeout),
         },
@@ -126,7 +126,8 @@ pub(crate) fn as_json(offset: u64, record: &[u8]) -> Value {
 
 /// Two digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |digit: u8| char::from(b"0123456789abcdef"[usize::from(digit)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

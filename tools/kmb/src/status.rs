@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Status) -> Result<(), Failure> {
     let mut connection = Connection::open(
         &args.cluster.nodes,
         Options {
-            cluster: args.cluster.cluster_id.unwrap_or(ClusterId::UNNAMED),
+            cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
             sessions: 1,
             give_up_after: Some(args.cluster.timeout.min(STATUS_PATIENCE)),
         },

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::log::{self, Level};
 use crate::node_file::NodeFile;
-use crate::output::{Colour, paint, say, takes_colour, thousands};
+use crate::output::{Colour, paint, per_second, say, takes_colour, thousands};
 use crate::read::hex;
 use crate::{Failure, files, format};
 
@@ -126,9 +126,9 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
         Some(_) => paint("damaged", Colour::Red, colour),
     };
     let seconds = elapsed.as_secs_f64();
-    let rate = totals.bytes as f64 / 1e6 / seconds.max(1e-9);
+    let rate = per_second(totals.bytes, *elapsed) / 1_000_000;
     format!(
-        "{}: {word}\n  verified   {} ops, {} entries, {} bytes in {seconds:.2} s ({rate:.0} MB/s)\n  head       \
+        "{}: {word}\n  verified   {} ops, {} entries, {} bytes in {seconds:.2} s ({rate} MB/s)\n  head       \
          op {}, checksum {}\n  head hash  {}",
         data.display(),
         thousands(totals.op.0),

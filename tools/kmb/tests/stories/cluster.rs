@@ -1,10 +1,8 @@
 //! Three nodes.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use rustix::process::Signal;
 
-use crate::world::{Running, Three, await_some, kmb, kmb_with, lines, temporary, text};
+use crate::world::{Running, Three, await_some, free_addresses, kmb, kmb_with, lines, temporary, text};
 
 #[test]
 fn three_nodes_hold_the_same_log_to_the_last_byte() {
@@ -22,7 +20,7 @@ fn three_nodes_hold_the_same_log_to_the_last_byte() {
             .iter()
             .filter_map(|entry| entry["records"].as_array())
             .flatten()
-            .map(|record| format!("{}\n", record["text"].as_str().unwrap()))
+            .flat_map(|record| [record["text"].as_str().unwrap(), "\n"])
             .collect();
         assert_eq!(read, lines(300), "node {node}");
     }
@@ -56,19 +54,10 @@ fn without_a_majority_nothing_is_acknowledged() {
     kmb_with(&append, b"two\n").fails(3, &["no answer in time"]);
 }
 
-/// Six ports in the pattern of `kmb dev`.
-fn base_port() -> u16 {
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let pattern = |base: u16| (0..3).all(|node| free(base + node) && free(base + 10 + node));
-    let start = 20_000 + (std::process::id() % 10_000) as u16;
-    (start..start + 2000).step_by(20).find(|base| pattern(*base)).unwrap()
-}
-
 #[test]
 fn dev_runs_three_nodes_until_ctrl_c_and_leaves_nothing_behind() {
-    let port = base_port();
+    let (port, nodes, _) = free_addresses();
     let mut dev = Running::spawn(&["dev", "--small", "--base-port", &port.to_string()]);
-    let nodes = format!("127.0.0.1:{port},127.0.0.1:{},127.0.0.1:{}", port + 1, port + 2);
     kmb_with(&["append", "--stream", "s", "--nodes", &nodes, "--timeout", "60"], b"one\ntwo\n").ok();
     assert_eq!(kmb(&["read", "--stream", "s", "--nodes", &nodes]).ok(), "one\ntwo\n");
     let lines = dev.lines();
@@ -92,10 +81,9 @@ fn dev_keeps_a_named_directory_and_goes_on_in_it() {
     let dir = temporary();
     let data = dir.path().join("cluster");
     for round in 0..2 {
-        let port = base_port();
+        let (port, nodes, _) = free_addresses();
         let mut dev =
             Running::spawn(&["dev", "--small", "--dir", text(&data), "--base-port", &port.to_string()]);
-        let nodes = format!("127.0.0.1:{port},127.0.0.1:{},127.0.0.1:{}", port + 1, port + 2);
         kmb_with(&["append", "--stream", "s", "--nodes", &nodes, "--timeout", "60"], b"one\n").ok();
         assert_eq!(kmb(&["read", "--stream", "s", "--nodes", &nodes]).ok(), "one\n".repeat(round + 1));
         dev.signal(Signal::TERM);
@@ -103,4 +91,11 @@ fn dev_keeps_a_named_directory_and_goes_on_in_it() {
     }
     kmb(&["verify", text(&data.join("node1"))]).ok();
     kmb(&["dev", "--dir", text(&data), "--nodes", "1"]).fails(2, &["--nodes 3"]);
+}
+
+#[test]
+fn dev_ends_when_a_node_cannot_start() {
+    let (port, _, _) = free_addresses();
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port + 1)).unwrap();
+    kmb(&["dev", "--small", "--base-port", &port.to_string()]).fails(1, &["node1 could not start"]);
 }

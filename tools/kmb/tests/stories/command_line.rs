@@ -99,7 +99,7 @@ fn a_port_in_use_is_named_and_so_is_a_directory_in_use() {
 
 #[test]
 fn a_cluster_that_is_not_there_ends_in_a_timeout_that_says_where_it_looked() {
-    let nobody = free_ports(1)[0].to_string();
+    let nobody = format!("127.0.0.1:{}", free_ports(&[0]));
     let append = ["append", "--stream", "s", "--nodes", &nobody, "--timeout", "0.5"];
     kmb_with(&append, b"one\n").fails(3, &[&nobody, "connection refused"]);
     kmb(&["status", "--nodes", &nobody, "--timeout", "0.5"]).fails(3, &["no node answered"]);

@@ -2,9 +2,10 @@
 //! the test, not even if the test is killed: a node's standard input ends then.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take: generous, for a small machine that also builds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -233,10 +234,23 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Ports that nobody uses at the moment.
-pub(crate) fn free_ports(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+/// A port such that nobody uses those at these distances from it at the moment. Below the range that the kernel
+/// gives to outgoing connections, so that none of those takes the port of a node that is down.
+pub(crate) fn free_ports(offsets: &[u16]) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 600) as u16 * 20;
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    await_some("a group of free ports", || {
+        let base = 12_000 + (start + NEXT.fetch_add(20, Ordering::Relaxed)) % 18_000;
+        offsets.iter().all(|offset| free(base + offset)).then_some(base)
+    })
+}
+
+/// The addresses of three nodes for clients and for each other, in the pattern of `kmb dev`.
+pub(crate) fn free_addresses() -> (u16, String, String) {
+    let base = free_ports(&[0, 1, 2, 10, 11, 12]);
+    let list = |first: u16| (0..3).map(|node| format!("127.0.0.1:{}", first + node)).collect::<Vec<_>>();
+    (base, list(base).join(","), list(base + 10).join(","))
 }
 
 /// Three nodes with small segments.
@@ -252,14 +266,9 @@ impl Three {
     #[track_caller]
     pub(crate) fn new() -> Self {
         let dir = temporary();
-        let ports: Vec<String> = free_ports(6).iter().map(ToString::to_string).collect();
+        let (_, nodes, replicas) = free_addresses();
         let secret = dir.path().join("secret");
-        let mut three = Self {
-            nodes: ports[..3].join(","),
-            replicas: ports[3..].join(","),
-            running: vec![None, None, None],
-            dir,
-        };
+        let mut three = Self { nodes, replicas, running: vec![None, None, None], dir };
         for replica in ["0", "1", "2"] {
             let data = three.dir.path().join(format!("node{replica}"));
             kmb(&[
@@ -356,5 +365,7 @@ impl Three {
 
 /// `count` lines of some length.
 pub(crate) fn lines(count: usize) -> String {
-    (0..count).map(|line| format!("line {line} of a story about records that stay\n")).collect()
+    let line =
+        |line: usize| ["line ".to_owned(), line.to_string(), " of a story of records that stay\n".to_owned()];
+    (0..count).flat_map(line).collect()
 }

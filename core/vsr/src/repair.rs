@@ -95,6 +95,12 @@ impl Repair {
 }
 
 impl Replica {
+    /// Whether this replica still executes ops that are older than the headers it has in memory.
+    pub fn is_catching_up(&self) -> bool {
+        let first = self.log.all().next().map_or(Op::ZERO, |slot| slot.header.op);
+        self.commit_min < first.previous()
+    }
+
     /// Ops that this replica wants from peers: damaged or missing here.
     pub fn wanted(&self) -> impl Iterator<Item = Op> {
         self.repair.wanted.keys().copied()

@@ -10,7 +10,7 @@ use core::fmt;
 
 use kimberlite_io::{CloseReason, Conn, Event, Frame, Io, Machine, Net};
 use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
-use kimberlite_types::{Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId};
+use kimberlite_types::{ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId};
 use kimberlite_wire::client::{Answer, ClientFrame, Query, Turn, query_frame};
 use kimberlite_wire::command::{Outcome, Refusal, Verdict};
 use kimberlite_wire::{FrameHeader, Malformed};
@@ -309,11 +309,14 @@ impl Client {
     }
 
     fn on_received(&mut self, replica: ReplicaId, conn: Conn, data: &Frame, step: &mut Step<'_>) {
-        let cluster = self.options.cluster;
+        let cluster = Some(self.options.cluster).filter(|cluster| *cluster != ClusterId::UNNAMED);
         let link = self.route(replica).link.as_mut().expect("the link was found by its connection");
         let mut frames: Vec<(FrameHeader, Frame)> = Vec::new();
-        let mut result = link.splitter.take(data, Some(cluster), |header, body| frames.push((header, body)));
+        let mut result = link.splitter.take(data, cluster, |header, body| frames.push((header, body)));
         for (header, body) in frames {
+            if self.options.cluster == ClusterId::UNNAMED {
+                self.options.cluster = header.cluster;
+            }
             // A frame may be the reason to leave this connection; what stands behind it is sent again.
             if self.route(replica).conn() != Some(conn) {
                 return;

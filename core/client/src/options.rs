@@ -9,7 +9,7 @@ use kimberlite_types::limits::REPLICAS_MAX;
 /// How a client behaves. Read when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// The cluster. Frames of another are malformed.
+    /// The cluster. Frames of another are malformed. [`ClusterId::UNNAMED`] takes the first node's word for it.
     pub cluster: ClusterId,
     /// Replicas in the cluster, 1 to 6; replica `i` is reached at `Address(i)`.
     pub replicas: u8,

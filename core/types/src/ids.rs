@@ -76,6 +76,11 @@ id! {
 #[serde(transparent)]
 pub struct ClusterId(pub u128);
 
+impl ClusterId {
+    /// No cluster: what a client says that was not told which one it talks to. Never drawn for a real one.
+    pub const UNNAMED: Self = Self(0);
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

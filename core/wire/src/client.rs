@@ -305,6 +305,8 @@ pub struct Splitter {
 
 impl Splitter {
     /// Takes in `bytes` and hands each complete frame to `deliver`. After an error the stream is lost.
+    ///
+    /// With a `cluster`, a frame of another one is malformed; a frame that names none is not.
     pub fn take(
         &mut self,
         mut bytes: &[u8],
@@ -320,7 +322,8 @@ impl Splitter {
                     bytes = later;
                     if let Ok(head) = <&[u8; FRAME_HEADER_SIZE]>::try_from(self.pending.as_slice()) {
                         let header = FrameHeader::decode(head)?;
-                        if cluster.is_some_and(|cluster| cluster != header.cluster) {
+                        let named = header.cluster != ClusterId::UNNAMED;
+                        if named && cluster.is_some_and(|cluster| cluster != header.cluster) {
                             return Err(Malformed::Cluster);
                         }
                         self.frame = Some((header, Buf::zeroed(header.body_size as usize), 0));
@@ -402,6 +405,18 @@ mod tests {
             assert!(matches!(decoded[4], ClientFrame::Turn { nonce: 5, .. }));
             assert_eq!(splitter.held(), 0);
         }
+    }
+
+    #[test]
+    fn a_frame_that_names_no_cluster_is_taken_and_one_of_another_cluster_is_not() {
+        let take = |named: ClusterId| {
+            let frame = query_frame(named, 5, &Query::Status);
+            let mut count = 0;
+            Splitter::default().take(&frame, Some(CLUSTER), |_, _| count += 1).map(|()| count)
+        };
+        assert_eq!(take(CLUSTER), Ok(1));
+        assert_eq!(take(ClusterId::UNNAMED), Ok(1));
+        assert_eq!(take(ClusterId(4)), Err(Malformed::Cluster));
     }
 
     #[test]

@@ -1,2 +1,6 @@
-//! Placeholder, replaced in the next commits.
-fn main() {}
+//! `kmb`: the node, the client and the administration tool in one program.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kmb::main()
+}

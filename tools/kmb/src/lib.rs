@@ -1,0 +1,57 @@
+//! The program `kmb`: node, client and administration. A package of glue: what it glues is in `core` and
+//! `io-real`.
+//!
+//! # Map
+//!
+//! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `append`, `read`, `status`,
+//!   `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
+//! - [`connection`]: a blocking client on the client machine, for programs as well
+//! - `node_file`: what a node must know before it opens its data directory
+//! - `log`: what a node has to tell; `files`: which byte of which file a place is
+//! - `address`, `output`, `random`, `signals`, [`failure`]: what their names say
+//!
+//! # Exit codes
+//!
+//! 0 done; 1 the thing failed, or damage was found; 2 wrong usage; 3 no node reached, or none answered in
+//! time; 5 an I/O error.
+#![cfg(target_os = "linux")]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod address;
+mod append;
+mod cli;
+pub mod connection;
+mod dev;
+pub mod failure;
+mod files;
+mod format;
+mod inspect;
+mod load;
+mod log;
+mod node_file;
+mod output;
+mod random;
+mod read;
+mod signals;
+mod start;
+mod status;
+mod torture;
+mod verify;
+mod walk;
+
+pub use connection::Connection;
+pub use failure::Failure;
+
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kmb: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `kmb load`: appends records that describe themselves, and keeps a journal of what was acknowledged, so
+//! that whoever breaks the cluster meanwhile can check that nothing was lost.
+//!
+//! A record is `run/client/sequence` and padding; a client's records are numbered from 0 without gaps, and it
+//! appends the next one only when the last one was acknowledged. A line of the journal is `client sequence
+//! offset`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use kimberlite_client::Output;
+use kimberlite_types::ClusterId;
+use kimberlite_wire::command::{Command, Outcome, RecordsBuilder};
+use serde_json::json;
+
+use crate::address::{Cluster, Name, name, seconds};
+use crate::connection::{Connection, Options};
+use crate::output::{per_second, say, thousands};
+use crate::signals::{Stop, on_signal};
+use crate::{Failure, append, random};
+
+/// How long the last acknowledgements are waited for.
+const LAST_PATIENCE: Duration = Duration::from_mins(2);
+
+/// What `kmb load` takes.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Example:
+  kmb load --stream load --clients 8 --seconds 10 --journal acknowledged.txt")]
+pub(crate) struct Load {
+    /// The stream: a name or a number
+    #[arg(long, value_name = "STREAM", value_parser = name, default_value = "load")]
+    stream: Name,
+    /// The tenant: a name or a number
+    #[arg(long, value_name = "TENANT", value_parser = name, default_value = "default")]
+    tenant: Name,
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Sessions, each appending one record at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    clients: u16,
+    /// Stop after this long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Bytes of a record at least
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    size: usize,
+    /// Where to write what was acknowledged
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) acknowledged: u64,
+    /// Commands whose outcome is unknown: their session was evicted.
+    pub(crate) unknown: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// How a load runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: Vec<std::net::SocketAddr>,
+    pub(crate) cluster: ClusterId,
+    pub(crate) tenant: Name,
+    pub(crate) stream: Name,
+    pub(crate) clients: u16,
+    pub(crate) size: usize,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) count: Option<u64>,
+    pub(crate) journal: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Load) -> Result<(), Failure> {
+    let stop = Stop::default();
+    on_signal(&stop, None)?;
+    let plan = Plan {
+        nodes: args.cluster.nodes.clone(),
+        cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
+        tenant: args.tenant.clone(),
+        stream: args.stream.clone(),
+        clients: args.clients,
+        size: args.size,
+        duration: args.seconds,
+        count: args.count,
+        journal: args.journal.clone(),
+    };
+    let summary = load(&plan, &stop, &Arc::default())?;
+    let seconds = summary.elapsed.as_secs_f64();
+    let rate = per_second(summary.acknowledged, summary.elapsed);
+    if args.json {
+        let report = json!({ "acknowledged": summary.acknowledged, "unknown": summary.unknown,
+                             "seconds": seconds, "per_second": rate });
+        return say(&report.to_string());
+    }
+    say(&format!(
+        "{} records acknowledged in {seconds:.1} s by {} clients: {} a second; {} of unknown outcome",
+        thousands(summary.acknowledged),
+        args.clients,
+        thousands(rate),
+        summary.unknown
+    ))
+}
+
+/// Where acknowledgements are written.
+struct Journal(Option<(PathBuf, BufWriter<File>)>);
+
+impl Journal {
+    fn create(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self(None)) };
+        let file = File::create(path).map_err(|error| Failure::on(path, &error))?;
+        Ok(Self(Some((path.to_path_buf(), BufWriter::new(file)))))
+    }
+
+    fn write(&mut self, client: usize, sequence: u64, offset: u64) -> Result<(), Failure> {
+        let Some((path, file)) = &mut self.0 else { return Ok(()) };
+        writeln!(file, "{client} {sequence} {offset}").map_err(|error| Failure::on(path, &error))
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let Some((path, mut file)) = self.0 else { return Ok(()) };
+        file.flush().map_err(|error| Failure::on(&path, &error))
+    }
+}
+
+/// The record of a client with this number.
+pub(crate) fn record(run: u64, client: usize, sequence: u64, size: usize) -> Vec<u8> {
+    let mut record = format!("{run:016x}/{client}/{sequence}/").into_bytes();
+    record.resize(record.len().max(size), b'.');
+    record
+}
+
+/// The client and the number of a record, if it is one of ours.
+pub(crate) fn parse(record: &[u8]) -> Option<(usize, u64)> {
+    let text = std::str::from_utf8(record).ok()?;
+    let mut parts = text.split('/');
+    parts.next()?;
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Appends until the plan or `stop` says to end. `acknowledged` counts along.
+pub(crate) fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> Result<Summary, Failure> {
+    let clients = usize::from(plan.clients);
+    let mut connection = Connection::open(
+        &plan.nodes,
+        Options { cluster: plan.cluster, sessions: clients, give_up_after: None },
+    )?;
+    append::prepare(&mut connection, &plan.tenant, &plan.stream, true)?;
+    let mut journal = Journal::create(plan.journal.as_deref())?;
+    let run = random::number()?;
+    let begun = Instant::now();
+    let mut next = vec![0; clients];
+    let mut flying: HashMap<u64, (usize, u64)> = HashMap::new();
+    let begin = |connection: &mut Connection, client: usize, sequence: u64| {
+        let mut records = RecordsBuilder::default();
+        records.push(&record(run, client, sequence, plan.size));
+        let command =
+            Command::AppendBatch { stream: plan.stream.stream(), expected: None, records: records.records() };
+        (connection.begin(client, plan.tenant.tenant(), command.encode()), (client, sequence))
+    };
+    flying.extend((0..clients).map(|client| begin(&mut connection, client, 0)));
+    let mut summary = Summary::default();
+    let mut ended: Option<Instant> = None;
+    while !flying.is_empty() {
+        let over = stop.is_asked()
+            || plan.duration.is_some_and(|duration| begun.elapsed() >= duration)
+            || plan.count.is_some_and(|count| summary.acknowledged + flying.len() as u64 >= count);
+        if over && ended.is_none() {
+            ended = Some(Instant::now());
+        }
+        if ended.is_some_and(|ended| ended.elapsed() > LAST_PATIENCE) {
+            journal.finish()?;
+            return Err(Failure::new(
+                crate::failure::Kind::Unreachable,
+                format!("{} appends were not answered within {} s", flying.len(), LAST_PATIENCE.as_secs()),
+            ));
+        }
+        let soon = connection.now().after(Duration::from_millis(200));
+        let (ticket, offset) = match connection.wait(Some(soon))? {
+            Some((_, Output::Done { ticket, verdict })) => match verdict.result {
+                Ok(Outcome::Appended { first, .. }) => (ticket, Some(first.0)),
+                other => return Err(Failure::failed(format!("an append ended as {other:?}"))),
+            },
+            Some((_, Output::Failed { ticket, why })) if why.is_outcome_unknown() => (ticket, None),
+            Some((_, Output::Failed { why, .. })) => return Err(connection.explain(why)),
+            _ => continue,
+        };
+        let Some((client, sequence)) = flying.remove(&ticket) else { continue };
+        match offset {
+            Some(offset) => {
+                journal.write(client, sequence, offset)?;
+                summary.acknowledged += 1;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            None => summary.unknown += 1,
+        }
+        if ended.is_none() {
+            next[client] = sequence + 1;
+            let (ticket, what) = begin(&mut connection, client, sequence + 1);
+            flying.insert(ticket, what);
+        }
+    }
+    summary.elapsed = begun.elapsed();
+    journal.finish()?;
+    Ok(summary)
+}
+
+/// An acknowledged record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub(crate) client: usize,
+    pub(crate) sequence: u64,
+    pub(crate) offset: u64,
+}
+
+/// Reads a journal.
+pub(crate) fn read_journal(path: &Path) -> Result<Vec<Acknowledged>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::on(path, &error))?;
+    let parse = |line: &str| {
+        let mut parts = line.split(' ').map(str::parse::<u64>);
+        let mut part = || parts.next()?.ok();
+        Some(Acknowledged { client: part()? as usize, sequence: part()?, offset: part()? })
+    };
+    text.lines()
+        .map(|line| parse(line).ok_or_else(|| Failure::failed(format!("{}: {line}", path.display()))))
+        .collect()
+}
+
+/// Checks a stream that one load alone has written against the load's journal: every acknowledged record
+/// stands at its offset; no record stands there twice; each client's records are in order. Answers what is wrong.
+pub(crate) fn check(records: &[Vec<u8>], journal: &[Acknowledged]) -> Result<(), String> {
+    let mut last: HashMap<usize, u64> = HashMap::new();
+    for (offset, record) in records.iter().enumerate() {
+        let (client, sequence) =
+            parse(record).ok_or_else(|| format!("offset {offset} holds a foreign record"))?;
+        if let Some(before) = last.insert(client, sequence)
+            && before >= sequence
+        {
+            return Err(format!("offset {offset}: client {client} has {sequence} after {before}"));
+        }
+    }
+    for Acknowledged { client, sequence, offset } in journal {
+        let found = usize::try_from(*offset).ok().and_then(|offset| records.get(offset));
+        match found.and_then(|record| parse(record)) {
+            Some(found) if found == (*client, *sequence) => {}
+            Some((other, number)) => {
+                return Err(format!(
+                    "offset {offset} was acknowledged as {client}/{sequence} and holds {other}/{number}"
+                ));
+            }
+            None => return Err(format!("{client}/{sequence} was acknowledged at {offset} and is not there")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(of: &[(usize, u64)]) -> Vec<Vec<u8>> {
+        of.iter().map(|(client, sequence)| record(7, *client, *sequence, 40)).collect()
+    }
+
+    fn acknowledged(client: usize, sequence: u64, offset: u64) -> Acknowledged {
+        Acknowledged { client, sequence, offset }
+    }
+
+    #[test]
+    fn a_log_with_all_that_was_acknowledged_passes_even_if_it_holds_more() {
+        let log = records(&[(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(check(&log, &[acknowledged(1, 0, 1), acknowledged(0, 0, 0)]), Ok(()));
+    }
+
+    #[test]
+    fn what_is_lost_doubled_moved_or_out_of_order_is_noticed() {
+        let journal = [acknowledged(0, 0, 0), acknowledged(0, 1, 1)];
+        for (log, word) in [
+            (records(&[(0, 0)]), "is not there"),
+            (records(&[(0, 0), (1, 0), (0, 1)]), "holds 1/0"),
+            (records(&[(0, 0), (0, 1), (0, 1)]), "has 1 after 1"),
+            (records(&[(0, 1), (0, 0)]), "has 0 after 1"),
+            (vec![b"else".to_vec()], "foreign"),
+        ] {
+            let wrong = check(&log, &journal).unwrap_err();
+            assert!(wrong.contains(word), "{wrong}");
+        }
+    }
+}

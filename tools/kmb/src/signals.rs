@@ -1,0 +1,37 @@
+//! Asking a program to end: Ctrl-C, SIGTERM, SIGHUP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kimberlite_io_real::Waker;
+
+use crate::Failure;
+use crate::failure::Kind;
+
+/// Whether the program was asked to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Asks `stop` on every signal to end, and wakes the driver, if there is one to be woken. Once per process.
+pub(crate) fn on_signal(stop: &Stop, waker: Option<Waker>) -> Result<(), Failure> {
+    let stop = stop.clone();
+    ctrlc::set_handler(move || {
+        stop.ask();
+        if let Some(waker) = &waker {
+            waker.wake();
+        }
+    })
+    .map_err(|error| Failure::new(Kind::Io, format!("signals cannot be handled: {error}")))
+}

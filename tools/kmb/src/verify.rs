@@ -1,0 +1,154 @@
+//! `kmb verify`: checks everything in a data directory, without changing it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kimberlite_io::Machine as _;
+use kimberlite_io_real::{DataDirectory, Driver, Geometry, Options};
+use kimberlite_storage::{Finding, HaltReason, Totals, Verifier, VerifyInput, VerifyOutput};
+use serde_json::{Value, json};
+
+use crate::log::{self, Level};
+use crate::node_file::NodeFile;
+use crate::output::{Colour, paint, per_second, say, takes_colour, thousands};
+use crate::read::hex;
+use crate::{Failure, files, format};
+
+/// What `kmb verify` takes.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kmb verify ./data
+  kmb verify ./data --json
+
+Walks the log from its first entry to its end: checksums, order, places, times and the hash chain. Two
+replicas whose head hash is the same at the same op hold the same log, byte for byte. The node must be
+stopped. Exit codes: 0 whole, 1 damaged (the place is named) or refused, 2 wrong usage, 5 I/O error.")]
+pub(crate) struct Verify {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    data: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a directory was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) totals: Totals,
+    pub(crate) finding: Option<Finding>,
+    pub(crate) geometry: Geometry,
+    pub(crate) elapsed: Duration,
+    /// What was odd about the files before anything in them was looked at.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}, op {msg}");
+    bar.set_style(style.expect("the template is a constant"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let verdict = verify(&args.data, |totals| {
+        bar.set_position(totals.bytes);
+        bar.set_message(thousands(totals.op.0));
+    });
+    bar.finish_and_clear();
+    let verdict = verdict?;
+    for warning in &verdict.warnings {
+        eprintln!("kmb: {warning}");
+    }
+    if args.json {
+        say(&as_json(&verdict).to_string())?;
+    } else {
+        say(&as_text(&args.data, &verdict))?;
+    }
+    match verdict.finding {
+        None => Ok(()),
+        Some(finding) => Err(damage(&args.data, &finding, &verdict.geometry)),
+    }
+}
+
+/// Verifies the directory of a stopped node. Fails when it cannot be opened; damage is a verdict.
+pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict, Failure> {
+    let begun = Instant::now();
+    let config = NodeFile::read(data)?.config()?;
+    let directory = DataDirectory::open(data)?;
+    let geometry = directory.geometry();
+    format::check_geometry(data, geometry, &config)?;
+    let mut driver = Driver::open(Options { data: Some(directory), ..Options::default() })?;
+    let mut verifier = Verifier::new(config);
+    let mut out = Vec::new();
+    let warnings: Vec<String> = driver
+        .take_notes()
+        .iter()
+        .map(log::of_driver)
+        .filter(|line| line.level >= Level::Warn)
+        .map(|line| line.text)
+        .collect();
+    verifier.on(driver.now(), VerifyInput::Start, &mut driver, &mut out);
+    loop {
+        for output in out.drain(..) {
+            let (totals, finding) = match output {
+                VerifyOutput::Progress(totals) => {
+                    progress(&totals);
+                    continue;
+                }
+                VerifyOutput::Whole(totals) => (totals, None),
+                VerifyOutput::Broken(totals, finding) => (totals, Some(finding)),
+                VerifyOutput::Refused(reason) => return Err(refusal(reason)),
+            };
+            return Ok(Verdict { totals, finding, geometry, elapsed: begun.elapsed(), warnings });
+        }
+        let (now, event) = driver.next(verifier.wake_at())?;
+        verifier.on(now, VerifyInput::Event(event), &mut driver, &mut out);
+    }
+}
+
+fn refusal(reason: HaltReason) -> Failure {
+    Failure::failed(reason.to_string())
+}
+
+fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
+    let Finding { place, op, what } = finding;
+    let file = files::locate(*place, geometry);
+    Failure::failed(format!("op {op} at {}, byte {}: {what}", data.join(&file.name).display(), file.offset))
+}
+
+fn as_text(data: &Path, verdict: &Verdict) -> String {
+    let Verdict { totals, finding, elapsed, .. } = verdict;
+    let colour = takes_colour();
+    let word = match finding {
+        None => paint("whole", Colour::Green, colour),
+        Some(_) => paint("damaged", Colour::Red, colour),
+    };
+    let seconds = elapsed.as_secs_f64();
+    let rate = per_second(totals.bytes, *elapsed) / 1_000_000;
+    format!(
+        "{}: {word}\n  verified   {} ops, {} entries, {} bytes in {seconds:.2} s ({rate} MB/s)\n  head       \
+         op {}, checksum {}\n  head hash  {}",
+        data.display(),
+        thousands(totals.op.0),
+        thousands(totals.entries),
+        thousands(totals.bytes),
+        totals.op,
+        hex(totals.checksum.as_bytes()),
+        hex(totals.chain.as_bytes()),
+    )
+}
+
+fn as_json(verdict: &Verdict) -> Value {
+    let Verdict { totals, finding, geometry, elapsed, warnings } = verdict;
+    let finding = finding.map(|finding| {
+        let file = files::locate(finding.place, geometry);
+        json!({ "op": finding.op, "file": file.name, "offset": file.offset, "what": finding.what.to_string() })
+    });
+    json!({
+        "whole": finding.is_none(), "ops": totals.op, "entries": totals.entries, "bytes": totals.bytes,
+        "seconds": elapsed.as_secs_f64(), "checksum": hex(totals.checksum.as_bytes()),
+        "head_hash": hex(totals.chain.as_bytes()), "damage": finding, "warnings": warnings,
+    })
+}

@@ -1,0 +1,9 @@
+//! Stories of the real program: real processes, real sockets on loopback, real files.
+
+mod cluster;
+mod command_line;
+mod damage;
+mod garbage;
+mod kills;
+mod node;
+mod world;

@@ -23,7 +23,7 @@ use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, WriteFor};
 use crate::footer::{self, Footer};
-use crate::ring::Ring;
+use crate::ring::{Ring, Slot};
 use crate::{Output, ViewState};
 
 /// How far a prepare has come.
@@ -416,8 +416,13 @@ impl Journal {
                 let slot_free = self.settling || op.0 <= slots + self.sealed_tail.op.0;
                 if in_order && slot_free {
                     entry.state = State::Ringing;
-                    self.ring.set(&entry.header);
                     self.issued = self.issued.max(op);
+                    match self.ring.slot(op) {
+                        // The slot was passed on in an earlier life, when this op was sealed; that proves as
+                        // much about it as its own header there would, and the newer op needs the slot.
+                        Slot::Header(newer) if newer.op > op => entry.state = State::Ringed,
+                        _ => self.ring.set(&entry.header),
+                    }
                 }
             }
             if entry.state == State::Ringed && (op <= last_adopted || op <= self.said.next()) {

@@ -15,10 +15,18 @@ use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Replica, Request, 
 /// the memory: 16 x 1 MiB, two pipelines.
 const WRITING_MAX: usize = 2 * PIPELINE_MAX;
 
+/// Small prepares in flight: one on the disk and one on its way there.
+const SMALL_IN_FLIGHT_MAX: usize = 2;
+
+/// Bytes of commands that make a prepare large: from here on the disk's bandwidth counts, not its latency
+/// (64 KiB take hardly longer than 4 KiB to make durable).
+const LARGE_PREPARE: usize = 64 << 10;
+
 impl Replica {
     pub(crate) fn on_request(&mut self, request: Request, cx: &mut Cx<'_>) {
         assert!(self.is_primary(), "the runtime sends others' clients to the primary");
         if self.waiting.len() < WAITING_MAX {
+            self.waiting_bytes += request.command.len();
             self.waiting.push_back(request);
             self.propose(cx);
         } else {
@@ -27,11 +35,15 @@ impl Replica {
         }
     }
 
-    /// Packs what waits into prepares while the pipeline has room: this is group commit. Under load the
-    /// pipeline is full, so requests gather, and the next free place takes them all.
+    /// Packs what waits into prepares while the pipeline has room: this is group commit. Small prepares cost the
+    /// disk as much as large ones, so behind [`SMALL_IN_FLIGHT_MAX`] of them requests gather, and the next
+    /// prepare takes them all; the rest of the pipeline is for prepares that are worth it.
     pub(crate) fn propose(&mut self, cx: &mut Cx<'_>) {
+        let small = SMALL_IN_FLIGHT_MAX.min(usize::from(self.config.pipeline_max));
+        let pipeline = usize::from(self.config.pipeline_max);
         while !self.waiting.is_empty()
-            && self.pipeline.len() < usize::from(self.config.pipeline_max)
+            && (self.pipeline.len() < small
+                || (self.pipeline.len() < pipeline && self.waiting_bytes >= LARGE_PREPARE))
             && self.log.writing() < WRITING_MAX
         {
             let batch = self.take_batch();
@@ -79,6 +91,7 @@ impl Replica {
                 assert!(!batch.is_empty(), "the runtime refuses commands that fit no prepare");
                 break;
             }
+            self.waiting_bytes -= request.command.len();
             batch.extend(self.waiting.pop_front());
         }
         batch

@@ -309,6 +309,8 @@ pub struct Replica {
     pub(crate) cache: BTreeMap<Op, Prepare>,
     pub(crate) pipeline: VecDeque<InFlight>,
     pub(crate) waiting: VecDeque<Request>,
+    /// Bytes of the commands that wait.
+    pub(crate) waiting_bytes: usize,
     pub(crate) peers: [Peer; REPLICAS_MAX],
     pub(crate) dvcs: Vec<Dvc>,
     pub(crate) adoption: Option<Adoption>,
@@ -356,6 +358,7 @@ impl Replica {
             cache: BTreeMap::new(),
             pipeline: VecDeque::new(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             peers: [Peer::default(); REPLICAS_MAX],
             dvcs: Vec::new(),
             adoption: None,

@@ -142,6 +142,7 @@ impl Replica {
         self.dvcs.clear();
         self.pipeline.clear();
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.reads.reset();
         self.repair.leave_view();
         self.timers.heartbeat = None;

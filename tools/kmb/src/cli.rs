@@ -46,7 +46,7 @@ enum Command {
     Read(Read),
     /// Say how each node stands
     Status(Status),
-    /// Check everything in the data directory of a stopped node
+    /// Check the whole log of a stopped node
     Verify(Verify),
     /// Show what stands in the data directory of a stopped node
     Inspect(Inspect),

@@ -1,4 +1,5 @@
-//! `kmb verify`: checks everything in a data directory, without changing it.
+//! `kmb verify`: checks the whole log in a data directory. It writes nothing into it, except that opening it fills
+//! up a segment that was cut short, and says so.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -10,7 +10,9 @@ use core::fmt;
 
 use kimberlite_io::{CloseReason, Conn, Event, Frame, Io, Machine, Net};
 use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
-use kimberlite_types::{ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId};
+use kimberlite_types::{
+    ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId,
+};
 use kimberlite_wire::client::{Answer, ClientFrame, Query, Turn, query_frame};
 use kimberlite_wire::command::{Outcome, Refusal, Verdict};
 use kimberlite_wire::{FrameHeader, Malformed};

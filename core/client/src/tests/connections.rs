@@ -227,8 +227,7 @@ fn a_node_that_does_not_speak_the_protocol_is_left() {
 
 #[test]
 fn a_client_that_was_told_no_cluster_learns_it_from_the_first_node_and_keeps_to_it() {
-    let (mut story, conn, _) =
-        Story::registered(ClientOptions { cluster: ClusterId::UNNAMED, ..options(3) });
+    let (mut story, conn, _) = Story::registered(ClientOptions { cluster: ClusterId::UNNAMED, ..options(3) });
     story.submit(1);
     story.sent();
     let foreign = reply_frame(ClusterId(1), ReplicaId(0), SESSION, RequestNumber(2), created(2));

@@ -98,7 +98,7 @@ impl Log {
             view: View(0),
             commit: self.parent.op,
             timestamp: WallTime(self.parent.timestamp.0 + 1),
-            place: 0,
+            layout: &kimberlite_types::Layout::SMALL,
             proposer: ReplicaId(0),
         };
         Prepare::build(&new, &entries)

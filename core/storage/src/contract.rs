@@ -220,9 +220,9 @@ pub enum HaltReason {
         /// In the superblock.
         found: Layout,
     },
-    /// Fewer than two copies of the superblock agree.
+    /// Fewer than two copies of the superblock are intact.
     SuperblockLost {
-        /// How many copies are intact, though no two of them agree.
+        /// How many copies are intact.
         copies: u8,
     },
 }
@@ -261,7 +261,7 @@ impl fmt::Display for HaltReason {
             ),
             Self::SuperblockLost { copies } => write!(
                 f,
-                "the superblock is lost ({copies} of 4 copies intact, two must agree): this replica cannot know \
+                "the superblock is lost ({copies} of 4 copies intact, two must be): this replica cannot know \
                  what it promised; format a new data directory and let the other replicas fill it"
             ),
         }

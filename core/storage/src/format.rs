@@ -1,8 +1,9 @@
 //! Makes an empty disk a data directory.
 //!
-//! The ring is written first, all slots reserved; then the superblock, in the same two halves as ever. A format that
-//! was cut short leaves no superblock that two copies agree on before the ring is whole, so it is seen as
-//! not formatted, and can be done again. A directory that was opened once is never formatted again.
+//! The ring is written first, all slots reserved; then the superblock, copy after copy as ever. A format that
+//! was cut short before two copies are intact left blank ones behind them, so it is seen as not formatted and can be
+//! done again; one cut short later is opened, which writes the other copies. A directory that was opened once is
+//! never formatted again.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,7 +17,7 @@ use crate::asks::{Asks, ReadFor, WriteFor};
 use crate::bytes::put;
 use crate::ring::reserved;
 use crate::superblock::{Copies, CopyFault, Superblock, choose, copy_offset};
-use crate::view::write_copies;
+use crate::view::write_copy;
 
 /// Bytes of the ring in one write.
 const RING_WRITE: u64 = 1 << 20;
@@ -72,7 +73,7 @@ enum Stage {
     New,
     Look { left: usize },
     Ring { left: usize },
-    Copies { half: usize, left: usize },
+    Copies { copy: usize },
     Over,
 }
 
@@ -146,14 +147,14 @@ impl Formatter {
     fn on_written(&mut self, io: &mut dyn Io, out: &mut Vec<FormatOutput>) {
         let superblock = Superblock::initial(&self.config);
         match &mut self.stage {
-            Stage::Ring { left } | Stage::Copies { left, .. } if *left > 1 => *left -= 1,
+            Stage::Ring { left } if *left > 1 => *left -= 1,
             Stage::Ring { .. } => {
-                write_copies(&superblock, &[0, 1], &mut self.asks, io);
-                self.stage = Stage::Copies { half: 0, left: 2 };
+                write_copy(&superblock, 0, &mut self.asks, io);
+                self.stage = Stage::Copies { copy: 0 };
             }
-            Stage::Copies { half: 0, .. } => {
-                write_copies(&superblock, &[2, 3], &mut self.asks, io);
-                self.stage = Stage::Copies { half: 1, left: 2 };
+            Stage::Copies { copy } if *copy + 1 < SUPERBLOCK_COPIES => {
+                *copy += 1;
+                write_copy(&superblock, *copy, &mut self.asks, io);
             }
             Stage::Copies { .. } => {
                 self.stage = Stage::Over;

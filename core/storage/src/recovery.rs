@@ -4,7 +4,7 @@
 //! Copies → Mend → Ring → Walk → Settle → open
 //! ```
 //!
-//! - **Copies**: the four copies of the superblock are read; **Mend**: those that differ are written again.
+//! - **Copies**: the four copies of the superblock are read; **Mend**: those that differ are written again, one at a time.
 //! - **Ring**: read whole, in large reads; one that fails is read again sector by sector.
 //! - **Walk**: a sealed segment costs one sector, the head of its footer. The unsealed rest is walked prepare by
 //!   prepare, and each op is decided by the table in [`decision`](crate::decision). Where the log that
@@ -29,7 +29,7 @@ use crate::journal::{Journal, State};
 use crate::ring::Slot;
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Choice, CopyFault, Superblock, choose, copy_offset};
-use crate::view::write_copies;
+use crate::view::write_copy;
 use crate::{Damage, HaltReason, Output, Recovered};
 
 /// Bytes of the ring in one read.
@@ -39,7 +39,7 @@ const RING_READ: u64 = 1 << 20;
 #[derive(Debug)]
 enum Stage {
     Copies { left: usize },
-    Mend { left: usize },
+    Mend { left: VecDeque<usize> },
     Ring { left: usize },
     Walk,
     Settle { reading: usize },
@@ -139,34 +139,32 @@ impl Opening {
         if *left > 0 {
             return Ok(());
         }
-        let Choice { superblock, repair } = choose(&self.copies)?;
+        let Choice { superblock, mend } = choose(&self.copies)?;
         superblock.check(&self.config)?;
-        for copy in &repair {
+        for copy in &mend {
             out.push(Output::Damaged {
                 place: Place::superblock(copy_offset(*copy)),
                 what: Damage::Superblock,
                 op: None,
             });
         }
-        write_copies(&superblock, &repair, asks, io);
         self.commit = superblock.state.commit;
         self.superblock = Some(superblock);
-        self.stage = Stage::Mend { left: repair.len() };
-        self.after_mend(asks, io);
+        self.stage = Stage::Mend { left: mend.into() };
+        self.mend_next(asks, io);
         Ok(())
     }
 
-    /// A copy of the superblock was written again.
-    pub(crate) fn on_mended(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+    /// Writes the next copy of the superblock again, or goes on to the ring.
+    pub(crate) fn mend_next(&mut self, asks: &mut Asks, io: &mut dyn Io) {
         let Stage::Mend { left } = &mut self.stage else { panic!("copies are mended second") };
-        *left -= 1;
-        self.after_mend(asks, io);
+        match left.pop_front() {
+            Some(copy) => write_copy(self.superblock(), copy, asks, io),
+            None => self.read_ring(asks, io),
+        }
     }
 
-    fn after_mend(&mut self, asks: &mut Asks, io: &mut dyn Io) {
-        if !matches!(self.stage, Stage::Mend { left: 0 }) {
-            return;
-        }
+    fn read_ring(&mut self, asks: &mut Asks, io: &mut dyn Io) {
         let size = self.config.layout.ring_size();
         let mut left = 0;
         for offset in (0..size).step_by(RING_READ as usize) {

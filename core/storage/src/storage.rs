@@ -200,7 +200,7 @@ impl Storage {
                 self.journal.footer_written(segment, out);
             }
             WriteFor::Superblock { .. } => match &mut self.phase {
-                Phase::Opening(opening) => opening.on_mended(&mut self.asks, io),
+                Phase::Opening(opening) => opening.mend_next(&mut self.asks, io),
                 _ => self.on_copy_written(io, out),
             },
         }

@@ -10,16 +10,35 @@
 //! 512  adopted headers [512 each], zeros up to 16384
 //! ```
 //!
-//! Four identical copies stand side by side. **Write:** copies 0 and 1, and when both answered, copies 2 and
-//! 3; durable is said when all four answered. **Open:** of the superblocks that two intact copies agree on,
-//! the one with the highest sequence; the other copies are then written again from it, before anything else.
+//! Four identical copies stand side by side. **Write:** copy 0, 1, 2, 3, each when the one before it is durable;
+//! durable is said when all four are. **Open:** at least two copies must be intact, whatever they say; the one with
+//! the highest sequence is taken. **Mend:** the copies that are not it are then written again from it, one at a
+//! time, before anything else: first those that are not intact, then those that are intact and older.
 //!
-//! Why that holds. A crash while 0 and 1 are written leaves 2 and 3 with the old one; a crash while 2 and 3
-//! are written leaves 0 and 1 with the new one: at every moment two intact copies agree. After all four
-//! answered, any two may be lost, and the two that remain agree on the new one; an older one would need
-//! two old copies. A newer copy standing alone is the trace of a write that was never answered, so
-//! nobody heard of it, and falling back is right. What was chosen at open may itself never have been answered: it is
-//! durable once the other copies were written from it, and only then does the replica act on it.
+//! Why that holds, within the budget of faults: at any time at most one copy is *damaged* by the disk: not
+//! readable, not what was written, or older than what was said to be written. A power cut *tears* what is being written.
+//!
+//! *At most one copy is torn.* One write is in flight at a time, so a cut tears one copy at most. The next open mends
+//! what is not intact before it touches an intact copy, so when an intact copy is written, none is torn:
+//!
+//! | cut while | torn | damaged | intact at least |
+//! |---|---|---|---|
+//! | copy n of an update is written | n | any one other | two: those before n are new, those behind it are old |
+//! | a copy that is not intact is mended | that one, still | any one other | two: no intact copy was touched |
+//! | an intact, older copy is mended | that one | any one other | two: the others were mended before |
+//! | nothing is written | none | any one | three |
+//!
+//! So two copies are intact at every open: it never fails within the budget.
+//!
+//! *It never goes back.* When an update has completed, each copy holds it or something newer, except the damaged
+//! one. Of two intact copies at most one is the damaged one, left behind by a lost write; so the highest
+//! sequence of two is never behind a completed update. That is why one intact copy is not enough.
+//!
+//! *Going ahead is harmless.* The highest sequence may stand in one copy alone: an update that was never
+//! answered. Nothing was promised in it, but it was wanted, so it may be taken; it need not be, if that copy
+//! is damaged next. It is durable once all four copies say it, and only then does the replica act on it. An
+//! update that an open did not take may leave its sequence, in a damaged copy only, to a later one with
+//! other contents: of the same sequence, what more copies say is taken.
 
 use alloc::vec::Vec;
 
@@ -199,22 +218,27 @@ fn decode_headers(copy: &[u8], cluster: ClusterId) -> Option<Vec<PrepareHeader>>
 pub(crate) struct Choice {
     /// The superblock to open with.
     pub(crate) superblock: Superblock,
-    /// The copies that are not it and must be written again.
-    pub(crate) repair: Vec<usize>,
+    /// The copies that are not it and must be written again, in this order.
+    pub(crate) mend: Vec<usize>,
 }
 
 pub(crate) type Copies = [Result<(Superblock, Checksum), CopyFault>; SUPERBLOCK_COPIES];
 
+/// Intact copies without which a superblock is not believed.
+const INTACT_MIN: usize = 2;
+
 /// Applies the open rule of the module's description.
 pub(crate) fn choose(copies: &Copies) -> Result<Choice, HaltReason> {
     let intact = || copies.iter().filter_map(|copy| copy.as_ref().ok());
-    let agreed = |own: &Checksum| intact().filter(|(_, other)| other == own).count() >= 2;
-    let best = intact().filter(|(_, own)| agreed(own)).max_by_key(|(superblock, _)| superblock.sequence);
-    if let Some((superblock, own)) = best {
-        let repair = (0..SUPERBLOCK_COPIES)
-            .filter(|index| copies[*index].as_ref().is_ok_and(|(_, other)| other == own).eq(&false))
-            .collect();
-        return Ok(Choice { superblock: superblock.clone(), repair });
+    let agree = |own: &Checksum| intact().filter(|(_, other)| other == own).count();
+    let best = intact().max_by_key(|(superblock, own)| (superblock.sequence, agree(own)));
+    if let Some((superblock, own)) = best
+        && intact().count() >= INTACT_MIN
+    {
+        let broken = (0..SUPERBLOCK_COPIES).filter(|index| copies[*index].is_err());
+        let older = (0..SUPERBLOCK_COPIES)
+            .filter(|index| copies[*index].as_ref().is_ok_and(|(_, other)| other != own));
+        return Ok(Choice { superblock: superblock.clone(), mend: broken.chain(older).collect() });
     }
     let version = copies.iter().find_map(|copy| match copy {
         Err(CopyFault::Version(found)) => Some(*found),
@@ -223,7 +247,7 @@ pub(crate) fn choose(copies: &Copies) -> Result<Choice, HaltReason> {
     if let Some(found) = version {
         return Err(HaltReason::WrongVersion { found });
     }
-    // A format that was cut short: blank copies beside at most one of the first superblock.
+    // A format that was cut short: blank copies beside at most one intact, of the first superblock.
     let blank = copies.iter().any(|copy| matches!(copy, Err(CopyFault::Blank)));
     if blank && intact().all(|(superblock, _)| superblock.sequence == 0) {
         return Err(HaltReason::NotFormatted);
@@ -280,32 +304,49 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_superblock_that_two_copies_agree_on_is_opened_and_the_others_repaired() {
-        for (copies, sequence, repair) in [
+    fn the_newest_of_two_or_more_intact_copies_is_opened_and_the_others_mended_the_broken_ones_first() {
+        for (copies, sequence, mend) in [
             ([copy(5), copy(5), copy(5), copy(5)], 5, vec![]),
-            // Cut while 0 and 1 were written: one new copy alone, or both.
-            ([copy(6), BAD, copy(5), copy(5)], 5, vec![0, 1]),
-            ([copy(6), copy(6), copy(5), copy(5)], 6, vec![2, 3]),
-            // Cut while 2 and 3 were written.
-            ([copy(6), copy(6), BAD, copy(6)], 6, vec![2]),
-            // Two copies lost at rest.
+            // Cut while a copy was written; then with one damaged, too.
+            ([BAD, copy(5), copy(5), copy(5)], 5, vec![0]),
+            ([copy(6), BAD, copy(5), copy(5)], 6, vec![1, 2, 3]),
+            ([copy(6), copy(6), copy(6), BAD], 6, vec![3]),
+            ([copy(6), copy(5), BAD, BAD], 6, vec![2, 3, 1]),
+            ([BAD, BAD, copy(5), copy(5)], 5, vec![0, 1]),
+            // A copy that a lost write left behind.
+            ([BAD, copy(3), BAD, copy(6)], 6, vec![0, 2, 1]),
             ([BAD, copy(6), BLANK, copy(6)], 6, vec![0, 2]),
         ] {
             let choice = choose(&copies).unwrap();
-            assert_eq!((choice.superblock.sequence, choice.repair), (sequence, repair));
+            assert_eq!((choice.superblock.sequence, choice.mend), (sequence, mend));
         }
     }
 
     #[test]
-    fn without_two_copies_that_agree_nothing_is_opened() {
+    fn of_the_same_sequence_what_more_copies_say_is_opened() {
+        let other = |view| {
+            let state = ViewState { view: View(view), ..ViewState::initial(ClusterId(7)) };
+            let superblock = Superblock { sequence: 6, state, ..Superblock::initial(&config()) };
+            Superblock::decode(&superblock.encode().0)
+        };
+        for odd in 0..SUPERBLOCK_COPIES {
+            let copies: Copies = core::array::from_fn(|index| other(if index == odd { 9 } else { 1 }));
+            let choice = choose(&copies).unwrap();
+            assert_eq!((choice.superblock.state.view, choice.mend), (View(1), vec![odd]));
+        }
+    }
+
+    #[test]
+    fn without_two_intact_copies_nothing_is_opened() {
         let lost = |copies| Err(HaltReason::SuperblockLost { copies });
         for (copies, expected) in [
             ([copy(6), BAD, BAD, BAD], lost(1)),
-            ([copy(6), copy(5), BAD, BAD], lost(2)),
+            ([copy(6), BLANK, BAD, BAD], lost(1)),
             ([BAD, BAD, BAD, BAD], lost(0)),
             ([BLANK, BLANK, BLANK, BLANK], Err(HaltReason::NotFormatted)),
             ([copy(0), BAD, BLANK, BLANK], Err(HaltReason::NotFormatted)),
             ([Err(CopyFault::Version(9)), BAD, BAD, BAD], Err(HaltReason::WrongVersion { found: 9 })),
+            ([Err(CopyFault::Version(9)), BAD, copy(6), BAD], Err(HaltReason::WrongVersion { found: 9 })),
         ] {
             assert_eq!(choose(&copies).map(|choice| choice.superblock.sequence), expected);
         }

@@ -4,4 +4,5 @@ mod crash;
 mod disk;
 mod order;
 mod stories;
+mod superblock;
 mod verify;

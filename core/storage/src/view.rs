@@ -1,22 +1,18 @@
-//! Keeps the superblock: writes its copies in two halves, one superblock at a time.
-
-use alloc::vec::Vec;
+//! Keeps the superblock: writes its copies one after another, one superblock at a time.
 
 use kimberlite_io::{Io, Place};
+use kimberlite_types::limits::SUPERBLOCK_COPIES;
 use kimberlite_wire::message::HEADERS_MAX;
 
 use crate::ViewState;
 use crate::asks::{Asks, WriteFor};
 use crate::superblock::{Superblock, copy_offset};
 
-/// The copies that are written first, and those that are written when the first are durable.
-const HALVES: [[usize; 2]; 2] = [[0, 1], [2, 3]];
-
 #[derive(Debug)]
 struct Writing {
     superblock: Superblock,
-    half: usize,
-    left: usize,
+    /// The copy that is being written; those before it are durable.
+    copy: usize,
 }
 
 /// The superblock that is durable, the one on its way, and the state that comes after that.
@@ -77,25 +73,17 @@ impl ViewKeeper {
 
     fn begin(&mut self, state: ViewState, asks: &mut Asks, io: &mut dyn Io) {
         let superblock = self.durable.next(state);
-        self.write_half(superblock, 0, asks, io);
-    }
-
-    fn write_half(&mut self, superblock: Superblock, half: usize, asks: &mut Asks, io: &mut dyn Io) {
-        let copies = HALVES[half];
-        write_copies(&superblock, &copies, asks, io);
-        self.writing = Some(Writing { superblock, half, left: copies.len() });
+        write_copy(&superblock, 0, asks, io);
+        self.writing = Some(Writing { superblock, copy: 0 });
     }
 
     /// A copy is durable. Answers the state that was durable before, when that makes a new one durable.
     pub(crate) fn copy_written(&mut self, asks: &mut Asks, io: &mut dyn Io) -> Option<ViewState> {
         let mut writing = self.writing.take().expect("copies are written for a state on its way");
-        writing.left -= 1;
-        if writing.left > 0 {
+        writing.copy += 1;
+        if writing.copy < SUPERBLOCK_COPIES {
+            write_copy(&writing.superblock, writing.copy, asks, io);
             self.writing = Some(writing);
-            return None;
-        }
-        if writing.half + 1 < HALVES.len() {
-            self.write_half(writing.superblock, writing.half + 1, asks, io);
             return None;
         }
         let before = core::mem::replace(&mut self.durable, writing.superblock);
@@ -111,11 +99,8 @@ impl ViewKeeper {
     }
 }
 
-/// Writes these copies of a superblock.
-pub(crate) fn write_copies(superblock: &Superblock, copies: &[usize], asks: &mut Asks, io: &mut dyn Io) {
-    let data = superblock.encode().0.freeze();
-    let copies: Vec<usize> = copies.to_vec();
-    for copy in copies {
-        asks.write(io, Place::superblock(copy_offset(copy)), data.clone(), WriteFor::Superblock { copy });
-    }
+/// Writes one copy of a superblock. The next waits until it is durable.
+pub(crate) fn write_copy(superblock: &Superblock, copy: usize, asks: &mut Asks, io: &mut dyn Io) {
+    let (data, _) = superblock.encode();
+    asks.write(io, Place::superblock(copy_offset(copy)), data.freeze(), WriteFor::Superblock { copy });
 }

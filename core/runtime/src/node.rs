@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use kimberlite_io::{Conn, Event, Frame, Io, Machine};
 use kimberlite_kernel::{Kernel, Lookup, StateDigest};
 use kimberlite_storage::{self as storage, FetchError, Storage};
-use kimberlite_types::{Config, Instant, LogPosition, Now, ReplicaId, RequestNumber, SessionId, TenantId};
+use kimberlite_types::{
+    Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
+};
 use kimberlite_vsr::{self as vsr, Lost, Replica};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
@@ -291,7 +293,11 @@ impl Node {
             adopted,
             headers: recovered.headers,
             commit: recovered.commit,
-            doubt_until: if head_certain { head } else { head.next() },
+            doubt_until: if head_certain {
+                head
+            } else {
+                Op(head.0 + u64::from(self.config.layout.ring_slots))
+            },
         })));
     }
 

@@ -316,7 +316,7 @@ impl Node {
                 Ok(prepare)
             }
             Err(FetchError::Damaged { place, checksum: _ }) if self.config.replicas == 1 => {
-                if op > self.replica.commit() || !self.reads.awaits(op) {
+                if op > self.replica.commit() {
                     self.halt(HaltReason::Damaged { op, place }, out);
                     return;
                 }

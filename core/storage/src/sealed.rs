@@ -226,7 +226,12 @@ impl Shelf {
             self.shelve(footer)
         } else {
             let walked = |op: Op| rebuild.headers.iter().find(|header| header.op == op).map(Row::of);
-            let waiting = self.loading.remove(&rebuild.segment).unwrap_or_default();
+            let mut waiting = self.loading.remove(&rebuild.segment).unwrap_or_default();
+            if waiting.iter().all(|who| who.op() != rebuild.next) {
+                // Nobody asked for the op that the walk cannot pass. The parent hears that it is damaged, too: when
+                // it is written again, the next walk comes further.
+                waiting.push(Waiting::Fetch { op: rebuild.next, checksum: None });
+            }
             waiting
                 .into_iter()
                 .map(|who| {

@@ -31,7 +31,8 @@ pub enum Input {
     /// that moment; when only the view or commit differs, the journal is left alone. Appends wait meanwhile.
     PersistView(ViewState),
     /// Read a prepare back. Answered by [`Output::Fetched`]. In a hole in front of the adopted headers, what is found
-    /// without a checksum may belong to an older log: ask with one, or check its parent.
+    /// without a checksum may belong to an older log: ask with one, or check its parent. What was held there and is
+    /// not known to be of the adopted log is found with its checksum only; append it to hold it again.
     Fetch {
         /// The op.
         op: Op,

@@ -10,6 +10,9 @@
 //!
 //! Up to the adopted head ops are independent of each other: their headers are known from the superblock, or they are
 //! committed and fill a hole that the ring names op by op.
+//!
+//! **Doubtful** ops stand in a hole: they were held, and are not known to be of the adopted log. The log does not name
+//! them, but their copies may be the last intact ones of committed ops, so they can be fetched by checksum.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -58,6 +61,9 @@ pub(crate) struct Journal {
     root: PrepareHeader,
     index: BTreeMap<Op, Entry>,
     head: PrepareHeader,
+    /// What was held in a hole, until the log names the op again, or is sealed or cut there. A hole is not sealed, so a
+    /// slot was issued for at most `ring_slots` of its ops, and no more are kept: the first ones.
+    doubtful: BTreeMap<Op, PrepareHeader>,
     /// First and last op of the adopted headers.
     adopted: (Op, Op),
     /// The last op behind the adopted head whose slot was issued; rule 2.
@@ -91,6 +97,7 @@ impl Journal {
             root,
             index: BTreeMap::new(),
             head: root,
+            doubtful: BTreeMap::new(),
             adopted: (Op::ZERO, Op::ZERO),
             issued: Op::ZERO,
             said: Op::ZERO,
@@ -117,6 +124,11 @@ impl Journal {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.index.values()
+    }
+
+    /// The header of a doubtful op with this checksum.
+    pub(crate) fn doubtful(&self, op: Op, checksum: Checksum) -> Option<PrepareHeader> {
+        self.doubtful.get(&op).copied().filter(|header| header.checksum == checksum)
     }
 
     pub(crate) fn sealed_through(&self) -> Op {
@@ -172,6 +184,7 @@ impl Journal {
         assert!(first == self.sealed_through().next(), "segments are sealed in order");
         self.sealed.push(first);
         self.sealed_tail = last;
+        self.doubtful = self.doubtful.split_off(&last.op.next());
         if last.op > self.head.op {
             self.head = last;
         }
@@ -273,6 +286,7 @@ impl Journal {
         for (gone, _) in self.index.split_off(&op) {
             self.unsettled.remove(&gone);
         }
+        self.doubtful.retain(|doubtful, _| *doubtful < op);
         self.head = match self.index.last_key_value() {
             Some((_, entry)) if entry.header.op >= self.sealed_through() => entry.header,
             _ => self.sealed_tail,
@@ -310,15 +324,14 @@ impl Journal {
             self.head = header;
         }
         self.index.insert(header.op, Entry { header, state: State::Writing, repair });
+        self.doubtful.remove(&header.op);
         self.unsettled.insert(header.op);
         self.enqueue(prepare, asks, io);
     }
 
     /// A log stands at the same places on every replica.
     fn check_place(&self, header: &PrepareHeader) {
-        let size = sectors(u64::from(header.size));
-        let within = header.place % self.layout.segment_size;
-        assert!(within + size <= segment_room(&self.layout), "a prepare stands in its segment's room");
+        assert!(self.fits_segment(header), "a prepare stands in its segment's room");
         let parent = if header.op.0 == 1 {
             Some(self.root)
         } else if header.op == self.sealed_through().next() {
@@ -474,7 +487,12 @@ impl Journal {
                 }
                 None if header.op <= self.sealed_through() => {}
                 _ => {
-                    let mark = if self.uncertain { Mark::Unknown } else { Mark::Nack };
+                    // A doubtful op was held: it is no nack, and its copy is still there to be fetched.
+                    let doubtful = self.doubtful(header.op, header.checksum).is_some();
+                    let mark = if self.uncertain || doubtful { Mark::Unknown } else { Mark::Nack };
+                    if !doubtful {
+                        self.doubtful.remove(&header.op);
+                    }
                     self.drop_one(header.op);
                     let entry = Entry { header: *header, state: State::Missing(mark), repair: false };
                     self.index.insert(header.op, entry);
@@ -502,15 +520,55 @@ impl Journal {
             || headers.iter().any(names)
     }
 
-    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills.
+    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills. What
+    /// was held of them is doubtful from here on.
     pub(crate) fn drop_between(&mut self, kept: Op, first: Op) {
         let from = kept.max(self.sealed_through()).next();
         let gone: Vec<Op> =
             self.index.range(from..).map(|(op, _)| *op).take_while(|op| *op < first).collect();
         for op in gone {
+            let entry = self.index[&op];
+            let was_held = match entry.state {
+                State::Missing(mark) => mark == Mark::Unknown,
+                State::Writing => entry.repair,
+                State::Written | State::Ringing | State::Ringed | State::Durable => true,
+            };
+            if was_held {
+                self.doubt(entry.header);
+            }
             self.drop_one(op);
         }
         self.forget_dropped_writes();
+    }
+
+    /// Names the ops of a hole that the ring names and that nothing else is known of. What a slot says was durable once.
+    pub(crate) fn doubt_ring(&mut self, kept: Op, first: Op) {
+        let from = kept.max(self.sealed_through()).next();
+        let from = from.max(Op(first.0.saturating_sub(u64::from(self.layout.ring_slots))));
+        for op in (from.0..first.0).map(Op) {
+            if let Slot::Header(header) = self.ring.slot(op)
+                && header.op == op
+                && !self.index.contains_key(&op)
+                && !self.doubtful.contains_key(&op)
+                && self.fits_segment(&header)
+            {
+                self.doubt(header);
+            }
+        }
+    }
+
+    fn doubt(&mut self, header: PrepareHeader) {
+        self.doubtful.insert(header.op, header);
+        if self.doubtful.len() > self.layout.ring_slots as usize {
+            self.doubtful.pop_last();
+        }
+    }
+
+    /// Whether a prepare with this header would stand in its segment's room, and may be read there.
+    fn fits_segment(&self, header: &PrepareHeader) -> bool {
+        let within = header.place % self.layout.segment_size;
+        header.size <= self.layout.prepare_size_max
+            && within + sectors(u64::from(header.size)) <= segment_room(&self.layout)
     }
 
     // ── Sealing ─────────────────────────────────────────────────────────────────────────────────────────

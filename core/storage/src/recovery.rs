@@ -280,6 +280,7 @@ impl Opening {
         let proven = self.proven;
         self.solid = false;
         journal.drop_between(proven, first);
+        journal.doubt_ring(proven, first);
         self.settle.retain(|op| *op <= proven || *op >= first);
     }
 

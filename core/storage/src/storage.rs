@@ -240,6 +240,8 @@ impl Storage {
                 let waiting = Waiting::Fetch { op, checksum: asked };
                 let found = self.shelf.find(waiting, &self.journal, &mut self.asks, io);
                 self.on_found(found.into_iter().collect(), io, out);
+            } else if let Some(header) = asked.and_then(|asked| self.journal.doubtful(op, asked)) {
+                self.read_prepare(op, asked, &Row::of(&header), io);
             } else {
                 out.push(Output::Fetched { op, checksum: asked, result: Err(FetchError::Missing) });
             }
@@ -252,6 +254,10 @@ impl Storage {
             Ok(prepare.clone())
         } else {
             match entry.state {
+                State::Missing(_) if self.journal.doubtful(op, own).is_some() => {
+                    self.read_prepare(op, asked, &Row::of(&entry.header), io);
+                    return;
+                }
                 State::Missing(Mark::Unknown) => {
                     Err(FetchError::Damaged { checksum: Some(own), place: Place::log(entry.header.place) })
                 }
@@ -279,8 +285,13 @@ impl Storage {
         let prepare = result
             .ok()
             .and_then(|bytes| Prepare::parse(&bytes.freeze()).ok())
-            .filter(|prepare| prepare.header.checksum == expected);
+            .filter(|prepare| prepare.header.checksum == expected)
+            .or_else(|| self.journal.in_memory(op, expected).cloned());
         let result = prepare.ok_or_else(|| {
+            // What stood in a hole may have been overwritten since: that is no damage to be told of.
+            if self.journal.doubtful(op, expected).is_some() {
+                return FetchError::Damaged { checksum: Some(expected), place };
+            }
             // While it was read, the op may have been replaced, or written again.
             match self.journal.entry(op) {
                 Some(entry) if entry.header.checksum != expected => return FetchError::Superseded,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kimberlite_crypto::Checksum;
 use kimberlite_io::{
     Address, Buf, Conn, Disk, Event, Frame, Machine, Net, Packet, Place, ReadFault, Token, WriteFault, Zone,
 };
@@ -276,8 +277,17 @@ impl Node {
 
     /// Fetches an op and answers the result.
     pub(super) fn fetch(&mut self, op: u64) -> Result<Prepare, crate::FetchError> {
+        self.fetch_as(op, None)
+    }
+
+    /// Fetches the op with this header and answers the result.
+    pub(super) fn fetch_this(&mut self, header: &PrepareHeader) -> Result<Prepare, crate::FetchError> {
+        self.fetch_as(header.op.0, Some(header.checksum))
+    }
+
+    fn fetch_as(&mut self, op: u64, checksum: Option<Checksum>) -> Result<Prepare, crate::FetchError> {
         self.out.clear();
-        self.input(Input::Fetch { op: Op(op), checksum: None });
+        self.input(Input::Fetch { op: Op(op), checksum });
         self.run();
         let found = self.out.drain(..).find_map(|output| match output {
             Output::Fetched { result, .. } => Some(result),

@@ -1,0 +1,173 @@
+//! What is not known for sure: ops in a hole whose copies may be the last ones.
+
+use kimberlite_io::Place;
+use kimberlite_types::{Op, View};
+use kimberlite_wire::message::Mark;
+use kimberlite_wire::{Prepare, PrepareHeader};
+
+use super::disk::{Author, Node, config};
+use crate::{FetchError, Input, Output, Recovered, ViewState};
+
+fn slot_place(op: u64) -> Place {
+    Place::headers(op % u64::from(config().layout.ring_slots) * 512)
+}
+
+/// Adopts these prepares' headers as the end of the log.
+fn adopt(node: &mut Node, view: u64, log: &[Prepare]) {
+    let headers: Vec<PrepareHeader> = log.iter().map(|prepare| prepare.header).collect();
+    node.input(Input::PersistView(ViewState {
+        view: View(view),
+        log_view: View(view),
+        commit: Op::ZERO,
+        headers,
+    }));
+    node.run();
+}
+
+/// Appends prepares that nobody says are committed.
+fn append(node: &mut Node, log: &[Prepare]) {
+    for prepare in log {
+        node.input(Input::Append(prepare.clone()));
+        node.run();
+    }
+}
+
+fn ops(recovered: &Recovered) -> Vec<u64> {
+    recovered.headers.iter().map(|(header, _)| header.op.0).collect()
+}
+
+/// A node that held five ops and adopted a log that it does not know to lead up from them.
+fn with_hole(seed: u64) -> (Node, Vec<Prepare>) {
+    let mut node = Node::fresh(seed);
+    let log = Author::new().log(0, 40);
+    append(&mut node, &log[..5]);
+    adopt(&mut node, 1, &log[31..40]);
+    (node, log)
+}
+
+#[test]
+fn an_op_dropped_into_a_hole_is_fetched_by_its_checksum_and_held_again_when_it_is_appended() {
+    let (mut node, log) = with_hole(41);
+    for prepare in &log[..5] {
+        let header = prepare.header;
+        assert_eq!(node.fetch(header.op.0), Err(FetchError::Missing), "without its checksum it is not named");
+        let other = PrepareHeader { op: header.op, ..log[10].header };
+        assert_eq!(node.fetch_this(&other), Err(FetchError::Missing));
+        assert_eq!(node.storage.header(header.op), None);
+        assert_eq!(node.fetch_this(&header).as_ref(), Ok(prepare));
+    }
+    for prepare in &log {
+        let header = prepare.header;
+        let own = if header.op.0 <= 5 { node.fetch_this(&header).unwrap() } else { prepare.clone() };
+        node.out.clear();
+        node.input(Input::Append(own));
+        node.run();
+        assert_eq!(node.durable(), [header.op.0]);
+        assert_eq!(node.fetch(header.op.0).as_ref(), Ok(prepare));
+        node.input(Input::Committed(header.op));
+        node.run();
+    }
+    let recovered = node.reopen();
+    assert!(recovered.headers.iter().all(|(_, mark)| *mark == Mark::Present));
+    for prepare in &log {
+        assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+    }
+}
+
+#[test]
+fn after_a_reopen_with_the_hole_still_open_what_it_held_is_still_fetched_by_its_checksum() {
+    let (mut node, log) = with_hole(42);
+    for _ in 0..2 {
+        let recovered = node.reopen();
+        assert_eq!(ops(&recovered), (32..=40).collect::<Vec<_>>());
+        assert_eq!(recovered.unknown, [], "what is doubtful is not counted as held");
+        for prepare in &log[..5] {
+            assert_eq!(node.fetch(prepare.header.op.0), Err(FetchError::Missing));
+            assert_eq!(node.fetch_this(&prepare.header).as_ref(), Ok(prepare));
+        }
+        append(&mut node, &log[2..4]);
+    }
+}
+
+#[test]
+fn what_the_ring_names_in_a_hole_is_fetched_though_the_walk_did_not_get_there() {
+    let (mut node, log) = with_hole(43);
+    node.platter.spoil(Place::log(log[1].header.place));
+    node.platter.flip(slot_place(2), 40);
+    node.reopen();
+    assert_eq!(node.fetch_this(&log[1].header), Err(FetchError::Missing), "both its witnesses are lost");
+    for prepare in [&log[0], &log[2], &log[3], &log[4]] {
+        assert_eq!(node.fetch_this(&prepare.header).as_ref(), Ok(prepare));
+    }
+}
+
+#[test]
+fn a_doubtful_op_whose_place_was_overwritten_is_damaged_and_never_another_prepare() {
+    let mut node = Node::fresh(44);
+    let mut author = Author::new();
+    let shared = author.log(0, 3);
+    let mut fork = author.clone();
+    let wrong: Vec<Prepare> = (0..3).map(|n| author.next(0, 100, n)).collect();
+    let long = fork.next(1, 12_000, 9);
+    let right = fork.log(1, 20);
+    append(&mut node, &shared);
+    append(&mut node, &wrong);
+    adopt(&mut node, 1, &right[11..20]);
+    assert_eq!(node.fetch_this(&wrong[1].header).as_ref(), Ok(&wrong[1]));
+    append(&mut node, std::slice::from_ref(&long));
+    assert!(long.header.end() > wrong[2].header.place);
+    for reopened in [false, true] {
+        if reopened {
+            node.reopen();
+        } else {
+            assert_eq!(node.fetch_this(&wrong[0].header), Err(FetchError::Superseded));
+        }
+        for prepare in &wrong[1..] {
+            let (checksum, place) = (Some(prepare.header.checksum), Place::log(prepare.header.place));
+            assert_eq!(node.fetch_this(&prepare.header), Err(FetchError::Damaged { checksum, place }));
+            assert!(node.out.is_empty(), "the disk did nothing wrong");
+        }
+        assert_eq!(node.fetch_this(&long.header).as_ref(), Ok(&long));
+    }
+}
+
+#[test]
+fn a_later_log_that_names_a_doubtful_op_finds_it_and_one_that_ends_before_it_forgets_it() {
+    let (mut node, log) = with_hole(45);
+    adopt(&mut node, 2, &log[1..8]);
+    for prepare in &log[1..5] {
+        assert_eq!(node.storage.header(prepare.header.op), Some(prepare.header));
+        assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+    }
+    assert_eq!(node.fetch(6), Err(FetchError::Missing), "it was never held");
+    let place = Place::log(log[4].header.place);
+    node.platter.spoil(place);
+    assert_eq!(
+        node.fetch(5),
+        Err(FetchError::Damaged { checksum: Some(log[4].header.checksum), place }),
+        "it was held, so it is not missing"
+    );
+    append(&mut node, &log[4..5]);
+    assert_eq!(node.fetch(5).as_ref(), Ok(&log[4]));
+
+    let (mut node, log) = with_hole(46);
+    adopt(&mut node, 2, &log[..3]);
+    for prepare in &log[3..5] {
+        assert_eq!(node.fetch_this(&prepare.header), Err(FetchError::Missing));
+    }
+    assert_eq!(node.fetch(3).as_ref(), Ok(&log[2]));
+}
+
+#[test]
+fn a_doubtful_op_that_is_appended_while_it_is_read_is_answered_from_memory() {
+    let (mut node, log) = with_hole(47);
+    let header = log[3].header;
+    node.platter.spoil(Place::log(header.place));
+    node.out.clear();
+    node.input(Input::Fetch { op: header.op, checksum: Some(header.checksum) });
+    node.input(Input::Append(log[3].clone()));
+    node.answer(0);
+    assert!(matches!(&node.out[..], [Output::Fetched { result: Ok(prepare), .. }] if *prepare == log[3]));
+    node.run();
+    assert_eq!(node.durable(), [4]);
+}

@@ -275,9 +275,9 @@ impl Node {
     }
 
     fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
+        let head_certain = recovered.head_certain();
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         let tail = recovered.headers.clone();
-        let head_certain = recovered.head_certain;
         out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {

@@ -148,6 +148,7 @@ fn a_later_log_that_names_a_doubtful_op_finds_it_and_one_that_ends_before_it_for
         "it was held, so it is not missing"
     );
     append(&mut node, &log[4..5]);
+    assert!(node.out.iter().any(|output| matches!(output, Output::Repaired { op: Op(5), .. })));
     assert_eq!(node.fetch(5).as_ref(), Ok(&log[4]));
 
     let (mut node, log) = with_hole(46);

@@ -7,9 +7,7 @@ use alloc::vec::Vec;
 use kimberlite_io::{Conn, Event, Frame, Io, Machine};
 use kimberlite_kernel::{Kernel, Lookup, StateDigest};
 use kimberlite_storage::{self as storage, FetchError, Storage};
-use kimberlite_types::{
-    Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
-};
+use kimberlite_types::{Config, Instant, LogPosition, Now, ReplicaId, RequestNumber, SessionId, TenantId};
 use kimberlite_vsr::{self as vsr, Lost, Replica};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
@@ -277,10 +275,9 @@ impl Node {
     }
 
     fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
+        let head_certain = recovered.head_certain();
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         let tail = recovered.headers.clone();
-        let head = tail.last().expect("a log has at least its root").0.op;
-        let head_certain = recovered.head_certain;
         out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {

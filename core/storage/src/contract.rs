@@ -151,11 +151,25 @@ pub struct Recovered {
     /// The highest op known to be committed, at most the head: from the superblock and from the
     /// prepares that were kept.
     pub commit: Op,
-    /// False when a prepare behind the head may have been held and is lost without a trace: then this replica
-    /// must not say what its log's end is before a `StartView` told it.
-    pub head_certain: bool,
+    /// The last op that may have been held: the head, when that is certain. Behind it, prepares from the one behind
+    /// the head up to here may have been held and are lost, while nothing behind them ever was acknowledged: then this
+    /// replica must not say what its log's end is before a `StartView` told it.
+    pub doubt_until: Op,
     /// Ops whose prepare was or may have been held and is damaged, with the place where it should be.
     pub unknown: Vec<(Op, Place)>,
+}
+
+impl Recovered {
+    /// The head of the log: the last op it names.
+    pub fn head(&self) -> &PrepareHeader {
+        let (head, _) = self.headers.last().expect("the head is among the headers, if it is the root");
+        head
+    }
+
+    /// Whether no prepare behind the head can have been held.
+    pub fn head_certain(&self) -> bool {
+        self.doubt_until == self.head().op
+    }
 }
 
 /// Why a prepare could not be read back.

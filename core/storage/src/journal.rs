@@ -83,8 +83,8 @@ pub(crate) struct Journal {
     sealing: bool,
     /// Ops up to here are committed as this journal names them.
     pub(crate) committed: Op,
-    /// Whether, in this life, a prepare may have been held and be lost without a trace.
-    pub(crate) uncertain: bool,
+    /// When it was opened, ops up to here may have been held and be lost without a trace. Zero: none.
+    pub(crate) doubt_until: Op,
     /// Whether the log is being opened: what was kept owns its slots, and nobody hears of it yet.
     pub(crate) settling: bool,
 }
@@ -109,7 +109,7 @@ impl Journal {
             sealed_tail: root,
             sealing: false,
             committed: Op::ZERO,
-            uncertain: false,
+            doubt_until: Op::ZERO,
             settling: false,
         }
     }
@@ -489,7 +489,8 @@ impl Journal {
                 _ => {
                     // A doubtful op was held: it is no nack, and its copy is still there to be fetched.
                     let doubtful = self.doubtful(header.op, header.checksum).is_some();
-                    let mark = if self.uncertain || doubtful { Mark::Unknown } else { Mark::Nack };
+                    let may_be_lost = header.op <= self.doubt_until || doubtful;
+                    let mark = if may_be_lost { Mark::Unknown } else { Mark::Nack };
                     if !doubtful {
                         self.doubtful.remove(&header.op);
                     }

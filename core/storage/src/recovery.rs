@@ -75,7 +75,9 @@ pub(crate) struct Opening {
     proven: Op,
     /// Ops that are held and that the ring does not name.
     settle: VecDeque<Op>,
+    /// The op behind the head, if it may have been held, and how far the doubt goes.
     unknown: Option<(Op, Place)>,
+    doubt_until: Op,
     /// Footers being built again.
     footers: usize,
 }
@@ -105,6 +107,7 @@ impl Opening {
             proven: Op::ZERO,
             settle: VecDeque::new(),
             unknown: None,
+            doubt_until: Op::ZERO,
             footers: 0,
         }
     }
@@ -510,7 +513,13 @@ impl Opening {
         let slots = u64::from(self.config.layout.ring_slots);
         let head = journal.head().op;
         let sealed = journal.sealed_through();
-        journal.uncertain = self.unknown.is_some();
+        if self.unknown.is_some() {
+            let (_, last) = self.adopted();
+            assert!(head >= last, "what is unknown stands behind the adopted headers");
+            self.doubt_until = journal.ring.doubt_behind(head, self.superblock().state.log_view);
+            assert!(self.doubt_until > head, "the slot of an unknown op is bad, or passed on");
+        }
+        journal.doubt_until = self.doubt_until;
         journal.committed = if self.solid { self.commit.min(head) } else { sealed };
         if !self.solid {
             // Behind a hole, slots still belong to the ops of the hole: what waits for such a slot was never
@@ -599,7 +608,7 @@ impl Opening {
             view_state: superblock.state.clone(),
             headers: journal.tail(),
             commit: self.commit.min(journal.head().op),
-            head_certain: self.unknown.is_none(),
+            doubt_until: self.doubt_until.max(journal.head().op),
             unknown,
         };
         Some((superblock, recovered))

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use kimberlite_crypto::{Checksum, checksum};
 use kimberlite_io::{Frame, Io, Place};
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
-use kimberlite_types::{ClusterId, Layout, Op};
+use kimberlite_types::{ClusterId, Layout, Op, View};
 use kimberlite_wire::PrepareHeader;
 
 use crate::asks::{Asks, WriteFor};
@@ -134,6 +134,25 @@ impl Ring {
     /// What the slot of `op` says.
     pub(crate) fn slot(&self, op: Op) -> Slot {
         self.at(self.slot_of(op))
+    }
+
+    /// How far ops behind `head` may have been acknowledged, when the first of them is lost; `view` is the lowest in
+    /// which an op of this log behind `head` was proposed. Slots are written in the order of ops, so the first that is
+    /// intact and does not name its op, nor a later one, ends it. A slot each: at most one round of the ring is
+    /// looked at.
+    pub(crate) fn doubt_behind(&self, head: Op, view: View) -> Op {
+        let mut until = head;
+        for _ in 0..self.slots {
+            let next = until.next();
+            until = match self.slot(next) {
+                Slot::Bad => next,
+                Slot::Header(header) if header.op == next && header.view >= view => next,
+                // A slot passes on only when its op is sealed.
+                Slot::Header(header) if header.op > next => header.op,
+                Slot::Header(_) | Slot::Reserved => break,
+            };
+        }
+        until
     }
 
     /// Sets the slot of a prepare that is durable. [`Ring::written`] names it when the slot is, too.

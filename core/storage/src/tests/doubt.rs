@@ -1,4 +1,4 @@
-//! What is not known for sure: ops in a hole whose copies may be the last ones.
+//! What is not known for sure: ops in a hole, whose copies may be the last ones, and how far a lost end may have gone.
 
 use kimberlite_io::Place;
 use kimberlite_types::{Op, View};
@@ -148,6 +148,7 @@ fn a_later_log_that_names_a_doubtful_op_finds_it_and_one_that_ends_before_it_for
         "it was held, so it is not missing"
     );
     append(&mut node, &log[4..5]);
+    assert!(node.out.iter().any(|output| matches!(output, Output::Repaired { op: Op(5), .. })));
     assert_eq!(node.fetch(5).as_ref(), Ok(&log[4]));
 
     let (mut node, log) = with_hole(46);
@@ -170,4 +171,113 @@ fn a_doubtful_op_that_is_appended_while_it_is_read_is_answered_from_memory() {
     assert!(matches!(&node.out[..], [Output::Fetched { result: Ok(prepare), .. }] if *prepare == log[3]));
     node.run();
     assert_eq!(node.durable(), [4]);
+}
+
+/// Loses the prepare of an op, and with it the trace that its slot is.
+fn lose(node: &mut Node, prepare: &Prepare) {
+    node.platter.spoil(Place::log(prepare.header.place));
+    node.platter.flip(slot_place(prepare.header.op.0), 40);
+}
+
+fn doubt(recovered: &Recovered) -> (u64, u64) {
+    assert_eq!(recovered.head_certain(), recovered.head().op == recovered.doubt_until);
+    (recovered.head().op.0, recovered.doubt_until.0)
+}
+
+#[test]
+fn the_doubt_ends_at_the_first_intact_slot_that_does_not_name_its_op() {
+    let mut node = Node::fresh(48);
+    let log = Author::new().log(0, 5);
+    append(&mut node, &log);
+    assert_eq!(doubt(&node.reopen()), (5, 5));
+    lose(&mut node, &log[4]);
+    assert_eq!(doubt(&node.reopen()), (4, 5));
+    // A slot of a later op that is bad, too, goes with it; one behind an intact slot does not.
+    node.platter.flip(slot_place(6), 40);
+    node.platter.flip(slot_place(8), 40);
+    assert_eq!(doubt(&node.reopen()), (4, 6));
+}
+
+#[test]
+fn a_bad_sector_of_the_ring_puts_its_ops_in_doubt_to_its_end() {
+    let mut node = Node::fresh(49);
+    let log = Author::new().log(0, 11);
+    append(&mut node, &log[..10]);
+    node.input(Input::Append(log[10].clone()));
+    node.platter.cut_power(|| false);
+    node.platter.spoil(slot_place(8));
+    node.platter.spoil(Place::log(log[10].header.place));
+    let recovered = node.reopen();
+    assert_eq!(doubt(&recovered), (10, 15));
+    assert_eq!(recovered.unknown, [(Op(11), Place::log(log[10].header.place))]);
+}
+
+#[test]
+fn behind_a_lost_op_those_that_their_slots_name_are_in_doubt() {
+    let mut node = Node::fresh(50);
+    let log = Author::new().log(0, 6);
+    append(&mut node, &log);
+    lose(&mut node, &log[3]);
+    assert_eq!(doubt(&node.reopen()), (3, 6));
+    assert_eq!(doubt(&node.reopen()), (3, 6), "opening takes nothing away");
+}
+
+#[test]
+fn a_slot_of_an_older_log_ends_the_doubt() {
+    let mut node = Node::fresh(51);
+    let mut author = Author::new();
+    let log = author.log(0, 4);
+    let mut fork = author.clone();
+    let older = author.log(0, 3);
+    append(&mut node, &log);
+    append(&mut node, &older);
+    adopt(&mut node, 2, &log);
+    let newer = fork.next(2, 100, 1);
+    append(&mut node, std::slice::from_ref(&newer));
+    lose(&mut node, &newer);
+    assert_eq!(doubt(&node.reopen()), (4, 5), "the slots of 6 and 7 name ops of view 0");
+}
+
+#[test]
+fn a_ring_that_is_lost_whole_puts_one_round_in_doubt() {
+    let mut node = Node::fresh(52);
+    let slots = u64::from(config().layout.ring_slots);
+    for slot in (0..slots).step_by(8) {
+        node.platter.spoil(slot_place(slot));
+    }
+    assert_eq!(doubt(&node.reopen()), (0, slots));
+}
+
+#[test]
+fn a_sealed_op_that_is_lost_with_its_footer_leaves_all_in_doubt_that_the_ring_names() {
+    let mut node = Node::fresh(53);
+    let log = Author::new().log(0, 80);
+    node.append_all(&log);
+    let layout = config().layout;
+    for segment in 0..=log[79].header.place / layout.segment_size {
+        node.platter.spoil(Place::log(crate::footer::offset(segment, &layout)));
+    }
+    node.platter.spoil(Place::log(log[9].header.place));
+    assert_eq!(doubt(&node.reopen()), (9, 80));
+}
+
+#[test]
+fn an_adopted_op_is_missing_behind_the_doubt_and_unknown_within_it() {
+    let mut node = Node::fresh(54);
+    let log = Author::new().log(0, 8);
+    append(&mut node, &log[..4]);
+    lose(&mut node, &log[3]);
+    node.platter.flip(slot_place(5), 40);
+    assert_eq!(doubt(&node.reopen()), (3, 5));
+    adopt(&mut node, 1, &log[..8]);
+    for prepare in &log[3..5] {
+        let header = prepare.header;
+        let lost = FetchError::Damaged { checksum: Some(header.checksum), place: Place::log(header.place) };
+        assert_eq!(node.fetch(header.op.0), Err(lost));
+    }
+    for op in 6..=8 {
+        assert_eq!(node.fetch(op), Err(FetchError::Missing), "nothing behind the doubt was ever held");
+    }
+    append(&mut node, &log[3..]);
+    assert_eq!(doubt(&node.reopen()), (8, 8));
 }

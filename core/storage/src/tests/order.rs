@@ -47,12 +47,12 @@ fn a_slot_damaged_at_rest_does_not_make_a_later_torn_tail_unknown() {
     node.append_all(&log[..3]);
     node.platter.spoil(slot_place(12));
     node.platter.flip(slot_place(5), 3);
-    assert!(node.reopen().head_certain);
+    assert!(node.reopen().head_certain());
     node.append_all(&log[3..4]);
     node.input(Input::Append(log[4].clone()));
     node.platter.cut_power(|| false);
     let recovered = node.reopen();
-    assert!(recovered.head_certain);
+    assert!(recovered.head_certain());
     assert_eq!(recovered.headers.last().unwrap().0.op, Op(4));
     assert!(!node.out.iter().any(|output| matches!(output, Output::Damaged { .. })), "all slots were healed");
 }
@@ -65,13 +65,13 @@ fn what_may_have_been_held_is_not_called_missing_after_adoption() {
     let place = Place::log(log[3].header.place);
     node.platter.spoil(place);
     node.platter.flip(slot_place(4), 40);
-    assert!(!node.reopen().head_certain);
+    assert!(!node.reopen().head_certain());
     let headers: Vec<PrepareHeader> = log.iter().map(|prepare| prepare.header).collect();
     node.input(Input::PersistView(state(1, headers)));
     node.run();
     assert_eq!(node.fetch(4), Err(FetchError::Damaged { checksum: Some(log[3].header.checksum), place }));
     let recovered = node.reopen();
-    assert!(recovered.head_certain, "the adopted headers say where the log ends");
+    assert!(recovered.head_certain(), "the adopted headers say where the log ends");
     assert_eq!(recovered.headers.last(), Some(&(log[3].header, Mark::Unknown)));
     node.input(Input::Append(log[3].clone()));
     node.run();

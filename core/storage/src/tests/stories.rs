@@ -25,7 +25,7 @@ fn a_fresh_directory_opens_with_the_root_alone() {
     let mut node = Node::on(format(), 1);
     let recovered = node.open();
     assert_eq!(marks(&recovered), [(0, Mark::Present)]);
-    assert!(recovered.head_certain && recovered.unknown.is_empty());
+    assert!(recovered.head_certain() && recovered.unknown.is_empty());
     assert_eq!(recovered.view_state, ViewState::initial(config().cluster));
 }
 
@@ -64,7 +64,7 @@ fn a_torn_tail_is_cut_and_a_damaged_prepare_behind_which_the_log_goes_on_is_unkn
     let expected =
         [(0, Mark::Present), (1, Mark::Present), (2, Mark::Present), (3, Mark::Unknown), (4, Mark::Present)];
     assert_eq!(marks(&recovered), expected);
-    assert!(recovered.head_certain);
+    assert!(recovered.head_certain());
     assert_eq!(recovered.unknown, [(Op(3), Place::log(log[2].header.place))]);
 }
 
@@ -76,7 +76,7 @@ fn a_lost_prepare_beside_a_lost_slot_leaves_the_end_of_the_log_unknown() {
     node.platter.spoil(Place::log(log[3].header.place));
     node.platter.flip(slot_place(4), 40);
     let recovered = node.reopen();
-    assert!(!recovered.head_certain);
+    assert!(!recovered.head_certain());
     assert_eq!(marks(&recovered).last(), Some(&(3, Mark::Present)));
     assert_eq!(recovered.unknown, [(Op(4), Place::log(log[3].header.place))]);
 }
@@ -207,7 +207,7 @@ fn a_replica_that_was_away_for_long_fills_the_hole() {
     node.run();
     let recovered = node.reopen();
     assert_eq!(recovered.headers.len(), 9);
-    assert!(recovered.head_certain);
+    assert!(recovered.head_certain());
     assert_eq!(
         recovered.headers.iter().filter(|(_, mark)| *mark == Mark::Present).count(),
         0,

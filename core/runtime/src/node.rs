@@ -290,11 +290,7 @@ impl Node {
             adopted,
             headers: recovered.headers,
             commit: recovered.commit,
-            doubt_until: if head_certain {
-                head
-            } else {
-                Op(head.0 + u64::from(self.config.layout.ring_slots))
-            },
+            doubt_until: recovered.doubt_until,
         })));
     }
 

@@ -126,6 +126,12 @@ impl Journal {
         self.index.values()
     }
 
+    /// Whether the journal names this prepare and does not hold it.
+    pub(crate) fn lacks(&self, op: Op, checksum: Checksum) -> bool {
+        let entry = self.index.get(&op).filter(|entry| entry.header.checksum == checksum);
+        entry.is_some_and(|entry| matches!(entry.state, State::Missing(_)))
+    }
+
     /// The header of a doubtful op with this checksum.
     pub(crate) fn doubtful(&self, op: Op, checksum: Checksum) -> Option<PrepareHeader> {
         self.doubtful.get(&op).copied().filter(|header| header.checksum == checksum)
@@ -477,7 +483,9 @@ impl Journal {
         assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
         self.drop_from(last.op.next());
         if !self.leads_to(headers) {
-            self.drop_between(committed, first.op);
+            for header in self.drop_between(committed, first.op) {
+                self.doubt(header);
+            }
         }
         for header in headers.iter().filter(|header| header.op > Op::ZERO) {
             match self.index.get(&header.op) {
@@ -511,19 +519,19 @@ impl Journal {
     /// Whether the journal names the parent of the first of these headers, or one of themselves.
     fn leads_to(&self, headers: &[PrepareHeader]) -> bool {
         let first = headers[0];
-        let sealed = self.sealed_tail.op == first.op.previous() && self.sealed_tail.checksum == first.parent;
         let parent = self.index.get(&first.op.previous());
         let names =
             |header: &PrepareHeader| self.index.get(&header.op).is_some_and(|entry| entry.header == *header);
-        sealed
+        self.sealed_leads_to(&first)
             || first.op == Op::ZERO
             || parent.is_some_and(|entry| entry.header.checksum == first.parent)
             || headers.iter().any(names)
     }
 
-    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills. What
-    /// was held of them is doubtful from here on.
-    pub(crate) fn drop_between(&mut self, kept: Op, first: Op) {
+    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills. Answers
+    /// what was held of them.
+    pub(crate) fn drop_between(&mut self, kept: Op, first: Op) -> Vec<PrepareHeader> {
+        let mut held = Vec::new();
         let from = kept.max(self.sealed_through()).next();
         let gone: Vec<Op> =
             self.index.range(from..).map(|(op, _)| *op).take_while(|op| *op < first).collect();
@@ -535,11 +543,17 @@ impl Journal {
                 State::Written | State::Ringing | State::Ringed | State::Durable => true,
             };
             if was_held {
-                self.doubt(entry.header);
+                held.push(entry.header);
             }
             self.drop_one(op);
         }
         self.forget_dropped_writes();
+        held
+    }
+
+    /// Whether the last sealed prepare is this one's parent.
+    pub(crate) fn sealed_leads_to(&self, child: &PrepareHeader) -> bool {
+        self.sealed_tail.op == child.op.previous() && self.sealed_tail.checksum == child.parent
     }
 
     /// Names the ops of a hole that the ring names and that nothing else is known of. What a slot says was durable once.
@@ -558,7 +572,7 @@ impl Journal {
         }
     }
 
-    fn doubt(&mut self, header: PrepareHeader) {
+    pub(crate) fn doubt(&mut self, header: PrepareHeader) {
         self.doubtful.insert(header.op, header);
         if self.doubtful.len() > self.layout.ring_slots as usize {
             self.doubtful.pop_last();

@@ -13,13 +13,14 @@
 //! - **Settle**: what is held but not named by the ring is written again, prepare and slot, because what a
 //!   read shows need not be durable; bad slots that no op owns are reserved again.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use kimberlite_io::{Buf, Io, Place, ReadFault, sectors};
 use kimberlite_types::limits::{PIPELINE_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES};
 use kimberlite_types::{Config, Op, View};
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
+use kimberlite_wire::prepare::segment_room;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, ReadFor};
@@ -43,6 +44,18 @@ enum Stage {
     Ring { left: usize },
     Walk,
     Settle { reading: usize },
+}
+
+/// The search of a hole: what in front of the adopted headers cannot be walked to may stand there all the same,
+/// behind a damaged prepare whose size nobody knows.
+#[derive(Debug)]
+struct Scan {
+    /// Where to look next.
+    place: u64,
+    /// Where the adopted headers begin.
+    end: u64,
+    /// What was found, by op.
+    found: BTreeMap<Op, Vec<PrepareHeader>>,
 }
 
 /// An open under way.
@@ -73,6 +86,8 @@ pub(crate) struct Opening {
     /// What the ops in front of the adopted headers themselves prove to be committed: what stands up to here
     /// is of every log.
     proven: Op,
+    /// The search of a hole, while it lasts.
+    scan: Option<Scan>,
     /// Ops that are held and that the ring does not name.
     settle: VecDeque<Op>,
     /// The op behind the head, if it may have been held, and how far the doubt goes.
@@ -105,6 +120,7 @@ impl Opening {
             seen: Copy::Alien,
             commit: Op::ZERO,
             proven: Op::ZERO,
+            scan: None,
             settle: VecDeque::new(),
             unknown: None,
             doubt_until: Op::ZERO,
@@ -277,14 +293,81 @@ impl Opening {
     }
 
     /// The log does not lead up to the adopted headers. What stands in front of them may be what a view change
-    /// cut elsewhere; only what is proven to be committed is kept, the rest is for the parent to fill.
+    /// cut elsewhere; only what is proven to be committed is kept. The rest of the hole is searched.
     fn open_hole(&mut self, journal: &mut Journal) {
-        let (first, _) = self.adopted();
+        let first = self.superblock().state.headers[0];
         let proven = self.proven;
         self.solid = false;
-        journal.drop_between(proven, first);
-        journal.doubt_ring(proven, first);
-        self.settle.retain(|op| *op <= proven || *op >= first);
+        let place = self.parent.map_or(0, |parent| parent.end());
+        let mut found: BTreeMap<Op, Vec<PrepareHeader>> = BTreeMap::new();
+        for header in journal.drop_between(proven, first.op) {
+            found.entry(header.op).or_default().push(header);
+        }
+        journal.doubt_ring(proven, first.op);
+        self.settle.retain(|op| *op <= proven || *op >= first.op);
+        self.scan = Some(Scan { place, end: first.place, found });
+    }
+
+    /// The next place of the hole to look at; none when it is searched.
+    fn scan_place(&mut self) -> Option<u64> {
+        let layout = &self.config.layout;
+        let scan = self.scan.as_mut().expect("a hole is being searched");
+        if scan.place % layout.segment_size >= segment_room(layout) {
+            scan.place = (scan.place / layout.segment_size + 1) * layout.segment_size;
+        }
+        (scan.place < scan.end).then_some(scan.place)
+    }
+
+    fn scanned(&mut self, seen: &Seen) {
+        let (first, _) = self.adopted();
+        let range = self.proven.next()..first;
+        let cluster = self.config.cluster;
+        let scan = self.scan.as_mut().expect("a hole is being searched");
+        match seen {
+            Seen::Whole(prepare) => {
+                let header = prepare.header;
+                if header.cluster == cluster && range.contains(&header.op) {
+                    scan.found.entry(header.op).or_default().push(header);
+                }
+                scan.place = header.end();
+            }
+            Seen::Broken => scan.place += SECTOR_SIZE as u64,
+            Seen::Absent => scan.place = scan.end,
+        }
+    }
+
+    /// Keeps what the adopted headers lead down to, parent by parent, and what may yet turn out to be of this
+    /// log.
+    fn finish_scan(&mut self, journal: &mut Journal) {
+        let mut found = self.scan.take().expect("a hole was searched").found;
+        let mut child = self.superblock().state.headers[0];
+        let mut kept = Vec::new();
+        while child.op.previous() > self.proven
+            && let Some(here) = found.get(&child.op.previous())
+            && let Some(header) = here.iter().find(|header| header.checksum == child.parent)
+        {
+            child = *header;
+            kept.push(child);
+        }
+        for header in kept.iter().rev() {
+            found.remove(&header.op);
+            journal.found(*header, State::Durable);
+            let named = match journal.ring.slot(header.op) {
+                Slot::Header(named) => named == *header || named.op > header.op,
+                Slot::Reserved | Slot::Bad => false,
+            };
+            if !named {
+                self.settle.push_back(header.op);
+            }
+        }
+        for header in found.into_values().flatten() {
+            journal.doubt(header);
+        }
+        let below = journal.entry(child.op.previous()).map(|entry| entry.header.checksum);
+        self.solid = below == Some(child.parent) || journal.sealed_leads_to(&child);
+        self.cursor = self.adopted().0;
+        self.parent = journal.entry(self.cursor.previous()).map(|entry| entry.header);
+        self.next_op(journal);
     }
 
     /// The walking scout's read came back.
@@ -387,11 +470,28 @@ impl Opening {
         out: &mut Vec<Output>,
     ) {
         loop {
+            if self.scan.is_some() {
+                if let Some(seen) = seen.take() {
+                    self.scanned(&seen);
+                }
+                let Some(place) = self.scan_place() else {
+                    self.finish_scan(journal);
+                    continue;
+                };
+                match self.scout.look(place, asks, io) {
+                    Some(look) => seen = Some(look),
+                    None => return,
+                }
+                continue;
+            }
             if let Some(seen) = seen.take() {
                 let done = self.judge(&seen, journal, out);
                 if done {
                     self.begin_settling(journal, asks, io);
                     return;
+                }
+                if self.scan.is_some() {
+                    continue;
                 }
             }
             let place = *self.tries.front().expect("an op has a place to look at");
@@ -417,7 +517,7 @@ impl Opening {
         let header = match seen {
             Seen::Whole(prepare) if self.stands_right(&expect, &prepare.header) => Some(prepare.header),
             Seen::Whole(_) => None,
-            Seen::Broken => {
+            Seen::Broken | Seen::Absent => {
                 self.seen = Copy::Bad;
                 None
             }
@@ -500,9 +600,6 @@ impl Opening {
         }
         assert!(self.cursor < first, "an adopted op never ends the log");
         self.open_hole(journal);
-        self.parent = None;
-        self.cursor = first;
-        self.next_op(journal);
         false
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Seen {
     Whole(Prepare),
     /// Anything else.
     Broken,
+    /// Nothing was ever written there: the log's files end in front of it.
+    Absent,
 }
 
 /// One look at one place.
@@ -74,9 +76,9 @@ impl Scout {
                 asks.read(io, Place::log(look.place), SECTOR_SIZE, ReadFor::Walk);
                 None
             }
-            Err(_) => {
+            Err(fault) => {
                 self.look = None;
-                Some(Seen::Broken)
+                Some(if fault == ReadFault::Absent { Seen::Absent } else { Seen::Broken })
             }
         }
     }

@@ -170,7 +170,7 @@ impl Storage {
             return;
         }
         match purpose {
-            ReadFor::Fetch { id } => self.on_fetched(id, result, out),
+            ReadFor::Fetch { id } => self.on_fetched(id, result, io, out),
             ReadFor::Footer { segment } => {
                 let found = shelf.on_footer(segment, result, journal, asks, io, out);
                 self.on_found(found, io, out);
@@ -280,7 +280,13 @@ impl Storage {
         self.asks.read(io, place, sectors(u64::from(row.size)) as usize, ReadFor::Fetch { id });
     }
 
-    fn on_fetched(&mut self, id: u64, result: Result<Buf, ReadFault>, out: &mut Vec<Output>) {
+    fn on_fetched(
+        &mut self,
+        id: u64,
+        result: Result<Buf, ReadFault>,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
         let Fetching { op, asked, expected, place } = self.fetches.remove(&id).expect("a fetch is read once");
         let prepare = result
             .ok()
@@ -301,8 +307,13 @@ impl Storage {
             out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });
             FetchError::Damaged { checksum: Some(expected), place }
         });
-        if matches!(result, Err(FetchError::Damaged { .. })) {
-            self.journal.damaged(op, expected);
+        match &result {
+            Err(FetchError::Damaged { .. }) => self.journal.damaged(op, expected),
+            // Believed to be of this log, and intact: it is made sure of, like one that a peer sent.
+            Ok(prepare) if self.journal.lacks(op, expected) => {
+                self.journal.append(prepare.clone(), &mut self.asks, io, out);
+            }
+            _ => {}
         }
         out.push(Output::Fetched { op, checksum: asked, result });
     }

@@ -1,7 +1,7 @@
 //! The data directory: which files there are, how they come into being, who may open them.
 //!
 //! ```text
-//! kimberlite.dir              identity: magic, version of this layout, geometry; locked while open
+//! kimberlite.dir              identity: magic, version of this layout, geometry; locked while open, shared among readers
 //! superblock, headers         fixed size, written with zeros when formatted
 //! log/00000000.segment, ...   each `segment_size` bytes of the log, written with zeros before use
 //! grid                        grows
@@ -54,11 +54,21 @@ impl Geometry {
     }
 }
 
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// For reading alone, next to others that do the same.
+    Read,
+    /// For reading and writing, by nobody else.
+    Write,
+}
+
 /// A data directory, open and locked. The lock is held until it is dropped.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     geometry: Geometry,
+    access: Access,
     /// Whether direct I/O may be used where the file system offers it.
     direct: bool,
     /// Held for its lock.
@@ -81,7 +91,7 @@ impl DataDirectory {
         }
         let unfinished = path.join(IDENTITY_UNFINISHED);
         let identity = on(&unfinished, write_identity(&unfinished, geometry))?;
-        lock(path, &identity)?;
+        lock(path, &identity, Access::Write)?;
         sync_directory(path)?;
 
         let log = path.join(LOG);
@@ -100,14 +110,36 @@ impl DataDirectory {
         on(path, fs::rename(&unfinished, path.join(IDENTITY)))?;
         sync_directory(path)?;
         sync_directory(parent(path))?;
-        Ok(Self { path: path.to_path_buf(), geometry, direct: true, _identity: identity })
+        Ok(Self {
+            path: path.to_path_buf(),
+            geometry,
+            access: Access::Write,
+            direct: true,
+            _identity: identity,
+        })
     }
 
     /// Opens and locks the directory at `path`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref();
+        Self::open_for(path.as_ref(), Access::Write)
+    }
+
+    /// Opens the directory at `path` for reading alone. No file in it is changed, made or removed, by this or by
+    /// a driver on it; to write or trim through such a driver is a bug. Neither ownership nor a writable file
+    /// system is needed.
+    ///
+    /// Several may have it open like this at once. It is refused while it is open for writing, and cannot be
+    /// opened for writing until this is dropped.
+    ///
+    /// A segment that was cut short is told like by [`DataDirectory::open`], and stays as it is: up to the
+    /// segment's end it reads as zeros.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_for(path.as_ref(), Access::Read)
+    }
+
+    fn open_for(path: &Path, access: Access) -> Result<Self, OpenError> {
         let name = path.join(IDENTITY);
-        let identity = match OpenOptions::new().read(true).write(true).open(&name) {
+        let identity = match open_file(&name, false, access) {
             Ok(identity) => identity,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let path = path.to_path_buf();
@@ -125,8 +157,8 @@ impl DataDirectory {
             Err(error) => return Err(OpenError::on(&name, error)),
         };
         let geometry = read_identity(path, &name, &identity)?;
-        lock(path, &identity)?;
-        Ok(Self { path: path.to_path_buf(), geometry, direct: true, _identity: identity })
+        lock(path, &identity, access)?;
+        Ok(Self { path: path.to_path_buf(), geometry, access, direct: true, _identity: identity })
     }
 
     /// Goes through the page cache even if the file system offers direct I/O. Durability is the same;
@@ -147,6 +179,11 @@ impl DataDirectory {
         &self.path
     }
 
+    /// What it was opened for.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
     /// Whether direct I/O may be used, if the file system takes it.
     pub(crate) fn wants_direct_io(&self) -> bool {
         self.direct
@@ -155,7 +192,7 @@ impl DataDirectory {
     /// Whether the file system takes direct I/O on this directory's files.
     pub(crate) fn takes_direct_io(&self) -> Result<bool, OpenError> {
         let name = self.path.join("superblock");
-        let file = match open_file(&name, true) {
+        let file = match open_file(&name, true, self.access) {
             Ok(file) => file,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
             Err(error) => return Err(OpenError::on(&name, error)),
@@ -174,7 +211,7 @@ impl DataDirectory {
     /// Opens the file of a fixed zone and checks its size.
     pub(crate) fn open_zone(&self, name: &str, size: u64, direct: bool) -> Result<File, OpenError> {
         let path = self.path.join(name);
-        let file = on(&path, open_file(&path, direct))?;
+        let file = on(&path, open_file(&path, direct, self.access))?;
         if on(&path, file.metadata())?.len() != size {
             return Err(OpenError::Damaged { path, what: "its size differs from its zone's" });
         }
@@ -184,43 +221,49 @@ impl DataDirectory {
     /// Opens the grid. Also tells its length.
     pub(crate) fn open_grid(&self, direct: bool) -> Result<(File, u64), OpenError> {
         let path = self.path.join("grid");
-        let file = on(&path, open_file(&path, direct))?;
+        let file = on(&path, open_file(&path, direct, self.access))?;
         let len = on(&path, file.metadata())?.len();
         Ok((file, len))
     }
 
     /// Opens a segment that is known to exist.
     pub(crate) fn open_segment(&self, segment: u64, direct: bool) -> io::Result<File> {
-        open_file(&segment_path(&self.path, segment), direct)
+        open_file(&segment_path(&self.path, segment), direct, self.access)
     }
 
-    /// The numbers of all segments. Removes what an interrupted preparation left behind.
+    /// The numbers of all segments and the bytes that are there of each: of one that was cut short, less than a
+    /// segment. Removes what an interrupted preparation left behind.
     ///
-    /// A segment that was cut short is filled up with zeros, durably, and told to `cut`: what stood there is
+    /// A segment that was cut short is told to `cut` and filled up with zeros, durably: what stood there is
     /// lost all the same, and the journal, which knows what should stand there, finds it damaged and has
-    /// it repaired or refuses.
-    pub(crate) fn segments(&self, mut cut: impl FnMut(u64, u64)) -> Result<Vec<u64>, OpenError> {
+    /// it repaired or refuses. A directory opened for reading is left as it is.
+    pub(crate) fn segments(&self, mut cut: impl FnMut(u64, u64)) -> Result<Vec<(u64, u64)>, OpenError> {
         let log = self.path.join(LOG);
-        let mut numbers = Vec::new();
+        let mut segments = Vec::new();
         for entry in on(&log, fs::read_dir(&log))? {
             let entry = on(&log, entry)?;
             let (name, path) = (entry.file_name(), entry.path());
             let Some(name) = name.to_str() else { continue };
             if name.ends_with(PREPARING) {
-                on(&path, fs::remove_file(&path))?;
+                if self.access == Access::Write {
+                    on(&path, fs::remove_file(&path))?;
+                }
             } else if let Some(number) = name.strip_suffix(".segment").and_then(|name| name.parse().ok()) {
-                let size = on(&path, entry.metadata())?.len();
+                let mut size = on(&path, entry.metadata())?.len();
                 if size > self.geometry.segment_size {
                     return Err(OpenError::Damaged { path, what: "it is longer than a segment" });
                 }
                 if size < self.geometry.segment_size {
-                    on(&path, fill_with_zeros(&path, size, self.geometry.segment_size))?;
                     cut(number, size);
+                    if self.access == Access::Write {
+                        on(&path, fill_with_zeros(&path, size, self.geometry.segment_size))?;
+                        size = self.geometry.segment_size;
+                    }
                 }
-                numbers.push(number);
+                segments.push((number, size));
             }
         }
-        Ok(numbers)
+        Ok(segments)
     }
 }
 
@@ -297,9 +340,9 @@ fn fill_with_zeros(path: &Path, from: u64, to: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn open_file(path: &Path, direct: bool) -> io::Result<File> {
+fn open_file(path: &Path, direct: bool, access: Access) -> io::Result<File> {
     let flags = if direct { libc::O_DIRECT } else { 0 };
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
+    OpenOptions::new().read(true).write(access == Access::Write).custom_flags(flags).open(path)
 }
 
 fn write_identity(path: &Path, geometry: Geometry) -> io::Result<File> {
@@ -340,8 +383,14 @@ fn read_identity(path: &Path, name: &Path, identity: &File) -> Result<Geometry, 
     geometry.filter(Geometry::is_valid).ok_or_else(|| damaged("its geometry cannot be read"))
 }
 
-fn lock(path: &Path, identity: &File) -> Result<(), OpenError> {
-    match identity.try_lock() {
+/// Takes the lock: shared among readers, exclusive for a writer. A shared lock asks for no write access, on no
+/// file system.
+fn lock(path: &Path, identity: &File, access: Access) -> Result<(), OpenError> {
+    let taken = match access {
+        Access::Read => identity.try_lock_shared(),
+        Access::Write => identity.try_lock(),
+    };
+    match taken {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(OpenError::on(path, error)),

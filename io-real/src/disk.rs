@@ -7,6 +7,7 @@
 //!   the next one. An error is never retried, except `EINTR` and `EAGAIN`, with which nothing was tried.
 //! - A write into a segment that does not exist waits until the segment is complete and durable. The next
 //!   segment is ordered as soon as one is written to, so that this wait is rare.
+//! - A directory opened for reading has no thread that makes segments, and whoever asks for a write has a bug.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +19,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use crate::desk::Desk;
-use crate::directory::{DataDirectory, Geometry};
+use crate::directory::{Access, DataDirectory, Geometry};
 use crate::error::OpenError;
 use crate::ring::{Completion, Purpose, Target};
 use crate::segments::SegmentMaker;
@@ -90,6 +91,9 @@ enum Segment {
     Ready {
         /// Whether anything was asked of it: made ahead of need, it does not exist for the core yet.
         in_use: bool,
+        /// Bytes of its file. Less than a segment only where it was cut short and must stay so; the rest reads
+        /// as zeros.
+        size: u64,
         open: Option<Target>,
         last_used: u64,
     },
@@ -104,7 +108,8 @@ struct Piece {
 
 /// The data directory in use.
 pub(crate) struct Data {
-    maker: SegmentMaker,
+    /// None if the directory was opened for reading.
+    maker: Option<SegmentMaker>,
     superblock: Target,
     headers: Target,
     grid: Target,
@@ -138,12 +143,18 @@ impl Data {
         let superblock = directory.open_zone("superblock", geometry.superblock_size, direct)?;
         let headers = directory.open_zone("headers", geometry.headers_size, direct)?;
         let (grid, grid_size) = directory.open_grid(direct)?;
-        let ready = |number| (number, Segment::Ready { in_use: true, open: None, last_used: 0 });
+        let ready =
+            |(number, size)| (number, Segment::Ready { in_use: true, size, open: None, last_used: 0 });
         let cut = |segment, size| desk.ledger.note(DriverNote::SegmentCut { segment, size });
         let segments = directory.segments(cut)?.into_iter().map(ready).collect();
         let path = directory.path().to_path_buf();
-        let maker = SegmentMaker::start(path, geometry.segment_size, direct, waker)
-            .map_err(|error| OpenError::Resources { error })?;
+        let maker = match directory.access() {
+            Access::Read => None,
+            Access::Write => Some(
+                SegmentMaker::start(path, geometry.segment_size, direct, waker)
+                    .map_err(|error| OpenError::Resources { error })?,
+            ),
+        };
         Ok(Self {
             maker,
             superblock: desk.ring.take_file(superblock),
@@ -179,6 +190,7 @@ impl Data {
             "a write comes from a sector boundary in memory"
         );
         let len = data.len() as u64;
+        self.assert_writable(at);
         let id = self.take_ask(token, Kind::Write { data, batch: None }, at, len);
         self.claim(at, len);
         self.queued.push(id);
@@ -186,6 +198,7 @@ impl Data {
 
     /// Asks for a trim.
     pub(crate) fn trim(&mut self, desk: &mut Desk, token: Token, at: Place, len: u64) {
+        self.assert_writable(at);
         let id = self.take_ask(token, Kind::Trim, at, len);
         self.claim(at, len);
         self.step_trim(desk, id);
@@ -224,7 +237,7 @@ impl Data {
 
     /// Takes the segments that were made in the background.
     pub(crate) fn on_segments(&mut self, desk: &mut Desk) {
-        while let Some((number, result)) = self.maker.made() {
+        while let Some((number, result)) = self.maker.as_ref().and_then(SegmentMaker::made) {
             let Some(Segment::Ordered { parked }) = self.segments.remove(&number) else {
                 unreachable!("a segment is made only when ordered, and once per order")
             };
@@ -232,7 +245,8 @@ impl Data {
                 Ok(()) => {
                     desk.ledger.stats.segments_created += 1;
                     let in_use = !parked.is_empty();
-                    self.segments.insert(number, Segment::Ready { in_use, open: None, last_used: 0 });
+                    let size = self.geometry.segment_size;
+                    self.segments.insert(number, Segment::Ready { in_use, size, open: None, last_used: 0 });
                     self.queued.extend(parked);
                 }
                 Err(error) => {
@@ -246,6 +260,16 @@ impl Data {
                 }
             }
         }
+    }
+
+    fn assert_writable(&self, at: Place) {
+        let access = self.directory.access();
+        assert!(access == Access::Write, "a directory that was opened for reading is not written to: {at}");
+    }
+
+    /// Orders a segment from the thread that makes them.
+    fn order(&self, segment: u64) {
+        self.maker.as_ref().expect("only writes need segments").order(segment);
     }
 
     fn take_ask(&mut self, token: Token, kind: Kind, at: Place, len: u64) -> AskId {
@@ -323,14 +347,14 @@ impl Data {
             }
             None | Some(Segment::Refused) => {
                 self.segments.insert(number, Segment::Ordered { parked: vec![id] });
-                self.maker.order(number);
+                self.order(number);
                 false
             }
         };
         let next = number + 1;
         if let Entry::Vacant(vacant) = self.segments.entry(next) {
             vacant.insert(Segment::Ordered { parked: Vec::new() });
-            self.maker.order(next);
+            self.order(next);
         }
         enters
     }
@@ -343,7 +367,8 @@ impl Data {
             FileId::Grid => return Ok(Some(&self.grid)),
             FileId::Segment(number) => number,
         };
-        let Some(Segment::Ready { in_use: true, open, last_used }) = self.segments.get_mut(&number) else {
+        let Some(Segment::Ready { in_use: true, open, last_used, .. }) = self.segments.get_mut(&number)
+        else {
             return Ok(None);
         };
         self.uses += 1;
@@ -385,8 +410,24 @@ impl Data {
         }
     }
 
-    fn step_read(&mut self, desk: &mut Desk, id: AskId, buf: Buf) {
-        let piece = self.piece(id);
+    /// Whether a piece begins where its file was cut short, so that it is missing.
+    fn is_cut(&self, piece: &Piece) -> bool {
+        let FileId::Segment(number) = piece.file else { return false };
+        matches!(self.segments.get(&number), Some(Segment::Ready { size, .. }) if piece.offset >= *size)
+    }
+
+    fn step_read(&mut self, desk: &mut Desk, id: AskId, mut buf: Buf) {
+        let mut piece = self.piece(id);
+        while self.is_cut(&piece) {
+            let ask = self.asks.get_mut(&id).expect("the ask is in flight");
+            let end = ask.done + piece.len;
+            buf[ask.done as usize..end as usize].fill(0);
+            ask.done = end;
+            if ask.done == ask.len {
+                return self.finish_read(desk, id, Ok(buf));
+            }
+            piece = self.piece(id);
+        }
         let ask = self.asks.get_mut(&id).expect("the ask is in flight");
         let done = ask.done;
         ask.piece_end = done + piece.len;

@@ -198,11 +198,9 @@ impl fmt::Display for OpenError {
                 "the file system of {} cannot preallocate files or punch holes; use ext4, XFS or btrfs",
                 path.display()
             ),
-            Self::PermissionDenied { path } => write!(
-                f,
-                "no permission to read and write {}; run as its owner or change its mode",
-                path.display()
-            ),
+            Self::PermissionDenied { path } => {
+                write!(f, "no permission to open {}; run as its owner or change its mode", path.display())
+            }
             Self::Disk { path, error } => {
                 write!(f, "I/O error on {}: {error}; check the disk and the kernel log", path.display())
             }

@@ -9,6 +9,7 @@
 //! - One thread. (A second one makes log segments ahead of need and touches nothing else.)
 //! - `Written` with `Ok` means that the kernel has said so: the bytes, the file's length and its name are
 //!   durable. After an error nothing is tried again.
+//! - On a directory opened for reading ([`DataDirectory::open_read_only`]) nothing is ever changed.
 //! - Memory and descriptors that the kernel uses are owned by the operation until it completes.
 //! - Bytes from outside, in any order and amount, drop a connection at worst. Queues and connections are
 //!   bounded by named limits.

@@ -95,7 +95,8 @@ pub enum DriverNote {
         /// What the kernel said.
         reason: String,
     },
-    /// A segment's file was shorter than a segment. It was filled up with zeros; what stood there is lost.
+    /// A segment's file was shorter than a segment; what stood there is lost. It was filled up with zeros, or, in a
+    /// directory opened for reading, reads as if it were.
     SegmentCut {
         /// Its number.
         segment: u64,

@@ -3,7 +3,8 @@
 //! Every prepare: both checksums, cluster, op, parent, place, time, and each entry's place in the hash
 //! chain. The log is read in large pieces, several ahead of the walk; where one cannot be read, the prepares in
 //! it are read one by one. Where no further prepare is found, superblock and ring tell the end of the log from a
-//! prepare that is lost.
+//! prepare that is lost, and both from one that was never received. Behind one that was not received, every op that
+//! this replica holds for certain is checked one by one; its entries' hashes cannot be, for lack of the one before.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -49,7 +50,9 @@ pub enum VerifyOutput {
     Progress(Totals),
     /// The log is whole up to its end.
     Whole(Totals),
-    /// The log is whole up to this place, and not there.
+    /// All that this replica was given is whole; it stopped before it had received all of the log.
+    Behind(Totals, Missing),
+    /// The log is whole up to this place, and not there; or a prepare behind those not received is damaged.
     Broken(Totals, Finding),
     /// The data directory cannot be opened.
     Refused(HaltReason),
@@ -72,6 +75,17 @@ pub struct Totals {
     pub timestamp: WallTime,
 }
 
+/// Ops of the log that this replica knows of and never had: nothing that it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The first of them, the op behind the last verified one.
+    pub first: Op,
+    /// The last op of the log that this replica knows of for certain.
+    pub last: Op,
+    /// How many ops from the first to the last were not received, or cannot be told from an older log's.
+    pub ops: u64,
+}
+
 /// The first place where the log is not what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -88,8 +102,6 @@ pub struct Finding {
 pub enum Wrong {
     /// The op was durable here, and its prepare is not readable or not whole.
     Damaged,
-    /// The op belongs to the adopted log, and this replica has not received it yet.
-    NotReceived,
     /// Neither prepare nor ring tell whether the log goes on.
     EndUnknown,
     /// The time of the prepare is not after its parent's.
@@ -102,7 +114,6 @@ impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Damaged => "the prepare is damaged; a running replica fetches it from a peer",
-            Self::NotReceived => "the prepare was not received yet; a running replica fetches it from a peer",
             Self::EndUnknown => {
                 "prepare and ring are damaged; whether the log goes on is for the other replicas to say"
             }
@@ -128,6 +139,11 @@ enum Stage {
     },
     Locate {
         behind: u64,
+    },
+    /// What stands behind an op that was not received is looked at: these headers' prepares, the next one last.
+    Behind {
+        missing: Missing,
+        held: Vec<PrepareHeader>,
     },
     Over,
 }
@@ -233,7 +249,10 @@ impl Verifier {
             ReadFor::Walk => {
                 if let Some(seen) = self.scout.on_read(result, &mut self.asks, io) {
                     self.scouting = false;
-                    self.walk(Some(seen), io, out);
+                    match self.stage {
+                        Stage::Behind { .. } => self.look_behind(Some(seen), io, out),
+                        _ => self.walk(Some(seen), io, out),
+                    }
                 }
             }
             ReadFor::FooterHead { segment } => self.on_footer_head(segment, result, io, out),
@@ -419,8 +438,9 @@ impl Verifier {
         match says {
             Says::Names => self.report(place, Wrong::Damaged, out),
             Says::Later => self.locate(place, io),
-            Says::Other if needed => self.report(place, Wrong::NotReceived, out),
-            Says::Bad if needed => self.report(place, Wrong::Damaged, out),
+            // A lone replica has nobody to receive from.
+            Says::Other if needed && self.config.replicas > 1 => self.begin_behind(io, out),
+            Says::Other | Says::Bad if needed => self.report(place, Wrong::Damaged, out),
             Says::Bad => self.report(place, Wrong::EndUnknown, out),
             Says::Other => self.over(VerifyOutput::Whole(self.totals), out),
         }
@@ -451,6 +471,89 @@ impl Verifier {
     fn report(&mut self, place: u64, what: Wrong, out: &mut Vec<VerifyOutput>) {
         let finding = Finding { place: Place::log(place), op: self.parent.op.next(), what };
         self.over(VerifyOutput::Broken(self.totals, finding), out);
+    }
+
+    // ── Behind an op that was not received ───────────────────────────────────────────────────────────────
+
+    /// Lists the ops behind the one that was not received which this replica holds, or may have held: adopted ones
+    /// that their slots do not deny, and those that their slots name and that are linked to such ones in an unbroken
+    /// row. What else the ring names may be of an older log.
+    fn begin_behind(&mut self, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+        let state = &self.superblock.as_ref().expect("the superblock was chosen").state;
+        let (first, head) = (self.parent.op.next(), *state.head());
+        let mut held = Vec::new();
+        // Up from the head, as the log went on there.
+        let mut tip = head;
+        while head.op >= first
+            && let Slot::Header(header) = self.ring.slot(tip.op.next())
+            && Expect::After(tip, state.log_view).accepts(&header)
+        {
+            held.push(header);
+            tip = header;
+        }
+        held.reverse();
+        let last = tip.op.max(state.commit);
+        // Down from the head.
+        let (mut child, mut lost) = (None, None);
+        // Each slot is asked once, about the newest op that it may name: there are no more witnesses than that.
+        let oldest = first.0.max((head.op.0 + 1).saturating_sub(u64::from(self.config.layout.ring_slots)));
+        for op in (oldest..=head.op.0).rev().map(Op) {
+            let slot = self.ring.slot(op);
+            let adopted = state.headers.iter().find(|header| header.op == op);
+            let says = adopted.map(|header| Expect::Adopted(*header).ask(&slot));
+            child = match (adopted, slot) {
+                (Some(header), _) => {
+                    if says != Some(Says::Other) {
+                        held.push(*header);
+                    }
+                    Some(*header)
+                }
+                (None, Slot::Header(header)) if child.is_some_and(|child| is_parent(&header, &child)) => {
+                    held.push(header);
+                    Some(header)
+                }
+                (None, slot) => {
+                    let passed_on = matches!(slot, Slot::Header(later) if later.op > op);
+                    if passed_on || slot == Slot::Bad {
+                        lost = Some(op);
+                    }
+                    None
+                }
+            };
+        }
+        if let Some(op) = lost {
+            // It was held, or may have been, and where is known no more.
+            let slot = op.0 % u64::from(self.config.layout.ring_slots);
+            let place = Place::headers(slot * PREPARE_HEADER_SIZE as u64);
+            let finding = Finding { place, op, what: Wrong::Damaged };
+            return self.over(VerifyOutput::Broken(self.totals, finding), out);
+        }
+        let ops = last.0 - self.parent.op.0 - held.len() as u64;
+        self.stage = Stage::Behind { missing: Missing { first, last, ops }, held };
+        self.look_behind(None, io, out);
+    }
+
+    /// Looks at one prepare after the other, the lowest op first.
+    fn look_behind(&mut self, mut seen: Option<Seen>, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+        let Stage::Behind { missing, held } = &mut self.stage else {
+            panic!("prepares behind a gap are looked at behind a gap")
+        };
+        while let Some(header) = held.last().copied() {
+            if seen.is_none() {
+                seen = self.scout.look(header.place, &mut self.asks, io);
+            }
+            match seen.take() {
+                None => return,
+                Some(Seen::Whole(prepare)) if prepare.header == header => held.pop(),
+                Some(_) => {
+                    let finding =
+                        Finding { place: Place::log(header.place), op: header.op, what: Wrong::Damaged };
+                    return self.over(VerifyOutput::Broken(self.totals, finding), out);
+                }
+            };
+        }
+        let missing = *missing;
+        self.over(VerifyOutput::Behind(self.totals, missing), out);
     }
 
     // ── Reading ahead ───────────────────────────────────────────────────────────────────────────────────
@@ -510,6 +613,11 @@ impl Verifier {
         }
         AtHand::Seen(Prepare::parse(&whole.freeze()).map_or(Seen::Broken, Seen::Whole))
     }
+}
+
+/// Whether `child` names this op as the one before it.
+fn is_parent(header: &PrepareHeader, child: &PrepareHeader) -> bool {
+    header.op.next() == child.op && header.checksum == child.parent
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time is made and looked at")]

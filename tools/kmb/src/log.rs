@@ -279,8 +279,7 @@ pub(crate) fn of_driver(note: &DriverNote) -> Line {
                 Level::Warn,
                 "segment_cut",
                 format_args!(
-                    "{name} was cut short after {size} bytes; it was filled up with zeros, and what is missing \
-                     counts as damaged"
+                    "{name} was cut short after {size} bytes; what is missing reads as zeros and counts as damaged"
                 ),
                 json!({ "segment": segment, "file": name, "size": size }),
             )

@@ -349,6 +349,10 @@ impl Ordeal {
             if let Some(finding) = verdict.finding {
                 return Err(Failure::failed(format!("node {node}: op {}: {}", finding.op, finding.what)));
             }
+            if let Some(missing) = verdict.missing {
+                let said = format!("node {node}: {} ops from {} on are missing", missing.ops, missing.first);
+                return Err(Failure::failed(said));
+            }
             let (records, head) = walk::stream(&data, &self.tenant, &self.stream)?;
             if head != verdict.totals.op {
                 return Err(Failure::failed(format!(

@@ -1,5 +1,4 @@
-//! `kmb verify`: checks the whole log in a data directory. It writes nothing into it, except that opening it fills
-//! up a segment that was cut short, and says so.
+//! `kmb verify`: checks the whole log in a data directory, and changes nothing in it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kimberlite_io::Machine as _;
 use kimberlite_io_real::{DataDirectory, Driver, Geometry, Options};
-use kimberlite_storage::{Finding, HaltReason, Totals, Verifier, VerifyInput, VerifyOutput};
+use kimberlite_storage::{Finding, HaltReason, Missing, Totals, Verifier, VerifyInput, VerifyOutput};
 use serde_json::{Value, json};
 
 use crate::log::{self, Level};
@@ -26,7 +25,9 @@ Examples:
 
 Walks the log from its first entry to its end: checksums, order, places, times and the hash chain. Two
 replicas whose head hash is the same at the same op hold the same log, byte for byte. The node must be
-stopped. Exit codes: 0 whole, 1 damaged (the place is named) or refused, 2 wrong usage, 5 I/O error.")]
+stopped; its files are only read. A node that stopped before it had received all of the log is behind, not
+damaged. Exit codes: 0 whole, or whole and behind (a warning says so), 1 damaged (the place is named) or
+refused, 2 wrong usage, 5 I/O error.")]
 pub(crate) struct Verify {
     /// The data directory
     #[arg(value_name = "DIR")]
@@ -41,9 +42,11 @@ pub(crate) struct Verify {
 pub(crate) struct Verdict {
     pub(crate) totals: Totals,
     pub(crate) finding: Option<Finding>,
+    /// What was never received, if nothing is wrong with what was.
+    pub(crate) missing: Option<Missing>,
     pub(crate) geometry: Geometry,
     pub(crate) elapsed: Duration,
-    /// What was odd about the files before anything in them was looked at.
+    /// What a person should know beside that.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -77,13 +80,13 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict, Failure> {
     let begun = Instant::now();
     let config = NodeFile::read(data)?.config()?;
-    let directory = DataDirectory::open(data)?;
+    let directory = DataDirectory::open_read_only(data)?;
     let geometry = directory.geometry();
     format::check_geometry(data, geometry, &config)?;
     let mut driver = Driver::open(Options { data: Some(directory), ..Options::default() })?;
     let mut verifier = Verifier::new(config);
     let mut out = Vec::new();
-    let warnings: Vec<String> = driver
+    let mut warnings: Vec<String> = driver
         .take_notes()
         .iter()
         .map(log::of_driver)
@@ -93,16 +96,18 @@ pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<V
     verifier.on(driver.now(), VerifyInput::Start, &mut driver, &mut out);
     loop {
         for output in out.drain(..) {
-            let (totals, finding) = match output {
+            let (totals, finding, missing) = match output {
                 VerifyOutput::Progress(totals) => {
                     progress(&totals);
                     continue;
                 }
-                VerifyOutput::Whole(totals) => (totals, None),
-                VerifyOutput::Broken(totals, finding) => (totals, Some(finding)),
+                VerifyOutput::Whole(totals) => (totals, None, None),
+                VerifyOutput::Behind(totals, missing) => (totals, None, Some(missing)),
+                VerifyOutput::Broken(totals, finding) => (totals, Some(finding), None),
                 VerifyOutput::Refused(reason) => return Err(refusal(reason)),
             };
-            return Ok(Verdict { totals, finding, geometry, elapsed: begun.elapsed(), warnings });
+            warnings.extend(missing.as_ref().map(behind));
+            return Ok(Verdict { totals, finding, missing, geometry, elapsed: begun.elapsed(), warnings });
         }
         let (now, event) = driver.next(verifier.wake_at())?;
         verifier.on(now, VerifyInput::Event(event), &mut driver, &mut out);
@@ -113,6 +118,12 @@ fn refusal(reason: HaltReason) -> Failure {
     Failure::failed(reason.to_string())
 }
 
+fn behind(missing: &Missing) -> String {
+    let Missing { first, last, ops } = missing;
+    let (ops, is) = (thousands(*ops), if *ops == 1 { "op of the log was" } else { "ops of the log were" });
+    format!("{ops} {is} not received yet, of {first} to {last}; a running replica fetches them from a peer")
+}
+
 fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
     let Finding { place, op, what } = finding;
     let file = files::locate(*place, geometry);
@@ -120,11 +131,12 @@ fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
 }
 
 fn as_text(data: &Path, verdict: &Verdict) -> String {
-    let Verdict { totals, finding, elapsed, .. } = verdict;
+    let Verdict { totals, finding, missing, elapsed, .. } = verdict;
     let colour = takes_colour();
-    let word = match finding {
-        None => paint("whole", Colour::Green, colour),
-        Some(_) => paint("damaged", Colour::Red, colour),
+    let word = match (finding, missing) {
+        (None, None) => paint("whole", Colour::Green, colour),
+        (None, Some(_)) => paint("whole, but behind", Colour::Yellow, colour),
+        (Some(_), _) => paint("damaged", Colour::Red, colour),
     };
     let seconds = elapsed.as_secs_f64();
     let rate = per_second(totals.bytes, *elapsed) / 1_000_000;
@@ -142,14 +154,15 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
 }
 
 fn as_json(verdict: &Verdict) -> Value {
-    let Verdict { totals, finding, geometry, elapsed, warnings } = verdict;
+    let Verdict { totals, finding, missing, geometry, elapsed, warnings } = verdict;
     let finding = finding.map(|finding| {
         let file = files::locate(finding.place, geometry);
         json!({ "op": finding.op, "file": file.name, "offset": file.offset, "what": finding.what.to_string() })
     });
     json!({
-        "whole": finding.is_none(), "ops": totals.op, "entries": totals.entries, "bytes": totals.bytes,
+        "whole": finding.is_none() && missing.is_none(), "ops": totals.op, "entries": totals.entries, "bytes": totals.bytes,
         "seconds": elapsed.as_secs_f64(), "checksum": hex(totals.checksum.as_bytes()),
-        "head_hash": hex(totals.chain.as_bytes()), "damage": finding, "warnings": warnings,
+        "head_hash": hex(totals.chain.as_bytes()), "damage": finding,
+        "not_received": missing.map_or(0, |missing| missing.ops), "warnings": warnings,
     })
 }

@@ -20,7 +20,7 @@ use crate::address::Name;
 use crate::node_file::NodeFile;
 use crate::{Failure, files, format};
 
-/// A data directory that no node has open. The lock is held as long as this lives.
+/// A data directory that no node has open, opened for reading. No node can open it as long as this lives.
 pub(crate) struct Stopped {
     data: PathBuf,
     directory: DataDirectory,
@@ -31,7 +31,7 @@ impl Stopped {
     /// Opens and locks the directory.
     pub(crate) fn open(data: &Path) -> Result<Self, Failure> {
         let config = NodeFile::read(data)?.config()?;
-        let directory = DataDirectory::open(data)?;
+        let directory = DataDirectory::open_read_only(data)?;
         format::check_geometry(data, directory.geometry(), &config)?;
         Ok(Self { data: data.to_path_buf(), directory, config })
     }

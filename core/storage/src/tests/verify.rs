@@ -1,16 +1,21 @@
 //! What a verifier finds, and what an inspector shows.
 
 use kimberlite_io::{Event, Machine, Place};
-use kimberlite_types::limits::SUPERBLOCK_COPY_SIZE;
-use kimberlite_types::{Now, Op, View};
-use kimberlite_wire::PrepareHeader;
+use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
+use kimberlite_types::{Config, Now, Op, ReplicaId, View};
+use kimberlite_wire::{Prepare, PrepareHeader};
 
 use super::disk::{Ask, Author, Node, Platter, config};
 use crate::inspect::{self, RingSlot, SuperblockCopy};
-use crate::{Finding, Input, Verifier, VerifyInput, VerifyOutput, ViewState, Wrong};
+use crate::superblock::{Superblock, copy_offset};
+use crate::{Finding, Input, Missing, Verifier, VerifyInput, VerifyOutput, ViewState, Wrong};
 
 fn verify(platter: &mut Platter) -> VerifyOutput {
-    let mut verifier = Verifier::new(config());
+    verify_as(config(), platter)
+}
+
+fn verify_as(config: Config, platter: &mut Platter) -> VerifyOutput {
+    let mut verifier = Verifier::new(config);
     let mut out = Vec::new();
     platter.asks.clear();
     verifier.on(Now::default(), VerifyInput::Start, platter, &mut out);
@@ -63,6 +68,107 @@ fn a_prepare_that_was_never_durable_is_no_damage() {
     node.input(Input::Append(log[3].clone()));
     let VerifyOutput::Whole(totals) = verify(&mut node.platter) else { panic!("the log is whole") };
     assert_eq!(totals.op, Op(3));
+}
+
+/// A backup that held 20 ops when it adopted a log of 30, whose last 8 headers it was told; of those it received what
+/// `received` says, and then stopped.
+fn behind(received: &[usize]) -> (Node, Vec<Prepare>) {
+    let mut node = Node::fresh(26);
+    let mut author = Author::new();
+    let mut log = author.log(0, 30);
+    log.extend((0..4).map(|fill| author.next(1, 300, fill)));
+    node.append_all(&log[..20]);
+    let headers = log[22..30].iter().map(|prepare| prepare.header).collect();
+    let adopted = ViewState { view: View(1), log_view: View(1), commit: Op(25), headers };
+    node.input(Input::PersistView(adopted));
+    node.run();
+    for op in received {
+        node.input(Input::Append(log[op - 1].clone()));
+        node.run();
+    }
+    (node, log)
+}
+
+/// Puts the ring's slot of an op there as it is when the op is durable.
+fn ring(platter: &mut Platter, prepare: &Prepare) {
+    let op = prepare.header.op.0;
+    let slot = op % u64::from(config().layout.ring_slots) * PREPARE_HEADER_SIZE as u64;
+    let sector = Place::headers(slot / 4096 * 4096);
+    let mut bytes = platter.bytes(sector, 4096);
+    let within = (slot % 4096) as usize;
+    bytes[within..within + PREPARE_HEADER_SIZE].copy_from_slice(&prepare.header.encode());
+    platter.put(sector, &bytes);
+}
+
+#[test]
+fn a_backup_that_stopped_behind_is_not_damaged() {
+    let (mut node, log) = behind(&[]);
+    let VerifyOutput::Behind(totals, missing) = verify(&mut node.platter) else { panic!("it is behind") };
+    assert_eq!((totals.op, totals.chain), (Op(20), log[19].header.chain));
+    assert_eq!(missing, Missing { first: Op(21), last: Op(30), ops: 10 });
+    // It goes on where it stopped.
+    let (mut node, _) = behind(&[21, 22]);
+    let VerifyOutput::Behind(totals, missing) = verify(&mut node.platter) else { panic!("it is behind") };
+    assert_eq!((totals.op, missing), (Op(22), Missing { first: Op(23), last: Op(30), ops: 8 }));
+    let all: Vec<usize> = (21..=30).collect();
+    let (mut node, _) = behind(&all);
+    let VerifyOutput::Whole(totals) = verify(&mut node.platter) else { panic!("it is whole") };
+    assert_eq!(totals.op, Op(30));
+}
+
+#[test]
+fn damage_in_front_of_or_behind_what_was_not_received_is_damage_all_the_same() {
+    let (node, log) = behind(&[]);
+    let with = |held: &[usize]| {
+        let mut platter = node.platter.clone();
+        for op in held {
+            let prepare = &log[op - 1];
+            platter.put(Place::log(prepare.header.place), &prepare.frame().padded());
+            ring(&mut platter, prepare);
+        }
+        platter
+    };
+    // Adopted ones, and one that is linked to those.
+    let held = [22, 23, 26, 30];
+    let VerifyOutput::Behind(_, missing) = verify(&mut with(&held)) else { panic!("it is behind") };
+    assert_eq!(missing, Missing { first: Op(21), last: Op(30), ops: 6 });
+    // What followed the adopted log is known as far as it is linked to its head.
+    let VerifyOutput::Behind(_, missing) = verify(&mut with(&[30, 31, 32, 34])) else {
+        panic!("it is behind")
+    };
+    assert_eq!(missing, Missing { first: Op(21), last: Op(32), ops: 9 });
+    for op in held.into_iter().chain([5]) {
+        let mut platter = with(&held);
+        let place = Place::log(log[op - 1].header.place);
+        platter.flip(place, 600);
+        let VerifyOutput::Broken(_, finding) = verify(&mut platter) else { panic!("op {op} is broken") };
+        assert_eq!(finding, Finding { place, op: Op(op as u64), what: Wrong::Damaged });
+    }
+    // A slot that cannot be read may have named what is not there.
+    for op in [21, 22, 25] {
+        let mut platter = with(&[]);
+        let slot = Place::headers(op % 32 * PREPARE_HEADER_SIZE as u64);
+        platter.spoil(slot);
+        assert!(matches!(
+            verify(&mut platter),
+            VerifyOutput::Broken(_, Finding { what: Wrong::Damaged, .. })
+        ));
+    }
+}
+
+#[test]
+fn a_lone_replica_is_never_behind() {
+    let (mut node, log) = behind(&[]);
+    let copy = node.platter.bytes(Place::superblock(0), SUPERBLOCK_COPY_SIZE);
+    let (superblock, _) = Superblock::decode(&copy).expect("the copy is intact");
+    let (lone, _) = Superblock { replica: ReplicaId(0), replicas: 1, ..superblock }.encode();
+    for copy in 0..SUPERBLOCK_COPIES {
+        node.platter.put(Place::superblock(copy_offset(copy)), &lone);
+    }
+    let config = Config { replica: ReplicaId(0), replicas: 1, ..config() };
+    let VerifyOutput::Broken(_, finding) = verify_as(config, &mut node.platter) else { panic!("it is lost") };
+    let place = Place::log(log[20].header.place);
+    assert_eq!(finding, Finding { place, op: Op(21), what: Wrong::Damaged });
 }
 
 #[test]

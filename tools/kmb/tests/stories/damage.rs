@@ -1,8 +1,10 @@
 //! Disks that lie while the node is stopped.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -14,6 +16,22 @@ fn flip(path: &Path, offset: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+}
+
+/// Every file below a directory: when it was changed, and its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.append(&mut files(&path));
+        } else {
+            let changed = fs::metadata(&path).unwrap().modified().unwrap();
+            let bytes = fs::read(&path).unwrap();
+            all.insert(path, (changed, bytes));
+        }
+    }
+    all
 }
 
 /// The headers of a stopped node's log.
@@ -106,6 +124,77 @@ fn a_lone_node_whose_last_segment_was_cut_within_what_it_acknowledged_refuses() 
     OpenOptions::new().write(true).open(segment).unwrap().set_len(cut).unwrap();
     let start = ["start", "--data", text(&data), "--listen", "127.0.0.1:0"];
     kmb(&start).fails(1, &["halted", &format!("log/00000000.segment byte {cut}")]);
+}
+
+#[test]
+fn whoever_looks_at_a_cut_segment_leaves_it_cut_and_names_the_place() {
+    let dir = temporary();
+    let lone = Lone::new(dir.path(), "small");
+    let append = ["append", "--stream", "s", "--nodes", &lone.address, "--batch", "1"];
+    kmb_with(&append, lines(10).as_bytes()).ok();
+    let data = lone.data.clone();
+    lone.node.stop();
+    let victim = headers(&data)[8]["offset"].as_u64().unwrap();
+    // Within the prepare, so that the file ends on no sector.
+    let cut = victim + 700;
+    let segment = data.join("log/00000000.segment");
+    OpenOptions::new().write(true).open(&segment).unwrap().set_len(cut).unwrap();
+    fs::write(data.join("log/00000007.segment.preparing"), "torn").unwrap();
+    let before = files(&data);
+    let place = format!("byte {victim}:");
+    let short = format!("log/00000000.segment was cut short after {cut} bytes");
+    kmb(&["verify", text(&data)]).fails(1, &["op 9 ", "log/00000000.segment", &place, "damaged", &short]);
+    assert_eq!(headers(&data).len(), 8);
+    for part in ["superblock", "ring", "records"] {
+        kmb(&["inspect", text(&data), part]).ok();
+    }
+    assert!(files(&data) == before, "a file was changed");
+}
+
+#[test]
+fn a_backup_that_stopped_before_it_had_received_the_log_is_behind_and_not_damaged() {
+    let mut three = three_with_a_log();
+    let data = three.data(2);
+    let early = files(&data);
+    three.start();
+    let append = ["append", "--stream", "s", "--nodes", &three.nodes, "--batch", "1"];
+    kmb_with(&append, lines(20).as_bytes()).ok();
+    three.settled();
+    three.stop();
+    // A new view, whose log the backup adopts.
+    three.start();
+    three.settled();
+    three.stop();
+    let newest = headers(&data).len();
+    // Log and ring of before, superblock of now: as if it had stopped right after adopting.
+    for path in files(&data).into_keys().filter(|path| path.parent() == Some(&data.join("log"))) {
+        fs::remove_file(path).unwrap();
+    }
+    for (path, (_, bytes)) in &early {
+        if path.parent() == Some(&data.join("log")) || path.ends_with("headers") {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    let held = headers(&data).len();
+    assert!(held < newest);
+    let missing = format!("{} ops of the log were not received yet", newest - held);
+    let said = kmb(&["verify", text(&data)]);
+    assert!(said.code == 0 && said.err.contains(&missing), "{said:?}");
+    assert!(said.out.contains("behind") && !said.out.contains("damaged"), "{said:?}");
+    let found = kmb(&["verify", text(&data), "--json"]).json().remove(0);
+    assert_eq!((&found["whole"], &found["damage"]), (&false.into(), &Value::Null), "{found}");
+    assert_eq!((&found["ops"], &found["not_received"]), (&held.into(), &(newest - held).into()), "{found}");
+    // Damage in what it has is damage.
+    let victim = &headers(&data)[9];
+    let (file, offset) = (victim["file"].as_str().unwrap(), victim["offset"].as_u64().unwrap());
+    flip(&data.join(file), offset + 520);
+    kmb(&["verify", text(&data)]).fails(1, &["op 10 ", file, "damaged"]);
+    flip(&data.join(file), offset + 520);
+    three.start();
+    three.settled();
+    three.stop();
+    let hashes = three.head_hashes();
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn refusal(reason: HaltReason) -> Failure {
     Failure::failed(reason.to_string())
 }
 
-fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
+pub(crate) fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
     let Finding { place, op, what } = finding;
     let file = files::locate(*place, geometry);
     Failure::failed(format!("op {op} at {}, byte {}: {what}", data.join(&file.name).display(), file.offset))
@@ -141,7 +141,7 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
     )
 }
 
-fn as_json(verdict: &Verdict) -> Value {
+pub(crate) fn as_json(verdict: &Verdict) -> Value {
     let Verdict { totals, finding, geometry, elapsed, warnings } = verdict;
     let finding = finding.map(|finding| {
         let file = files::locate(finding.place, geometry);

@@ -28,7 +28,7 @@ fn the_demonstration_holds_on_the_projects_page_and_leaves_nothing_behind() {
     ] {
         assert!(said.contains(&words), "`{words}` is missing: {said}");
     }
-    let hashes: Vec<&str> = said.lines().filter_map(|line| line.split("head hash ").nth(1)).collect();
+    let hashes: Vec<&str> = said.lines().filter_map(|line| line.split(", head hash ").nth(1)).collect();
     assert_eq!(hashes.len(), 3, "{said}");
     assert!(hashes.iter().all(|hash| hash.len() == 64 && *hash == hashes[0]), "{said}");
     assert!(!place(&said).exists(), "{said}");
@@ -62,4 +62,18 @@ fn a_demonstration_that_is_interrupted_leaves_nothing_behind() {
     assert_eq!(demo.ended().code(), Some(1), "{:?}", demo.lines());
     await_some("the reason", || demo.errors().iter().any(|line| line.contains("interrupted")).then_some(()));
     assert!(!place(&first).exists(), "{first}");
+}
+
+#[test]
+fn a_step_that_fails_is_named_and_the_data_is_kept_to_be_looked_at() {
+    let dir = temporary();
+    let file = dir.path().join("file");
+    fs::write(&file, vec![b'x'; 2 << 20]).unwrap();
+    let said = kmb(&["demo", text(&file), "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(report["held"], false, "{report}");
+    let kept = said.err.split("(kept: ").nth(1).unwrap().split(')').next().unwrap().to_owned();
+    said.fails(1, &["step `append`", "line 1 has"]);
+    assert!(Path::new(&kept).join("node0.log").exists(), "{kept}");
+    fs::remove_dir_all(&kept).unwrap();
 }

@@ -4,6 +4,11 @@
 //! chunks of the log and the grid. Each piece has at most `tolerated` replicas on which it may be
 //! damaged, drawn when the piece is first asked about and fixed from then on; all others keep it intact.
 //! The superblock is not replicated: of its four copies, one per replica may be damaged.
+//!
+//! A slot of the ring and the prepare it names are one piece of data with two witnesses: one replica's lost slot and
+//! another's lost prepare of the same op are two lost copies of it. Which sector of the ring names
+//! what stands in a chunk of the log is not fixed, so a budget [coupled](Atlas::couple) over both zones
+//! lets the same replicas lose either.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +36,8 @@ pub struct Atlas {
     chunk_size: u64,
     streams: Streams,
     pieces: BTreeMap<(Zone, u64), Piece>,
+    /// Whether ring and log share one budget.
+    coupled: bool,
     /// Replicas that lost their whole disk: they count as damaged everywhere.
     lost: Members,
     /// The one copy of the superblock that may be damaged, by replica.
@@ -54,9 +61,17 @@ impl Atlas {
             chunk_size: Self::CHUNK_SIZE,
             streams,
             pieces: BTreeMap::new(),
+            coupled: false,
             lost: 0,
             superblock_copies: (tolerated > 0).then_some(copies),
         }
+    }
+
+    /// Lets ring and log share one budget, before anything was damaged: the same replicas, throughout, may lose
+    /// parts of either.
+    pub fn couple(&mut self) {
+        assert!(self.pieces.is_empty(), "the map is not redrawn while it is in use");
+        self.coupled = true;
     }
 
     /// Sets the bytes of a piece of the log and the grid, before anything was damaged.
@@ -165,12 +180,14 @@ impl Atlas {
 
     fn piece(&mut self, zone: Zone, index: u64) -> &mut Piece {
         let (replicas, tolerated, lost, streams) = (self.replicas, self.tolerated, self.lost, self.streams);
+        let coupled = self.coupled && matches!(zone, Zone::Headers | Zone::Log);
         self.pieces.entry((zone, index)).or_insert_with(|| {
-            let name = match zone {
-                Zone::Superblock => "atlas.superblock",
-                Zone::Headers => "atlas.headers",
-                Zone::Log => "atlas.log",
-                Zone::Grid => "atlas.grid",
+            let (name, index) = match zone {
+                _ if coupled => ("atlas.coupled", 0),
+                Zone::Superblock => ("atlas.superblock", index),
+                Zone::Headers => ("atlas.headers", index),
+                Zone::Log => ("atlas.log", index),
+                Zone::Grid => ("atlas.grid", index),
             };
             let mut order: Vec<u8> = (0..replicas).collect();
             streams.stream(name, index).shuffle(&mut order);
@@ -221,6 +238,19 @@ mod tests {
                     assert!(permitted.count() <= usize::from(tolerated));
                     assert!(atlas.damaged(place).len() <= usize::from(tolerated));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_coupled_budget_lets_the_same_replicas_lose_ring_and_log() {
+        for seed in 0..20 {
+            let mut atlas = Atlas::new(5, 2, &mut Dice::free(seed));
+            atlas.couple();
+            for replica in (0..5).map(ReplicaId) {
+                let ring = atlas.permits(replica, Place::headers(0), SECTOR);
+                assert!((0..50).all(|s| atlas.permits(replica, Place::headers(s * SECTOR), SECTOR) == ring));
+                assert!((0..50).all(|s| atlas.permits(replica, Place::log(s * 99 * SECTOR), SECTOR) == ring));
             }
         }
     }

@@ -171,6 +171,10 @@ impl Cluster {
             self.world.disk_mut(Self::node_of(replica)).rates = faults.disk;
         }
         let atlas = self.world.atlas_mut();
+        if faults.damage_headers && faults.damage_log {
+            // A ring slot and the prepare it names are one piece: lost here and there, they are two copies lost.
+            atlas.couple();
+        }
         if !faults.damage_headers {
             atlas.protect(Place::headers(0), self.config.layout.ring_size());
         }

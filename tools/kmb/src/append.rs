@@ -84,16 +84,71 @@ pub(crate) fn run(args: &Append) -> Result<(), Failure> {
             give_up_after: Some(args.cluster.timeout),
         },
     )?;
+    let order =
+        Order { stream: &args.stream, tenant: &args.tenant, batch: args.batch, clients: args.clients };
     prepare(&mut connection, &args.tenant, &args.stream, !args.no_create)?;
+    let (summary, result) = append(&mut connection, &order, input, size);
+    report(&summary, &order, args.json)?;
+    result
+}
+
+/// Where lines go, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    pub(crate) stream: &'a Name,
+    pub(crate) tenant: &'a Name,
+    /// Records in one command at most.
+    pub(crate) batch: u32,
+    /// Sessions of the connection, each with one command under way.
+    pub(crate) clients: u16,
+}
+
+/// What was appended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) records: u64,
+    /// The lowest and the highest offset.
+    pub(crate) first: Option<u64>,
+    pub(crate) last: Option<u64>,
+    pub(crate) elapsed: Duration,
+}
+
+/// Appends the lines of `input` to a stream that exists. `size` is how many bytes it has, if that is known. What
+/// was appended is answered even when not all was.
+pub(crate) fn append(
+    connection: &mut Connection,
+    order: &Order<'_>,
+    input: Box<dyn Read + Send>,
+    size: Option<u64>,
+) -> (Summary, Result<(), Failure>) {
     let (send, lines) = sync_channel(READS_AHEAD);
     let waker = connection.waker();
     std::thread::spawn(move || read_lines(input, &send, &waker));
-    let bar = progress_bar(size);
-    let mut work = Work::new(args, connection, lines, bar);
+    let mut work = Work::new(*order, connection, lines, progress_bar(size));
+    let begun = Instant::now();
     let result = work.run();
     work.bar.finish_and_clear();
-    work.report(args.json)?;
-    result
+    (Summary { elapsed: begun.elapsed(), ..work.summary }, result)
+}
+
+fn report(summary: &Summary, order: &Order<'_>, as_json: bool) -> Result<(), Failure> {
+    let Summary { records, first, last, elapsed } = summary;
+    let seconds = elapsed.as_secs_f64();
+    if as_json {
+        let report = json!({
+            "stream": order.stream.id, "tenant": order.tenant.id, "appended": records,
+            "first": first, "last": last, "seconds": seconds,
+        });
+        return say(&report.to_string());
+    }
+    let (Some(first), Some(last)) = (first, last) else {
+        return say(&format!("appended nothing to stream {}", order.stream.text));
+    };
+    say(&format!(
+        "appended {} records to stream {} at offsets {first} to {last}, in {seconds:.2} s",
+        thousands(*records),
+        order.stream.text,
+    ))
 }
 
 fn open_input(args: &Append) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
@@ -194,10 +249,9 @@ fn progress_bar(size: Option<u64>) -> ProgressBar {
 }
 
 /// Records under way, and what became of the others.
-struct Work {
-    connection: Connection,
-    stream: Name,
-    tenant: Name,
+struct Work<'a> {
+    connection: &'a mut Connection,
+    order: Order<'a>,
     records_max: usize,
     bytes_max: usize,
     lines: Receiver<Lines>,
@@ -208,11 +262,7 @@ struct Work {
     idle: Vec<usize>,
     flying: HashMap<u64, Batch>,
     bar: ProgressBar,
-    begun: Instant,
-    appended: u64,
-    bytes: u64,
-    first: Option<u64>,
-    last: Option<u64>,
+    summary: Summary,
 }
 
 /// Records of one command in flight.
@@ -220,26 +270,26 @@ struct Batch {
     lines: Vec<(u64, Vec<u8>)>,
 }
 
-impl Work {
-    fn new(args: &Append, connection: Connection, lines: Receiver<Lines>, bar: ProgressBar) -> Self {
+impl<'a> Work<'a> {
+    fn new(
+        order: Order<'a>,
+        connection: &'a mut Connection,
+        lines: Receiver<Lines>,
+        bar: ProgressBar,
+    ) -> Self {
         Self {
             connection,
-            stream: args.stream.clone(),
-            tenant: args.tenant.clone(),
-            records_max: args.batch as usize,
+            order,
+            records_max: order.batch as usize,
             bytes_max: BATCH_BYTES_MAX,
             lines,
             waiting: VecDeque::new(),
             line: 0,
             ended: false,
-            idle: (0..usize::from(args.clients)).rev().collect(),
+            idle: (0..usize::from(order.clients)).rev().collect(),
             flying: HashMap::new(),
             bar,
-            begun: Instant::now(),
-            appended: 0,
-            bytes: 0,
-            first: None,
-            last: None,
+            summary: Summary::default(),
         }
     }
 
@@ -301,9 +351,12 @@ impl Work {
                 self.bytes_max - 4
             )));
         }
-        let append =
-            Command::AppendBatch { stream: self.stream.stream(), expected: None, records: records.records() };
-        let ticket = self.connection.begin(session, self.tenant.tenant(), append.encode());
+        let append = Command::AppendBatch {
+            stream: self.order.stream.stream(),
+            expected: None,
+            records: records.records(),
+        };
+        let ticket = self.connection.begin(session, self.order.tenant.tenant(), append.encode());
         self.flying.insert(ticket, Batch { lines });
         Ok(())
     }
@@ -347,32 +400,13 @@ impl Work {
     }
 
     fn count(&mut self, batch: &Batch, first: u64, count: u64) {
-        self.appended += count;
-        let read: usize = batch.lines.iter().map(|(_, line)| line.len() + 1).sum();
-        self.bytes += read as u64;
-        self.first = Some(self.first.map_or(first, |known| known.min(first)));
+        let summary = &mut self.summary;
+        summary.records += count;
+        summary.first = Some(summary.first.map_or(first, |known| known.min(first)));
         let last = first + count - 1;
-        self.last = Some(self.last.map_or(last, |known| known.max(last)));
+        summary.last = Some(summary.last.map_or(last, |known| known.max(last)));
+        let read: usize = batch.lines.iter().map(|(_, line)| line.len() + 1).sum();
         self.bar.inc(read as u64);
-        self.bar.set_message(thousands(self.appended));
-    }
-
-    fn report(&self, as_json: bool) -> Result<(), Failure> {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        if as_json {
-            let report = json!({
-                "stream": self.stream.id, "tenant": self.tenant.id, "appended": self.appended,
-                "first": self.first, "last": self.last, "seconds": seconds,
-            });
-            return say(&report.to_string());
-        }
-        let (Some(first), Some(last)) = (self.first, self.last) else {
-            return say(&format!("appended nothing to stream {}", self.stream.text));
-        };
-        say(&format!(
-            "appended {} records to stream {} at offsets {first} to {last}, in {seconds:.2} s",
-            thousands(self.appended),
-            self.stream.text,
-        ))
+        self.bar.set_message(thousands(summary.records));
     }
 }

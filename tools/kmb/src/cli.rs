@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::append::Append;
+use crate::demo::Demo;
 use crate::dev::Dev;
 use crate::format::Format;
 use crate::inspect::Inspect;
@@ -12,7 +13,7 @@ use crate::start::Start;
 use crate::status::Status;
 use crate::torture::Torture;
 use crate::verify::Verify;
-use crate::{Failure, append, dev, format, inspect, load, read, start, status, torture, verify};
+use crate::{Failure, append, demo, dev, format, inspect, load, read, start, status, torture, verify};
 
 /// Kimberlite: an immutable, hash-chained, replicated log. Node, client and administration in one program.
 #[derive(Parser, Debug)]
@@ -22,6 +23,7 @@ use crate::{Failure, append, dev, format, inspect, load, read, start, status, to
     propagate_version = true,
     after_help = "\
 Try it:
+  kmb demo README.md                             a cluster's life in one command
   kmb dev                                        three nodes on this machine, until Ctrl-C
   kmb append --stream readme --file README.md    in another terminal
   kmb read --stream readme --limit 3
@@ -40,6 +42,8 @@ enum Command {
     Start(Start),
     /// Run a whole cluster on this machine, for trying things out
     Dev(Dev),
+    /// Show a cluster's life in one go: append a file, kill the primary, read back, verify
+    Demo(Demo),
     /// Append lines to a stream
     Append(Append),
     /// Print records of a stream
@@ -64,6 +68,7 @@ impl Cli {
             Command::Format(args) => format::run(&args),
             Command::Start(args) => start::run(&args),
             Command::Dev(args) => dev::run(&args),
+            Command::Demo(args) => demo::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Read(args) => read::run(&args),
             Command::Status(args) => status::run(&args),

@@ -13,6 +13,7 @@ use kimberlite_wire::client::{Answer, Query};
 use kimberlite_wire::command::{Command, Verdict};
 
 use crate::failure::Kind;
+use crate::signals::Stop;
 use crate::{Failure, random};
 
 /// Connections that one session may open in its life. A session's number is the upper half of their ids.
@@ -47,6 +48,7 @@ pub struct Connection {
     troubles: Vec<Option<Disconnect>>,
     ready: VecDeque<(usize, Output)>,
     next_ticket: u64,
+    stop: Stop,
 }
 
 impl Connection {
@@ -74,7 +76,14 @@ impl Connection {
             troubles: vec![None; nodes.len()],
             ready: VecDeque::new(),
             next_ticket: 0,
+            stop: Stop::default(),
         })
+    }
+
+    /// Lets every wait fail once `stop` is asked; whoever asks it also wakes this connection.
+    pub(crate) fn ends_with(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
     }
 
     /// Does a command and waits for its verdict.
@@ -139,6 +148,9 @@ impl Connection {
     pub fn wait(&mut self, until: Option<Instant>) -> Result<Option<(usize, Output)>, Failure> {
         let mut woken = false;
         loop {
+            if self.stop.is_asked() {
+                return Err(Failure::failed("interrupted"));
+            }
             if let Some(ready) = self.ready.pop_front() {
                 return Ok(Some(ready));
             }

@@ -137,11 +137,30 @@ pub(crate) fn own_program() -> Result<PathBuf, Failure> {
 }
 
 /// A directory that is removed when this is dropped.
-struct Temporary(PathBuf);
+pub(crate) struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A name that nobody else uses, below the directory for temporary files. Nothing is made yet.
+    pub(crate) fn new(command: &str) -> Result<Self, Failure> {
+        Ok(Self(env::temp_dir().join(format!("kimberlite-{command}-{:016x}", random::number()?))))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Leaves the directory where it is.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             eprintln!("kmb: {} could not be removed: {error}", self.0.display());
         }
     }
@@ -152,11 +171,11 @@ pub(crate) fn run(args: &Dev) -> Result<(), Failure> {
     let (dir, _temporary) = if let Some(dir) = &args.dir {
         (dir.clone(), None)
     } else {
-        let dir = env::temp_dir().join(format!("kimberlite-dev-{:016x}", random::number()?));
-        (dir.clone(), Some(Temporary(dir)))
+        let temporary = Temporary::new("dev")?;
+        (temporary.path().to_path_buf(), Some(temporary))
     };
     let stop = Stop::default();
-    on_signal(&stop, None)?;
+    on_signal(&stop, [])?;
     let plan = Plan::new(dir, args.nodes, args.base_port);
     plan.format(if args.small { LayoutName::Small } else { LayoutName::Production })?;
     let program = own_program()?;

@@ -3,10 +3,11 @@
 //!
 //! # Map
 //!
-//! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `append`, `read`, `status`,
-//!   `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
+//! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `demo`, `append`, `read`,
+//!   `status`, `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
 //! - [`connection`]: a blocking client on the client machine, for programs as well
 //! - `node_file`: what a node must know before it opens its data directory
+//! - `fleet`: nodes as child processes, to be killed and started again
 //! - `log`: what a node has to tell; `files`: which byte of which file a place is
 //! - `address`, `output`, `random`, `signals`, [`failure`]: what their names say
 //!
@@ -24,9 +25,11 @@ mod address;
 mod append;
 mod cli;
 pub mod connection;
+mod demo;
 mod dev;
 pub mod failure;
 mod files;
+mod fleet;
 mod format;
 mod inspect;
 mod load;

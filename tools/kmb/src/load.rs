@@ -88,7 +88,7 @@ pub(crate) struct Plan {
 /// Runs the command.
 pub(crate) fn run(args: &Load) -> Result<(), Failure> {
     let stop = Stop::default();
-    on_signal(&stop, None)?;
+    on_signal(&stop, [])?;
     let plan = Plan {
         nodes: args.cluster.nodes.clone(),
         cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),

@@ -24,14 +24,12 @@ impl Stop {
     }
 }
 
-/// Asks `stop` on every signal to end, and wakes the driver, if there is one to be woken. Once per process.
-pub(crate) fn on_signal(stop: &Stop, waker: Option<Waker>) -> Result<(), Failure> {
+/// Asks `stop` on every signal to end, and wakes the drivers that may sleep then. Once per process.
+pub(crate) fn on_signal<const N: usize>(stop: &Stop, wakers: [Waker; N]) -> Result<(), Failure> {
     let stop = stop.clone();
     ctrlc::set_handler(move || {
         stop.ask();
-        if let Some(waker) = &waker {
-            waker.wake();
-        }
+        wakers.iter().for_each(Waker::wake);
     })
     .map_err(|error| Failure::new(Kind::Io, format!("signals cannot be handled: {error}")))
 }

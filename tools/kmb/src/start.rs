@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Start) -> Result<(), Failure> {
         framing: Some(framing_of),
     })?;
     let stop = Stop::default();
-    on_signal(&stop, Some(driver.waker()))?;
+    on_signal(&stop, [driver.waker()])?;
     if args.stop_with_stdin {
         stop_with_stdin(&stop, driver.waker());
     }

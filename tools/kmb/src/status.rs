@@ -99,7 +99,7 @@ fn commit_max(rows: &[Row]) -> u64 {
         .unwrap_or(0)
 }
 
-fn table(rows: &[Row]) -> Vec<String> {
+pub(crate) fn table(rows: &[Row]) -> Vec<String> {
     let commit = commit_max(rows);
     let colour = takes_colour();
     let mut lines = vec![format!(
@@ -138,7 +138,7 @@ fn table(rows: &[Row]) -> Vec<String> {
     lines
 }
 
-fn as_json(rows: &[Row]) -> Value {
+pub(crate) fn as_json(rows: &[Row]) -> Value {
     let commit = commit_max(rows);
     let nodes: Vec<Value> = rows
         .iter()

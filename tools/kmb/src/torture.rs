@@ -1,10 +1,7 @@
 //! `kmb torture`: kills nodes with `kill -9`, again and again, while records are appended. Then checks that every
 //! acknowledged record is there once, in order, on every node.
 
-use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,15 +13,13 @@ use kimberlite_types::{ClusterId, Rng, Streams};
 
 use crate::address::{Name, name};
 use crate::connection::{Connection, Options};
-use crate::dev::{Plan, own_program};
+use crate::dev::Plan;
+use crate::fleet::{Fleet, HEAL_PATIENCE};
 use crate::format::LayoutName;
 use crate::load::{self, Acknowledged};
 use crate::output::{say, thousands};
 use crate::signals::{Stop, on_signal};
-use crate::{Failure, failure::Kind, random, read, status, verify, walk};
-
-/// How long a cluster may take to come back to where all is well.
-const HEAL_PATIENCE: Duration = Duration::from_mins(2);
+use crate::{Failure, random, read, verify, walk};
 
 /// What `kmb torture` takes.
 #[derive(Args, Clone, Debug)]
@@ -55,83 +50,6 @@ pub(crate) struct Torture {
     small: bool,
 }
 
-/// Nodes as child processes. All are killed when this is dropped.
-struct Fleet {
-    plan: Plan,
-    program: PathBuf,
-    nodes: Vec<Child>,
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
-}
-
-impl Fleet {
-    fn start(plan: Plan) -> Result<Self, Failure> {
-        let mut fleet = Self { program: own_program()?, nodes: Vec::new(), plan };
-        for node in 0..fleet.plan.clients.len() {
-            let child = fleet.spawn(node)?;
-            fleet.nodes.push(child);
-        }
-        Ok(fleet)
-    }
-
-    /// Starts a node; what it says is appended to `nodeN.log`.
-    fn spawn(&self, node: usize) -> Result<Child, Failure> {
-        let path = self.plan.dir.join(format!("node{node}.log"));
-        let log = File::options().create(true).append(true).open(&path);
-        let (out, err) =
-            log.and_then(|log| Ok((log.try_clone()?, log))).map_err(|error| Failure::on(&path, &error))?;
-        Command::new(&self.program)
-            .args(self.plan.start_args(node))
-            .args(["--log", "json", "--stop-with-stdin"])
-            .stdin(Stdio::piped())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .map_err(|error| Failure::on(&self.program, &error))
-    }
-
-    fn kill(&mut self, node: usize) -> Result<(), Failure> {
-        let child = &mut self.nodes[node];
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(Failure::failed(format!(
-                "node {node} ended by itself ({status}); see {}/node{node}.log",
-                self.plan.dir.display()
-            )));
-        }
-        child.kill().and_then(|()| child.wait()).map_err(|error| Failure::on(&self.program, &error))?;
-        Ok(())
-    }
-
-    fn restart(&mut self, node: usize) -> Result<(), Failure> {
-        self.nodes[node] = self.spawn(node)?;
-        Ok(())
-    }
-
-    /// Ends all nodes cleanly.
-    fn stop(&mut self) -> Result<(), Failure> {
-        for node in &mut self.nodes {
-            drop(node.stdin.take());
-        }
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let status = node.wait().map_err(|error| Failure::on(&self.program, &error))?;
-            if !status.success() {
-                return Err(Failure::failed(format!(
-                    "node {index} did not stop cleanly ({status}); see {}/node{index}.log",
-                    self.plan.dir.display()
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Runs the command.
 pub(crate) fn run(args: &Torture) -> Result<(), Failure> {
     let dir = match &args.dir {
@@ -142,9 +60,11 @@ pub(crate) fn run(args: &Torture) -> Result<(), Failure> {
         Some(seed) => seed,
         None => random::number()?,
     };
-    let plan = plan(dir, args.nodes)?;
+    let plan = Plan::on_free_ports(dir, args.nodes)?;
     say(&format!("{} nodes, {} kills, seed {seed}, data in {}", args.nodes, args.kills, plan.dir.display()))?;
     plan.format(if args.small { LayoutName::Small } else { LayoutName::Production })?;
+    let mut fleet = Fleet::new(plan.clone())?;
+    fleet.start()?;
     let ordeal = Ordeal {
         kills: args.kills,
         clients: args.clients,
@@ -152,7 +72,7 @@ pub(crate) fn run(args: &Torture) -> Result<(), Failure> {
         stream: name("torture").map_err(Failure::usage)?,
         tenant: name("default").map_err(Failure::usage)?,
         acknowledged: Arc::default(),
-        fleet: Fleet::start(plan.clone())?,
+        fleet,
         plan: plan.clone(),
     };
     ordeal.run().map_err(|failure| {
@@ -162,34 +82,6 @@ pub(crate) fn run(args: &Torture) -> Result<(), Failure> {
         fs::remove_dir_all(&plan.dir).map_err(|error| Failure::on(&plan.dir, &error))?;
     }
     Ok(())
-}
-
-/// The ports of nodes are drawn from here: below those that the kernel gives to outgoing connections, so that
-/// none of them takes the port of a node that is down.
-const PORTS: std::ops::Range<u64> = 10_000..32_000;
-
-/// How many ports are tried.
-const PORT_TRIES: u32 = 1000;
-
-/// A plan with ports that nobody uses at the moment.
-fn plan(dir: PathBuf, nodes: u8) -> Result<Plan, Failure> {
-    let mut luck = Streams::new(random::number()?).stream("ports", 0);
-    let mut addresses = Vec::new();
-    for _ in 0..PORT_TRIES {
-        if addresses.len() == 2 * usize::from(nodes) {
-            break;
-        }
-        let port = luck.between(PORTS.start, PORTS.end - 1) as u16;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if !addresses.contains(&address) && TcpListener::bind(address).is_ok() {
-            addresses.push(address);
-        }
-    }
-    if addresses.len() < 2 * usize::from(nodes) {
-        return Err(Failure::new(Kind::Io, "no free ports on 127.0.0.1"));
-    }
-    let replicas = addresses.split_off(usize::from(nodes));
-    Ok(Plan { dir, clients: addresses, replicas })
 }
 
 struct Ordeal {
@@ -207,19 +99,19 @@ impl Ordeal {
     fn run(mut self) -> Result<(), Failure> {
         let journal = self.plan.dir.join("acknowledged.txt");
         let stop = Stop::default();
-        on_signal(&stop, None)?;
+        on_signal(&stop, [])?;
         let mut watcher = Connection::open(
             &self.plan.clients,
             Options { give_up_after: Some(Duration::from_secs(5)), ..Options::default() },
         )?;
-        self.heal(&mut watcher)?;
+        self.fleet.heal(&mut watcher)?;
         let load = self.load(&journal, &stop);
         let killed = self.kill_all(&mut watcher, &stop);
         stop.ask();
         let summary = load.join().map_err(|_| Failure::failed("the load panicked"))?;
         killed?;
         let summary = summary?;
-        self.heal(&mut watcher)?;
+        self.fleet.heal(&mut watcher)?;
         say(&format!(
             "{} records acknowledged in {:.1} s, {} of unknown outcome; checking",
             thousands(summary.acknowledged),
@@ -260,13 +152,13 @@ impl Ordeal {
             self.await_progress()?;
             thread::sleep(Duration::from_millis(self.rng.between(0, 300)));
             let nodes = self.plan.clients.len() as u64;
-            let primary = self.heal(watcher)?;
+            let primary = self.fleet.heal(watcher)?;
             let victim = if kill % 3 == 0 { primary } else { self.rng.below(nodes) as usize };
             let begun = Instant::now();
             self.fleet.kill(victim)?;
             thread::sleep(Duration::from_millis(self.rng.between(0, 800)));
             self.fleet.restart(victim)?;
-            self.heal(watcher)?;
+            self.fleet.heal(watcher)?;
             let word = if victim == primary { ", the primary" } else { "" };
             say(&format!(
                 "kill {kill}: node {victim}{word}; healed after {:.1} s, {} acknowledged so far",
@@ -288,42 +180,6 @@ impl Ordeal {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
-    }
-
-    /// Waits until all nodes are in one view, nothing on their disks is damaged, and each has what the primary
-    /// had committed when it was asked. Answers the primary.
-    fn heal(&mut self, watcher: &mut Connection) -> Result<usize, Failure> {
-        let begun = Instant::now();
-        let mut wanted = None;
-        loop {
-            let rows = status::ask_all(watcher)?;
-            let known: Vec<_> = rows.iter().filter_map(|(_, status)| status.as_ref().ok()).collect();
-            let normal = known.len() == rows.len()
-                && known.iter().all(|status| status.state == "normal" && status.view == known[0].view);
-            if normal {
-                let target = *wanted.get_or_insert_with(|| known.iter().map(|status| status.commit).max());
-                let whole = known.iter().all(|status| status.faulty == 0 && Some(status.commit) >= target);
-                if whole {
-                    return Ok(usize::from(known[0].primary.0));
-                }
-            }
-            for (index, node) in self.fleet.nodes.iter_mut().enumerate() {
-                if let Ok(Some(status)) = node.try_wait() {
-                    return Err(Failure::failed(format!("node {index} ended by itself ({status})")));
-                }
-            }
-            if begun.elapsed() > HEAL_PATIENCE {
-                let states: Vec<String> = rows
-                    .iter()
-                    .map(|(address, status)| match status {
-                        Ok(status) => format!("{address}: {status:?}"),
-                        Err(failure) => format!("{address}: {failure}"),
-                    })
-                    .collect();
-                return Err(Failure::failed(format!("the cluster does not heal: {}", states.join("; "))));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// What the cluster answers.

@@ -124,7 +124,7 @@ fn behind(missing: &Missing) -> String {
     format!("{ops} {is} not received yet, of {first} to {last}; a running replica fetches them from a peer")
 }
 
-fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
+pub(crate) fn damage(data: &Path, finding: &Finding, geometry: &Geometry) -> Failure {
     let Finding { place, op, what } = finding;
     let file = files::locate(*place, geometry);
     Failure::failed(format!("op {op} at {}, byte {}: {what}", data.join(&file.name).display(), file.offset))
@@ -153,7 +153,7 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
     )
 }
 
-fn as_json(verdict: &Verdict) -> Value {
+pub(crate) fn as_json(verdict: &Verdict) -> Value {
     let Verdict { totals, finding, missing, geometry, elapsed, warnings } = verdict;
     let finding = finding.map(|finding| {
         let file = files::locate(finding.place, geometry);

@@ -8,7 +8,7 @@ use crate::world::{Lone, free_ports, kmb, kmb_with, temporary, text};
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let all = kmb(&["--help"]).ok();
-    for command in ["format", "start", "dev", "append", "read", "status", "verify", "inspect"] {
+    for command in ["format", "start", "dev", "demo", "append", "read", "status", "verify", "inspect"] {
         assert!(all.contains(command), "{all}");
         let help = kmb(&[command, "--help"]).ok();
         assert!(help.contains("Example") && help.contains(&format!("kmb {command}")), "{help}");

@@ -3,6 +3,7 @@
 mod cluster;
 mod command_line;
 mod damage;
+mod demo;
 mod garbage;
 mod kills;
 mod node;

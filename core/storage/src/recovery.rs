@@ -342,18 +342,25 @@ impl Opening {
         let mut found = self.scan.take().expect("a hole was searched").found;
         let mut child = self.superblock().state.headers[0];
         let mut kept = Vec::new();
-        while child.op.previous() > self.proven
-            && let Some(here) = found.get(&child.op.previous())
-            && let Some(header) = here.iter().find(|header| header.checksum == child.parent)
-        {
-            child = *header;
-            kept.push(child);
+        while child.op.previous() > self.proven {
+            let op = child.op.previous();
+            let here = found.get(&op).and_then(|here| here.iter().find(|it| it.checksum == child.parent));
+            let (header, state) = match (here, journal.ring.slot(op)) {
+                (Some(header), _) => (*header, State::Durable),
+                // Damaged, but its slot still tells what it is and so what stands below it.
+                (None, Slot::Header(named)) if named.op == op && named.checksum == child.parent => {
+                    (named, State::Missing(Mark::Unknown))
+                }
+                _ => break,
+            };
+            child = header;
+            kept.push((header, state));
         }
-        for header in kept.iter().rev() {
+        for (header, state) in kept.into_iter().rev() {
             found.remove(&header.op);
-            journal.found(*header, State::Durable);
+            journal.found(header, state);
             let named = match journal.ring.slot(header.op) {
-                Slot::Header(named) => named == *header || named.op > header.op,
+                Slot::Header(named) => named == header || named.op > header.op,
                 Slot::Reserved | Slot::Bad => false,
             };
             if !named {

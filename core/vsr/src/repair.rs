@@ -28,6 +28,8 @@ const FETCHING_MAX: usize = PIPELINE_MAX;
 const MENDING_MAX: usize = 2 * PIPELINE_MAX;
 /// Doublings of the wait between asks for the same prepare: sixteen times at most.
 const PATIENCE_DOUBLINGS_MAX: u32 = 4;
+/// Asks to peers between two looks into the own journal.
+const LOOK_AGAIN_TRIES: u32 = 2;
 /// Prepares that arrived before their parents and wait for them.
 const AHEAD_MAX: usize = 2 * PIPELINE_MAX;
 
@@ -139,7 +141,11 @@ impl Replica {
         wanted.tries += 1;
         wanted.turn = wanted.turn.wrapping_add(1);
         wanted.again_at = cx.now.monotonic.after(wait);
-        let Wanted { checksum, turn, again_at, .. } = *wanted;
+        let Wanted { checksum, turn, tries, again_at } = *wanted;
+        if tries.is_multiple_of(LOOK_AGAIN_TRIES) {
+            // What the journal could not tell before it may tell by now: the op behind it may have come and named it.
+            cx.out.push(Output::Fetch { op, checksum });
+        }
         self.repair.due = Some(self.repair.due.map_or(again_at, |due| due.min(again_at)));
         let peer = self.peer_in_turn(turn);
         self.send(peer, Message::RequestPrepare { op, count: 1, checksum }, cx);
@@ -376,8 +382,11 @@ impl Replica {
                         self.send(to, Message::Prepare(prepare.clone()), cx);
                     }
                 }
-                let found = self.repair.wanted.get(&op).is_some_and(|wanted| {
-                    wanted.checksum == Some(prepare.header.checksum) && asked == wanted.checksum
+                // Asked for without a checksum, the journal answers only with what its own log names.
+                let checksum = prepare.header.checksum;
+                let found = self.repair.wanted.get(&op).is_some_and(|wanted| match wanted.checksum {
+                    Some(wanted) => wanted == checksum,
+                    None => asked.is_none() && op <= self.commit_max,
                 });
                 if found && !self.is_adopting() {
                     self.repair.wanted.remove(&op);

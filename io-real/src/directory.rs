@@ -20,6 +20,7 @@ use kimberlite_types::limits::SECTOR_SIZE;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::error::OpenError;
+use crate::sockets::patiently;
 
 /// The version of the directory's layout. Its number changes when a file is added, renamed or resized.
 pub const DIRECTORY_VERSION: u32 = 1;
@@ -386,11 +387,11 @@ fn read_identity(path: &Path, name: &Path, identity: &File) -> Result<Geometry, 
 /// Takes the lock: shared among readers, exclusive for a writer. A shared lock asks for no write access, on no
 /// file system.
 fn lock(path: &Path, identity: &File, access: Access) -> Result<(), OpenError> {
-    let taken = match access {
+    let take = || match access {
         Access::Read => identity.try_lock_shared(),
         Access::Write => identity.try_lock(),
     };
-    match taken {
+    match patiently(take, |taken| matches!(taken, Err(TryLockError::WouldBlock))) {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(OpenError::on(path, error)),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
@@ -36,6 +36,22 @@ impl Port {
     }
 }
 
+/// How long a port or a directory may still be held by a process that was killed: the kernel takes its ring apart
+/// only after it has gone, and the ring holds its files.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Tries again for a while when something is still in use.
+pub(crate) fn patiently<T>(attempt: impl Fn() -> T, is_in_use: impl Fn(&T) -> bool) -> T {
+    let since = Instant::now();
+    loop {
+        let result = attempt();
+        if !is_in_use(&result) || since.elapsed() >= LINGER {
+            return result;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A listening socket.
 pub(crate) struct Listener {
     pub(crate) port: Port,
@@ -54,7 +70,11 @@ impl Listener {
             _ => OpenError::Listen { address, port: port.name(), error },
         };
         // The standard library sets SO_REUSEADDR, so a restart need not wait for old connections to time out.
-        let listener = TcpListener::bind(address).map_err(refused)?;
+        let listener = patiently(
+            || TcpListener::bind(address),
+            |result| result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse),
+        )
+        .map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         Ok(Self { port, socket: Arc::new(listener.into()), address, many: true })
     }

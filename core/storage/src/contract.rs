@@ -69,7 +69,8 @@ pub enum Output {
         /// The last view whose log was adopted.
         log_view: View,
     },
-    /// The answer to [`Input::Fetch`].
+    /// The answer to [`Input::Fetch`]. Also said unasked, as damaged, of an op that is missing and in the way of
+    /// others: the first one below the adopted headers, and one that the walk of a segment cannot pass.
     Fetched {
         /// As asked.
         op: Op,

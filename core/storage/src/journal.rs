@@ -27,7 +27,7 @@ use kimberlite_wire::{Prepare, PrepareHeader};
 use crate::asks::{Asks, WriteFor};
 use crate::footer::{self, Footer};
 use crate::ring::{Ring, Slot};
-use crate::{Output, ViewState};
+use crate::{FetchError, Output, ViewState};
 
 /// How far a prepare has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,14 +253,14 @@ impl Journal {
         match self.index.get(&header.op).copied() {
             Some(entry) if entry.header == header => match entry.state {
                 State::Durable => out.push(Output::Durable { op: header.op, checksum: header.checksum }),
-                State::Missing(mark) => self.begin(prepare, mark == Mark::Unknown, asks, io),
+                State::Missing(mark) => self.begin(prepare, mark == Mark::Unknown, asks, io, out),
                 State::Writing | State::Written | State::Ringing | State::Ringed => {}
             },
             Some(_) => {
                 self.replace(header.op);
-                self.begin(prepare, false, asks, io);
+                self.begin(prepare, false, asks, io, out);
             }
-            None => self.begin(prepare, false, asks, io),
+            None => self.begin(prepare, false, asks, io, out),
         }
     }
 
@@ -322,7 +322,14 @@ impl Journal {
     }
 
     /// Names a prepare in the index and sets it on its way.
-    fn begin(&mut self, prepare: Prepare, repair: bool, asks: &mut Asks, io: &mut dyn Io) {
+    fn begin(
+        &mut self,
+        prepare: Prepare,
+        repair: bool,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
         let header = prepare.header;
         self.check_place(&header);
         if header.op == self.head.op.next() {
@@ -333,6 +340,48 @@ impl Journal {
         self.doubtful.remove(&header.op);
         self.unsettled.insert(header.op);
         self.enqueue(prepare, asks, io);
+        if header.op < self.adopted.0 {
+            let lowest = self.believe_below(&header);
+            self.tell_gap(&lowest, out);
+        }
+    }
+
+    /// Takes the doubtful ops that lead up to this one: its parent pointers prove that they are of this log. They
+    /// are read, and written again, when they are asked for. Answers the lowest of them.
+    fn believe_below(&mut self, child: &PrepareHeader) -> PrepareHeader {
+        let mut child = *child;
+        while child.op.previous() > self.sealed_through()
+            && !self.index.contains_key(&child.op.previous())
+            && let Some(header) = self.doubtful(child.op.previous(), child.parent)
+        {
+            let state = State::Missing(Mark::Unknown);
+            self.index.insert(header.op, Entry { header, state, repair: false });
+            child = header;
+        }
+        child
+    }
+
+    /// Tells the parent what is missing right below `child`, if anything is: its checksum is known, and what stands
+    /// below it is not, until it has come. So a hole is filled from above, too, and not only as it is executed.
+    fn tell_gap(&self, child: &PrepareHeader, out: &mut Vec<Output>) {
+        let op = child.op.previous();
+        if op > self.sealed_through() && !self.index.contains_key(&op) {
+            let (checksum, place) = (Some(child.parent), Place::log(child.place));
+            let result = Err(FetchError::Damaged { checksum, place });
+            out.push(Output::Fetched { op, checksum: None, result });
+        }
+    }
+
+    /// Tells the parent of the first op that is missing below the adopted headers.
+    pub(crate) fn tell_hole(&self, out: &mut Vec<Output>) {
+        let Some(mut child) = self.index.get(&self.adopted.0).map(|entry| entry.header) else { return };
+        while let Some(below) = self.index.get(&child.op.previous()) {
+            if below.header.checksum != child.parent {
+                return;
+            }
+            child = below.header;
+        }
+        self.tell_gap(&child, out);
     }
 
     /// A log stands at the same places on every replica.
@@ -514,6 +563,7 @@ impl Journal {
         self.said = last.op;
         self.forget_dropped_writes();
         self.advance(out);
+        self.tell_hole(out);
     }
 
     /// Whether the journal names the parent of the first of these headers, or one of themselves.

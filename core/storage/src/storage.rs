@@ -361,6 +361,7 @@ impl Storage {
                     self.view = ViewKeeper::new(superblock);
                     self.phase = Phase::Open;
                     out.push(Output::Opened(Box::new(recovered)));
+                    self.journal.tell_hole(out);
                     self.journal.seal_ready(&mut self.asks, io);
                 }
             }

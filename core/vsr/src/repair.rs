@@ -123,10 +123,14 @@ impl Replica {
     }
 
     fn lack(&mut self, op: Op, checksum: Option<Checksum>, cx: &mut Cx<'_>) {
-        if self.is_solo() || self.repair.wanted.len() >= WANTED_MAX {
+        if self.is_solo() {
             return;
         }
-        if self.repair.wanted.contains_key(&op) || self.repair.mending.contains(&op) {
+        if let Some(wanted) = self.repair.wanted.get_mut(&op) {
+            wanted.checksum = wanted.checksum.or(checksum);
+            return;
+        }
+        if self.repair.mending.contains(&op) || self.repair.wanted.len() >= WANTED_MAX {
             return;
         }
         let turn = self.rng.next_u64() as u32;

@@ -407,8 +407,10 @@ impl Replica {
                     Lost::Missing => asked,
                     Lost::Damaged { checksum } => checksum.or(asked),
                 };
+                // Only what the journal names by itself is vouched for, not what a peer asked about.
                 if let (Some(Serving { receivers, committed: true }), Lost::Damaged { checksum: Some(own) }) =
                     (serving, lost)
+                    && asked.is_none()
                 {
                     for to in receivers {
                         self.vouch(to, op, own, cx);
@@ -430,7 +432,8 @@ impl Replica {
                     }
                     return;
                 }
-                if op <= self.commit_max {
+                // Asked for by its checksum, it may have been a peer that asked, for what no log names any more.
+                if asked.is_none() && op <= self.commit_max {
                     self.lack(op, known, cx);
                 }
             }

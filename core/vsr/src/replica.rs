@@ -497,6 +497,12 @@ impl Replica {
         cx.net.send(to, packet);
     }
 
+    /// Sends to one replica, and tells it of no more commits than `commit`.
+    pub(crate) fn send_as_of(&self, commit: Op, to: ReplicaId, message: Message, cx: &mut Cx<'_>) {
+        let letter = Letter { commit, ..self.letter(message) };
+        cx.net.send(to, letter.seal(self.config.cluster, &self.keys, to));
+    }
+
     /// Sends to all others.
     pub(crate) fn broadcast(&self, message: Message, cx: &mut Cx<'_>) {
         let letter = self.letter(message);

@@ -382,8 +382,12 @@ impl Replica {
                 }
                 if let Some(Serving { receivers, .. }) = serving.filter(|serving| serving.committed || named)
                 {
+                    // Asked for by its checksum, the journal also gives what it holds in doubt. Whoever knows
+                    // that checksum may have it, but nobody may take it for committed on our word.
+                    let vouched = asked.is_none() || named;
+                    let commit = if vouched { self.commit_max } else { op.previous().min(self.commit_max) };
                     for to in receivers {
-                        self.send(to, Message::Prepare(prepare.clone()), cx);
+                        self.send_as_of(commit, to, Message::Prepare(prepare.clone()), cx);
                     }
                 }
                 // Asked for without a checksum, the journal answers only with what its own log names.

@@ -22,7 +22,7 @@ use crate::{Failure, random};
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A node that fails within this time could not start.
-const START_PATIENCE: Duration = Duration::from_secs(3);
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a node has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

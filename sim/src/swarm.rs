@@ -174,7 +174,7 @@ fn network(luck: &Luck, config: &mut RunConfig) {
     }
     faults.asymmetric = luck.on("swarm.asymmetric", 50);
     faults.partition_clients = luck.on("swarm.partition_clients", 40);
-    for (family, percent) in [(Family::Partition, 55), (Family::Clog, 40), (Family::Reset, 30)] {
+    for (family, percent) in [(Family::Partition, 75), (Family::Clog, 40), (Family::Reset, 30)] {
         family_on(luck, config, family, percent);
     }
 }

@@ -37,21 +37,22 @@ const fn row(
 const TABLE: &[Row] = &[
     //  package    may use                                                                     its tests may also use        external crates
     row("types",   &[],                                                                        &[],                          Only(&["rand_chacha", "serde"])),
+    row("probe",   &[],                                                                        &[],                          Only(&[])),
     row("crypto",  &["types"],                                                                 &[],                          Only(CIPHERS)),
     row("io",      &["types"],                                                                 &[],                          Only(&["serde"])),
     row("wire",    &["types", "crypto", "io"],                                                 &[],                          Only(&["serde", "postcard"])),
-    row("kernel",  &["types", "crypto", "wire"],                                               &[],                          Only(&["serde", "postcard"])),
-    row("storage", &["types", "crypto", "io", "wire"],                                         &["io-sim"],                  Only(&["serde", "postcard"])),
-    row("vsr",     &["types", "crypto", "io", "wire"],                                         &["io-sim", "storage"],       Only(&["serde", "postcard"])),
-    row("client",  &["types", "crypto", "io", "wire", "kernel"],                               &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
+    row("kernel",  &["types", "probe", "crypto", "wire"],                                      &[],                          Only(&["serde", "postcard"])),
+    row("storage", &["types", "probe", "crypto", "io", "wire"],                                &["io-sim"],                  Only(&["serde", "postcard"])),
+    row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),
+    row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
     row("row",     &["types", "crypto"],                                                       &[],                          Only(&["serde", "postcard", "rust_decimal"])),
     row("store",   &["types", "crypto", "row"],                                                &["io", "io-sim"],            Only(&[])),
     row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "rust_decimal"])),
-    row("runtime", &["types", "crypto", "io", "wire", "kernel", "storage", "vsr"],             &["io-sim", "client"],        Only(&["serde", "postcard"])),
+    row("runtime", &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr"],    &["io-sim", "client"],        Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
     row("io-real", &["types", "io"],                                                           &["io-sim"],                  Free),
     row("io-sim",  &["types", "io"],                                                           &[],                          Free),
-    row("sim",     &["types", "crypto", "io", "wire", "kernel", "storage", "vsr", "client",
+    row("sim",     &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr", "client",
                      "row", "store", "query", "runtime", "server", "io-sim"],                  &[],                          Free),
 ];
 

@@ -1,0 +1,23 @@
+//! Marks and mutants: what a simulator asks of the code it runs.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `mark` | `always!`, `sometimes!`, `reachable!`, `unreachable!`: what a swarm must have seen |
+//! | `mutant` | `mutant!`: planted bugs at their real sites, switched on one at a time |
+//!
+//! **What it promises.** Without the features `marks` and `mutants` every macro is a constant or nothing at all, and this
+//! crate is `no_std`. With them, what is counted and what is switched on belongs to the running thread, and a
+//! world runs on one thread: so it belongs to a world, never to the process. Counting decides nothing: a run with
+//! marks and one without give the same digest.
+#![cfg_attr(not(any(test, feature = "marks", feature = "mutants")), no_std)]
+#![forbid(unsafe_code)]
+
+mod mark;
+mod mutant;
+
+pub use mutant::Mutant;
+
+#[doc(hidden)]
+pub use mark::__private as __mark;
+#[doc(hidden)]
+pub use mutant::__private as __mutant;

@@ -291,6 +291,8 @@ impl Node {
             headers: recovered.headers,
             commit: recovered.commit,
             doubt_until: recovered.doubt_until,
+            gap: recovered.gap,
+            below_gap: recovered.below_gap,
         })));
     }
 
@@ -348,6 +350,7 @@ impl Node {
                 vsr::Output::Fetch { op, checksum } => {
                     self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum }));
                 }
+                vsr::Output::Survey => self.work.push_back(Work::Storage(storage::Input::Survey)),
                 vsr::Output::Commit(prepare) => self.apply(prepare, io, out),
                 vsr::Output::Committed(op) => {
                     self.work.push_back(Work::Storage(storage::Input::Committed(op)));

@@ -42,6 +42,9 @@ pub enum Input {
     /// All ops up to this one are committed *as this journal names them*: segments may seal. A replica that fills a
     /// hole in front of its adopted headers says so op by op, as it has checked that each is the parent of the next.
     Committed(Op),
+    /// Say which ops are missing and keep segments from sealing: the lowest few. Answered by [`Output::Fetched`] for each,
+    /// as damaged. An op may be missing that the parent has executed long ago, so the parent cannot know by itself.
+    Survey,
     /// Time passed.
     Wake,
 }
@@ -70,7 +73,8 @@ pub enum Output {
         log_view: View,
     },
     /// The answer to [`Input::Fetch`]. Also said unasked, as damaged, of an op that is missing and in the way of
-    /// others: the first one below the adopted headers, and one that the walk of a segment cannot pass.
+    /// others: the first one below the adopted headers, one that the walk of a segment cannot pass, and what a
+    /// survey finds.
     Fetched {
         /// As asked.
         op: Op,
@@ -156,6 +160,12 @@ pub struct Recovered {
     /// the head up to here may have been held and are lost, while nothing behind them ever was acknowledged: then this
     /// replica must not say what its log's end is before a `StartView` told it.
     pub doubt_until: Op,
+    /// The first and the last op behind the adopted headers and in front of the head that are lost together with their
+    /// headers, if any: they may have been held. What stands between them and is known is in the log all the same.
+    pub gap: Option<(Op, Op)>,
+    /// What the log names in front of `headers`, of the last [`HEADERS_MAX`](kimberlite_wire::message::HEADERS_MAX) ops,
+    /// in order. Empty without a gap.
+    pub below_gap: Vec<(PrepareHeader, Mark)>,
     /// Ops whose prepare was or may have been held and is damaged, with the place where it should be.
     pub unknown: Vec<(Op, Place)>,
 }

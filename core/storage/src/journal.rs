@@ -11,8 +11,7 @@
 //! Up to the adopted head ops are independent of each other: their headers are known from the superblock, or they are
 //! committed and fill a hole that the ring names op by op.
 //!
-//! **Doubtful** ops stand in a hole: they were held, and are not known to be of the adopted log. The log does not name
-//! them, but their copies may be the last intact ones of committed ops, so they can be fetched by checksum.
+//! What stands in a hole, or was dropped from the log, is [`doubtful`](crate::doubtful).
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -25,6 +24,7 @@ use kimberlite_wire::prepare::segment_room;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, WriteFor};
+use crate::doubtful::Doubtful;
 use crate::footer::{self, Footer};
 use crate::ring::{Ring, Slot};
 use crate::{FetchError, Output, ViewState};
@@ -61,9 +61,8 @@ pub(crate) struct Journal {
     root: PrepareHeader,
     index: BTreeMap<Op, Entry>,
     head: PrepareHeader,
-    /// What was held in a hole, until the log names the op again, or is sealed or cut there. A hole is not sealed, so a
-    /// slot was issued for at most `ring_slots` of its ops, and no more are kept: the first ones.
-    doubtful: BTreeMap<Op, PrepareHeader>,
+    /// What the disk may hold and the log does not name.
+    pub(crate) doubtful: Doubtful,
     /// First and last op of the adopted headers.
     adopted: (Op, Op),
     /// The last op behind the adopted head whose slot was issued; rule 2.
@@ -97,7 +96,7 @@ impl Journal {
             root,
             index: BTreeMap::new(),
             head: root,
-            doubtful: BTreeMap::new(),
+            doubtful: Doubtful::new(&config.layout),
             adopted: (Op::ZERO, Op::ZERO),
             issued: Op::ZERO,
             said: Op::ZERO,
@@ -130,11 +129,6 @@ impl Journal {
     pub(crate) fn lacks(&self, op: Op, checksum: Checksum) -> bool {
         let entry = self.index.get(&op).filter(|entry| entry.header.checksum == checksum);
         entry.is_some_and(|entry| matches!(entry.state, State::Missing(_)))
-    }
-
-    /// The header of a doubtful op with this checksum.
-    pub(crate) fn doubtful(&self, op: Op, checksum: Checksum) -> Option<PrepareHeader> {
-        self.doubtful.get(&op).copied().filter(|header| header.checksum == checksum)
     }
 
     pub(crate) fn sealed_through(&self) -> Op {
@@ -190,7 +184,7 @@ impl Journal {
         assert!(first == self.sealed_through().next(), "segments are sealed in order");
         self.sealed.push(first);
         self.sealed_tail = last;
-        self.doubtful = self.doubtful.split_off(&last.op.next());
+        self.doubtful.forget_through(last.op);
         if last.op > self.head.op {
             self.head = last;
         }
@@ -210,9 +204,11 @@ impl Journal {
         self.prune();
     }
 
-    /// A prepare that was found, but was never acknowledged and cannot be made sure of now.
+    /// A prepare that was found, but cannot be made sure of now: its slot is not free. It can still be fetched.
     pub(crate) fn disown(&mut self, op: Op, mark: Mark) {
-        self.index.get_mut(&op).expect("what is disowned was found").state = State::Missing(mark);
+        let entry = self.index.get_mut(&op).expect("what is disowned was found");
+        entry.state = State::Missing(mark);
+        self.doubtful.insert(entry.header);
     }
 
     /// What was read of an op that is to be settled.
@@ -292,7 +288,7 @@ impl Journal {
         for (gone, _) in self.index.split_off(&op) {
             self.unsettled.remove(&gone);
         }
-        self.doubtful.retain(|doubtful, _| *doubtful < op);
+        self.doubtful.forget_from(op);
         self.head = match self.index.last_key_value() {
             Some((_, entry)) if entry.header.op >= self.sealed_through() => entry.header,
             _ => self.sealed_tail,
@@ -337,10 +333,10 @@ impl Journal {
             self.head = header;
         }
         self.index.insert(header.op, Entry { header, state: State::Writing, repair });
-        self.doubtful.remove(&header.op);
+        self.doubtful.decide(header.op, header.checksum);
         self.unsettled.insert(header.op);
         self.enqueue(prepare, asks, io);
-        if header.op < self.adopted.0 {
+        if header.op < self.head.op {
             let lowest = self.believe_below(&header);
             self.tell_gap(&lowest, out);
         }
@@ -352,7 +348,7 @@ impl Journal {
         let mut child = *child;
         while child.op.previous() > self.sealed_through()
             && !self.index.contains_key(&child.op.previous())
-            && let Some(header) = self.doubtful(child.op.previous(), child.parent)
+            && let Some(header) = self.doubtful.get(child.op.previous(), child.parent)
         {
             let state = State::Missing(Mark::Unknown);
             self.index.insert(header.op, Entry { header, state, repair: false });
@@ -382,6 +378,21 @@ impl Journal {
             child = below.header;
         }
         self.tell_gap(&child, out);
+    }
+
+    /// Ops between the sealed part and the head that the journal names and does not hold; and of each hole the op at
+    /// its upper end, which its child names. With their checksums and where they stand, or where their child does.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = (Op, Option<Checksum>, Place)> + '_ {
+        let sealed = self.sealed_through();
+        self.index.range(sealed.next()..).flat_map(move |(op, entry)| {
+            let header = &entry.header;
+            let below = op.previous();
+            let hole = below > sealed && !self.index.contains_key(&below);
+            let above = hole.then(|| (below, Some(header.parent), Place::log(header.place)));
+            let missing = matches!(entry.state, State::Missing(_));
+            let own = missing.then(|| (*op, Some(header.checksum), Place::log(header.place)));
+            above.into_iter().chain(own)
+        })
     }
 
     /// A log stands at the same places on every replica.
@@ -533,7 +544,7 @@ impl Journal {
         self.drop_from(last.op.next());
         if !self.leads_to(headers) {
             for header in self.drop_between(committed, first.op) {
-                self.doubt(header);
+                self.doubtful.insert(header);
             }
         }
         for header in headers.iter().filter(|header| header.op > Op::ZERO) {
@@ -545,12 +556,10 @@ impl Journal {
                 None if header.op <= self.sealed_through() => {}
                 _ => {
                     // A doubtful op was held: it is no nack, and its copy is still there to be fetched.
-                    let doubtful = self.doubtful(header.op, header.checksum).is_some();
+                    let doubtful = self.doubtful.get(header.op, header.checksum).is_some();
                     let may_be_lost = header.op <= self.doubt_until || doubtful;
                     let mark = if may_be_lost { Mark::Unknown } else { Mark::Nack };
-                    if !doubtful {
-                        self.doubtful.remove(&header.op);
-                    }
+                    self.doubtful.decide(header.op, header.checksum);
                     self.drop_one(header.op);
                     let entry = Entry { header: *header, state: State::Missing(mark), repair: false };
                     self.index.insert(header.op, entry);
@@ -614,23 +623,15 @@ impl Journal {
             if let Slot::Header(header) = self.ring.slot(op)
                 && header.op == op
                 && !self.index.contains_key(&op)
-                && !self.doubtful.contains_key(&op)
                 && self.fits_segment(&header)
             {
-                self.doubt(header);
+                self.doubtful.insert(header);
             }
         }
     }
 
-    pub(crate) fn doubt(&mut self, header: PrepareHeader) {
-        self.doubtful.insert(header.op, header);
-        if self.doubtful.len() > self.layout.ring_slots as usize {
-            self.doubtful.pop_last();
-        }
-    }
-
     /// Whether a prepare with this header would stand in its segment's room, and may be read there.
-    fn fits_segment(&self, header: &PrepareHeader) -> bool {
+    pub(crate) fn fits_segment(&self, header: &PrepareHeader) -> bool {
         let within = header.place % self.layout.segment_size;
         header.size <= self.layout.prepare_size_max
             && within + sectors(u64::from(header.size)) <= segment_room(&self.layout)
@@ -721,6 +722,17 @@ impl Journal {
             let op = *op;
             self.index.remove(&op);
         }
+    }
+
+    /// What the log names of the ops from `from` up to and without `until`, in order.
+    pub(crate) fn named_between(&self, from: Op, until: Op) -> Vec<(PrepareHeader, Mark)> {
+        let mark = |entry: &Entry| match entry.state {
+            State::Missing(mark) => mark,
+            _ => Mark::Present,
+        };
+        let root = (from == Op::ZERO && until > from).then_some((self.root, Mark::Present));
+        let named = self.index.range(from..until).map(|(_, entry)| (entry.header, mark(entry)));
+        root.into_iter().chain(named).collect()
     }
 
     /// The last headers of the log up to its head, in order, each the parent of the next.

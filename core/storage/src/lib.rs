@@ -7,6 +7,7 @@
 //! | `superblock`, `view` | four copies of who this replica is and what it promised; how they are written |
 //! | `ring` | the header ring: what was acknowledged |
 //! | `journal` | the append path: prepare, then slot, then `Durable` |
+//! | `doubtful` | what the disk may hold and the log does not name |
 //! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
 //! | `recovery`, `decision`, `scout` | opening: the walk, the table it decides by, and its reads |
 //! | `format`, `verify`, [`inspect`] | making, checking and looking at a data directory |
@@ -32,6 +33,7 @@ mod asks;
 mod bytes;
 mod contract;
 mod decision;
+mod doubtful;
 mod footer;
 mod format;
 pub mod inspect;

@@ -9,7 +9,10 @@
 //! - **Walk**: a sealed segment costs one sector, the head of its footer. The unsealed rest is walked prepare by
 //!   prepare, and each op is decided by the table in [`decision`](crate::decision). Where the log that
 //!   can be walked does not lead up to the adopted headers, there is a hole: of what stands in front of it
-//!   only what is proven to be committed is kept, and the walk goes on at the adopted headers.
+//!   only what is proven to be committed is kept, and the walk goes on at the adopted headers. Behind those, where an op
+//!   is lost together with its header, there is a gap: it is searched for the next op of this log that is
+//!   known, by its slot or by itself, and the walk goes on there. An op of the log view is always of
+//!   this log, because a view has one primary, which proposes each op once.
 //! - **Settle**: what is held but not named by the ring is written again, prepare and slot, because what a
 //!   read shows need not be durable; bad slots that no op owns are reserved again.
 
@@ -18,7 +21,7 @@ use alloc::vec::Vec;
 
 use kimberlite_io::{Buf, Io, Place, ReadFault, sectors};
 use kimberlite_types::limits::{PIPELINE_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES};
-use kimberlite_types::{Config, Op, View};
+use kimberlite_types::{Config, Layout, Op, View};
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
 use kimberlite_wire::prepare::segment_room;
 use kimberlite_wire::{Prepare, PrepareHeader};
@@ -46,16 +49,26 @@ enum Stage {
     Settle { reading: usize },
 }
 
-/// The search of a hole: what in front of the adopted headers cannot be walked to may stand there all the same,
-/// behind a damaged prepare whose size nobody knows.
+/// A search, sector by sector: what cannot be walked to may stand there all the same, behind a damaged prepare
+/// whose size nobody knows.
 #[derive(Debug)]
 struct Scan {
+    what: Search,
     /// Where to look next.
     place: u64,
-    /// Where the adopted headers begin.
+    /// Where to stop: where the adopted headers or the next known op begin, or as far as a lost one can reach.
     end: u64,
     /// What was found, by op.
     found: BTreeMap<Op, Vec<PrepareHeader>>,
+}
+
+/// What is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// The hole in front of the adopted headers, whole.
+    Hole,
+    /// The gap behind a lost op, up to the first op of the log.
+    Gap,
 }
 
 /// An open under way.
@@ -86,12 +99,18 @@ pub(crate) struct Opening {
     /// What the ops in front of the adopted headers themselves prove to be committed: what stands up to here
     /// is of every log.
     proven: Op,
-    /// The search of a hole, while it lasts.
+    /// The search of a hole or a gap, while it lasts.
     scan: Option<Scan>,
+    /// The op behind a gap that is known, and the walk's new start.
+    anchor: Option<PrepareHeader>,
+    /// The first and the last op lost in gaps.
+    gap: Option<(Op, Op)>,
+    /// Ops that are lost together with their headers and begin a gap, or the unknown end; and where they should stand.
+    lost: Vec<(Op, Place)>,
     /// Ops that are held and that the ring does not name.
     settle: VecDeque<Op>,
-    /// The op behind the head, if it may have been held, and how far the doubt goes.
-    unknown: Option<(Op, Place)>,
+    /// Whether ops behind the head may have been held, and how far the doubt goes.
+    end_unknown: bool,
     doubt_until: Op,
     /// Footers being built again.
     footers: usize,
@@ -121,8 +140,11 @@ impl Opening {
             commit: Op::ZERO,
             proven: Op::ZERO,
             scan: None,
+            anchor: None,
+            gap: None,
+            lost: Vec::new(),
             settle: VecDeque::new(),
-            unknown: None,
+            end_unknown: false,
             doubt_until: Op::ZERO,
             footers: 0,
         }
@@ -239,7 +261,8 @@ impl Opening {
     /// What the op at the cursor must look like.
     fn expect(&self) -> Expect {
         let state = &self.superblock().state;
-        if let Some(header) = state.headers.iter().find(|header| header.op == self.cursor) {
+        let known = state.headers.iter().chain(&self.anchor).find(|header| header.op == self.cursor);
+        if let Some(header) = known {
             return Expect::Adopted(*header);
         }
         let parent = self.parent.expect("behind a hole stand the adopted headers");
@@ -247,9 +270,12 @@ impl Opening {
         Expect::After(parent, if self.cursor > last { state.log_view } else { View::ZERO })
     }
 
-    fn is_adopted(&self) -> bool {
+    /// Whether the header of the op at the cursor is known, whatever stands in its place: it was adopted, or the walk
+    /// began anew there.
+    fn is_known(&self) -> bool {
         let (first, last) = self.adopted();
-        self.cursor >= first && self.cursor <= last
+        (self.cursor >= first && self.cursor <= last)
+            || self.anchor.is_some_and(|anchor| anchor.op == self.cursor)
     }
 
     /// Lists the places where the op at the cursor may stand.
@@ -298,14 +324,57 @@ impl Opening {
         let first = self.superblock().state.headers[0];
         let proven = self.proven;
         self.solid = false;
-        let place = self.parent.map_or(0, |parent| parent.end());
+        // The search begins behind what is proven: where the walk went astray, an older log led it.
+        let place = match journal.entry(proven) {
+            Some(entry) => entry.header.end(),
+            None => journal.sealed_count() * self.config.layout.segment_size,
+        };
         let mut found: BTreeMap<Op, Vec<PrepareHeader>> = BTreeMap::new();
         for header in journal.drop_between(proven, first.op) {
             found.entry(header.op).or_default().push(header);
         }
         journal.doubt_ring(proven, first.op);
         self.settle.retain(|op| *op <= proven || *op >= first.op);
-        self.scan = Some(Scan { place, end: first.place, found });
+        self.scan = Some(Scan { what: Search::Hole, place, end: first.place, found });
+    }
+
+    /// An op behind the adopted headers is lost together with its header. The search goes up to the next op that its slot
+    /// names; without one, as far as ops that may have been acknowledged can reach.
+    fn open_gap(&mut self, place: Place, journal: &Journal) {
+        let Layout { prepare_size_max, segment_size, .. } = self.config.layout;
+        let log_view = self.superblock().state.log_view;
+        let last = journal.ring.doubt_behind(self.cursor.previous(), log_view);
+        self.solid = false;
+        self.lost.push((self.cursor, place));
+        self.anchor = (self.cursor.next().0..=last.0).map(Op).find_map(|op| match journal.ring.slot(op) {
+            Slot::Header(header) if header.op == op && header.view == log_view => {
+                journal.fits_segment(&header).then_some(header)
+            }
+            _ => None,
+        });
+        // Prepares leave at most half of a segment unused: the next one did not fit.
+        let ops = last.0 - self.cursor.0 + 1;
+        let reach =
+            ops.saturating_mul(2 * sectors(u64::from(prepare_size_max))).saturating_add(2 * segment_size);
+        let end = self.anchor.map_or(place.offset.saturating_add(reach), |anchor| anchor.place);
+        self.scan = Some(Scan { what: Search::Gap, place: place.offset, end, found: BTreeMap::new() });
+    }
+
+    /// Goes on behind a gap. Answers whether there is nothing to go on with: then the log's end is not known.
+    fn finish_gap(&mut self, journal: &mut Journal) -> bool {
+        let scan = self.scan.take().expect("a gap was searched");
+        let first = scan.found.into_values().flatten().next();
+        self.anchor = first.or(self.anchor);
+        let Some(anchor) = self.anchor else {
+            self.end_unknown = true;
+            return true;
+        };
+        let (from, _) = self.gap.unwrap_or((self.cursor, self.cursor));
+        self.gap = Some((from, anchor.op.previous()));
+        self.cursor = anchor.op;
+        self.parent = None;
+        self.next_op(journal);
+        false
     }
 
     /// The next place of the hole to look at; none when it is searched.
@@ -322,14 +391,21 @@ impl Opening {
         let (first, _) = self.adopted();
         let range = self.proven.next()..first;
         let cluster = self.config.cluster;
+        let log_view = self.superblock().state.log_view;
+        let behind = self.cursor.next()..self.anchor.map_or(Op(u64::MAX), |anchor| anchor.op);
         let scan = self.scan.as_mut().expect("a hole is being searched");
         match seen {
             Seen::Whole(prepare) => {
                 let header = prepare.header;
-                if header.cluster == cluster && range.contains(&header.op) {
+                let here = header.cluster == cluster
+                    && match scan.what {
+                        Search::Hole => range.contains(&header.op),
+                        Search::Gap => behind.contains(&header.op) && header.view == log_view,
+                    };
+                if here {
                     scan.found.entry(header.op).or_default().push(header);
                 }
-                scan.place = header.end();
+                scan.place = if here && scan.what == Search::Gap { scan.end } else { header.end() };
             }
             Seen::Broken => scan.place += SECTOR_SIZE as u64,
             Seen::Absent => scan.place = scan.end,
@@ -368,7 +444,7 @@ impl Opening {
             }
         }
         for header in found.into_values().flatten() {
-            journal.doubt(header);
+            journal.doubtful.insert(header);
         }
         let below = journal.entry(child.op.previous()).map(|entry| entry.header.checksum);
         self.solid = below == Some(child.parent) || journal.sealed_leads_to(&child);
@@ -482,7 +558,13 @@ impl Opening {
                     self.scanned(&seen);
                 }
                 let Some(place) = self.scan_place() else {
-                    self.finish_scan(journal);
+                    let gap = self.scan.as_ref().is_some_and(|scan| scan.what == Search::Gap);
+                    if !gap {
+                        self.finish_scan(journal);
+                    } else if self.finish_gap(journal) {
+                        self.begin_settling(journal, asks, io);
+                        return;
+                    }
                     continue;
                 };
                 match self.scout.look(place, asks, io) {
@@ -542,7 +624,7 @@ impl Opening {
             Says::Names if named.is_none() => Says::Other,
             says => says,
         };
-        let (verdict, _) = decide(self.is_adopted(), copy, says);
+        let (verdict, _) = decide(self.is_known(), copy, says);
         match verdict {
             Verdict::Keep | Verdict::KeepAndSettle => {
                 let header = header.expect("a prepare that is kept was seen");
@@ -565,12 +647,17 @@ impl Opening {
                 let Expect::Adopted(header) = expect else { panic!("only adopted ops can be missing") };
                 self.take(header, State::Missing(Mark::Nack), journal)
             }
-            Verdict::Cut => self.end(None, journal),
+            Verdict::Cut => self.end(journal),
             Verdict::Unknown => {
                 let parent = self.parent.expect("an unknown op stands behind a known one");
                 let place = Place::log(parent.end());
                 out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(self.cursor) });
-                self.end(Some(place), journal)
+                let (_, last) = self.adopted();
+                if self.cursor <= last {
+                    return self.end(journal);
+                }
+                self.open_gap(place, journal);
+                false
             }
         }
     }
@@ -599,10 +686,9 @@ impl Opening {
     }
 
     /// The log cannot be walked any further: it ends here, or a hole begins.
-    fn end(&mut self, unknown: Option<Place>, journal: &mut Journal) -> bool {
+    fn end(&mut self, journal: &mut Journal) -> bool {
         let (first, last) = self.adopted();
         if self.cursor > last {
-            self.unknown = unknown.map(|place| (self.cursor, place));
             return true;
         }
         assert!(self.cursor < first, "an adopted op never ends the log");
@@ -617,13 +703,14 @@ impl Opening {
         let slots = u64::from(self.config.layout.ring_slots);
         let head = journal.head().op;
         let sealed = journal.sealed_through();
-        if self.unknown.is_some() {
+        if self.end_unknown {
             let (_, last) = self.adopted();
             assert!(head >= last, "what is unknown stands behind the adopted headers");
             self.doubt_until = journal.ring.doubt_behind(head, self.superblock().state.log_view);
             assert!(self.doubt_until > head, "the slot of an unknown op is bad, or passed on");
         }
-        journal.doubt_until = self.doubt_until;
+        let lost = self.gap.map_or(Op::ZERO, |(_, last)| last);
+        journal.doubt_until = self.doubt_until.max(lost);
         journal.committed = if self.solid { self.commit.min(head) } else { sealed };
         if !self.solid {
             // Behind a hole, slots still belong to the ops of the hole: what waits for such a slot was never
@@ -638,7 +725,7 @@ impl Opening {
         self.settle.retain(|op| op.0 + slots > head.0 && *op > sealed);
         let state = self.superblock().state.clone();
         journal.begin_settling(&state, self.settle.make_contiguous());
-        if self.unknown.is_none() && self.solid {
+        if !self.end_unknown && self.solid {
             let unowned = |slot: &u32| {
                 let back = (head.0 + slots - u64::from(*slot)) % slots;
                 head.0.checked_sub(back).is_none_or(|owner| owner <= sealed.0)
@@ -707,12 +794,18 @@ impl Opening {
             .filter(|entry| entry.state == State::Missing(Mark::Unknown))
             .map(|entry| (entry.header.op, Place::log(entry.header.place)))
             .collect();
-        unknown.extend(self.unknown);
+        unknown.append(&mut self.lost);
+        let (headers, head) = (journal.tail(), journal.head().op);
+        let below = headers[0].0.op;
+        let asked = Op((head.0 + 1).saturating_sub(HEADERS_MAX as u64));
+        let gap = self.gap.filter(|_| below > asked);
         let recovered = Recovered {
             view_state: superblock.state.clone(),
-            headers: journal.tail(),
-            commit: self.commit.min(journal.head().op),
-            doubt_until: self.doubt_until.max(journal.head().op),
+            below_gap: if gap.is_some() { journal.named_between(asked, below) } else { Vec::new() },
+            headers,
+            commit: self.commit.min(head),
+            doubt_until: self.doubt_until.max(head),
+            gap: self.gap,
             unknown,
         };
         Some((superblock, recovered))

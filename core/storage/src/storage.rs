@@ -6,18 +6,22 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Event, Io, Machine, Place, ReadFault, sectors};
+use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Instant, Now, Op};
 use kimberlite_wire::message::Mark;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, ReadFor, WriteFor};
 use crate::footer::Row;
-use crate::journal::{Journal, State};
+use crate::journal::{Entry, Journal, State};
 use crate::recovery::Opening;
 use crate::sealed::{Found, Shelf, Waiting};
 use crate::superblock::Superblock;
 use crate::view::ViewKeeper;
 use crate::{Damage, FetchError, HaltReason, Input, Output, ViewState};
+
+/// Missing ops named in answer to one survey: as many as are repaired at once.
+const SURVEY_MAX: usize = PIPELINE_MAX;
 
 #[derive(Debug)]
 enum Phase {
@@ -240,7 +244,7 @@ impl Storage {
                 let waiting = Waiting::Fetch { op, checksum: asked };
                 let found = self.shelf.find(waiting, &self.journal, &mut self.asks, io);
                 self.on_found(found.into_iter().collect(), io, out);
-            } else if let Some(header) = asked.and_then(|asked| self.journal.doubtful(op, asked)) {
+            } else if let Some(header) = asked.and_then(|asked| self.journal.doubtful.readable(op, asked)) {
                 self.read_prepare(op, asked, &Row::of(&header), io);
             } else {
                 out.push(Output::Fetched { op, checksum: asked, result: Err(FetchError::Missing) });
@@ -248,13 +252,18 @@ impl Storage {
             return;
         };
         let own = entry.header.checksum;
-        let result = if asked.is_some_and(|asked| asked != own) {
+        let other = asked.filter(|asked| *asked != own);
+        if let Some(header) = other.and_then(|other| self.journal.doubtful.readable(op, other)) {
+            self.read_prepare(op, asked, &Row::of(&header), io);
+            return;
+        }
+        let result = if other.is_some() {
             Err(FetchError::Superseded)
         } else if let Some(prepare) = self.journal.in_memory(op, own) {
             Ok(prepare.clone())
         } else {
             match entry.state {
-                State::Missing(_) if self.journal.doubtful(op, own).is_some() => {
+                State::Missing(_) if self.journal.doubtful.readable(op, own).is_some() => {
                     self.read_prepare(op, asked, &Row::of(&entry.header), io);
                     return;
                 }
@@ -295,7 +304,11 @@ impl Storage {
             .or_else(|| self.journal.in_memory(op, expected).cloned());
         let result = prepare.ok_or_else(|| {
             // What stood in a hole may have been overwritten since: that is no damage to be told of.
-            if self.journal.doubtful(op, expected).is_some() {
+            let durable = |entry: &Entry| entry.header.checksum == expected && entry.state == State::Durable;
+            if !self.journal.entry(op).is_some_and(durable)
+                && self.journal.doubtful.readable(op, expected).is_some()
+            {
+                self.journal.doubtful.damaged(op, expected);
                 return FetchError::Damaged { checksum: Some(expected), place };
             }
             // While it was read, the op may have been replaced, or written again.
@@ -351,6 +364,19 @@ impl Storage {
         }
     }
 
+    /// Tells the parent which ops keep segments from sealing.
+    fn survey(&self, out: &mut Vec<Output>) {
+        for (op, checksum, place) in self.journal.lacking().take(SURVEY_MAX) {
+            let result = Err(FetchError::Damaged { checksum, place });
+            out.push(Output::Fetched { op, checksum: None, result });
+        }
+    }
+
+    /// Ops that are missing here, from the sealed part up to the head: damaged, or in a hole and named by the op above.
+    pub fn lacking(&self) -> impl Iterator<Item = Op> + '_ {
+        self.journal.lacking().map(|(op, ..)| op)
+    }
+
     /// After every input: queued writes, seals, and the end of an open.
     fn settle(&mut self, io: &mut dyn Io, out: &mut Vec<Output>) {
         match &mut self.phase {
@@ -383,7 +409,11 @@ impl Machine for Storage {
         }
         let needs_open = matches!(
             input,
-            Input::Append(_) | Input::PersistView(_) | Input::Fetch { .. } | Input::Committed(_)
+            Input::Append(_)
+                | Input::PersistView(_)
+                | Input::Fetch { .. }
+                | Input::Committed(_)
+                | Input::Survey
         );
         assert!(!needs_open || self.is_open(), "nothing is asked of a data directory that is not open");
         match input {
@@ -407,6 +437,7 @@ impl Machine for Storage {
             Input::Committed(op) => {
                 self.journal.committed = self.journal.committed.max(op);
             }
+            Input::Survey => self.survey(out),
             Input::Wake => {}
         }
         self.asks.retry(now.monotonic, io);

@@ -74,7 +74,8 @@ impl Log {
         &self.slots.back().expect("never empty").header
     }
 
-    fn first(&self) -> Op {
+    /// The lowest op of the window.
+    pub(crate) fn first(&self) -> Op {
         self.slots.front().expect("never empty").header.op
     }
 

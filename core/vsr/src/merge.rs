@@ -9,14 +9,18 @@
 //! | no | at least the nack quorum | cut, and all behind it: no replication quorum can have held it |
 //! | no | fewer | undecided: it may be committed, and the copies are damaged or unheard |
 //!
+//! An op that every adopter of the newest log has lost together with its header is decided by the nacks alone. What one of
+//! them names counts for all: the log is the union of what they know of it.
+//!
 //! A sender whose head is uncertain may have held a few ops more than anybody names. They are judged by the
 //! same table: undecided, unless a nack quorum never held the first of them.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use kimberlite_types::{Op, Quorums, ReplicaId, View};
 use kimberlite_wire::PrepareHeader;
-use kimberlite_wire::message::Mark;
+use kimberlite_wire::message::{HEADERS_MAX, Mark};
 
 /// What one replica said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,42 +90,52 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     let newest = dvcs.iter().map(|dvc| dvc.log_view).max().expect("a quorum is not empty");
     let canonical: Vec<&Dvc> = dvcs.iter().filter(|dvc| dvc.log_view == newest).collect();
     let longest = canonical.iter().max_by_key(|dvc| dvc.op).expect("somebody has the newest log");
-    for other in &canonical {
-        for (header, _) in &other.headers {
-            let differs = longest
-                .headers
-                .iter()
-                .any(|(ours, _)| ours.op == header.op && ours.checksum != header.checksum);
-            if differs {
-                return Choice::Contradiction(longest.replica, other.replica);
-            }
-        }
-    }
+    let named = match union(&canonical, longest) {
+        Ok(named) => named,
+        Err((one, other)) => return Choice::Contradiction(one, other),
+    };
     // A header of the log proves that what its proposer knew to be committed is.
-    let proven = longest.headers.iter().map(|(header, _)| header.commit);
+    let proven = named.values().map(|header| header.commit);
     let known = dvcs.iter().map(|dvc| dvc.commit);
     let commit = proven.chain(known).max().expect("a quorum is not empty");
     if commit > longest.op {
         let knows = dvcs.iter().find(|dvc| dvc.commit == commit).unwrap_or(longest);
         return Choice::Contradiction(longest.replica, knows.replica);
     }
+    let nack_quorum = usize::from(quorums.nack);
     let mut headers: Vec<PrepareHeader> = Vec::new();
     let mut cut = false;
-    for (header, _) in &longest.headers {
-        if header.op > commit {
+    let lowest = named.keys().next().copied().unwrap_or_default();
+    for op in (lowest.min(commit.next()).0..=longest.op.0).map(Op) {
+        let Some(header) = named.get(&op) else {
+            // Lost with its header by all who adopted this log: an op of the newest view, or one that is committed.
+            let nacks =
+                dvcs.iter().filter(|dvc| dvc.log_view < newest || dvc.op < op && op > dvc.doubt_until);
+            if op <= commit {
+                headers.clear();
+            } else if nacks.count() >= nack_quorum {
+                cut = true;
+                break;
+            } else {
+                return Choice::Undecided(op);
+            }
+            continue;
+        };
+        if op > commit {
             let marks = dvcs.iter().map(|dvc| dvc.mark_of(header));
             let present = marks.clone().any(|mark| mark == Mark::Present);
             let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
-            if !present && nacks >= usize::from(quorums.nack) {
+            if !present && nacks >= nack_quorum {
                 cut = true;
                 break;
             }
             if !present {
-                return Choice::Undecided(header.op);
+                return Choice::Undecided(op);
             }
         }
         headers.push(*header);
     }
+    headers.drain(..headers.len().saturating_sub(HEADERS_MAX));
     // What stands behind the last op that anybody names is decided like any other op nobody holds. It would be of
     // the newest view, so those who did not adopt that view's log never held it.
     let behind = longest.op.next();
@@ -129,10 +143,30 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     let marks = dvcs.iter().map(behind_of);
     let doubt = marks.clone().any(|mark| mark == Mark::Unknown);
     let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
-    if doubt && !cut && nacks < usize::from(quorums.nack) {
+    if doubt && !cut && nacks < nack_quorum {
         return Choice::Undecided(behind);
     }
-    if headers.is_empty() { Choice::NeedQuorum } else { Choice::Log { headers, commit } }
+    // The new log begins at a header that is committed at the latest; without one, more voices are needed.
+    if headers.is_empty() { Choice::Undecided(commit) } else { Choice::Log { headers, commit } }
+}
+
+/// All headers that the adopters of one log name: one of them may have lost what another still has. Answers two
+/// who contradict each other, if any do.
+fn union(canonical: &[&Dvc], longest: &Dvc) -> Result<BTreeMap<Op, PrepareHeader>, (ReplicaId, ReplicaId)> {
+    let mut named: BTreeMap<Op, PrepareHeader> =
+        longest.headers.iter().map(|(header, _)| (header.op, *header)).collect();
+    for other in canonical {
+        for (header, _) in &other.headers {
+            let here = named.entry(header.op).or_insert(*header);
+            if here.checksum != header.checksum {
+                return Err((longest.replica, other.replica));
+            }
+        }
+    }
+    let broken = named.iter().any(|(op, header)| {
+        named.get(&op.previous()).is_some_and(|below| *op > Op::ZERO && header.parent != below.checksum)
+    });
+    if broken { Err((longest.replica, longest.replica)) } else { Ok(named) }
 }
 
 #[cfg(test)]

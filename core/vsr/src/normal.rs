@@ -388,6 +388,10 @@ impl Replica {
         if self.attempts > 0 && self.status != Status::ViewChange {
             self.repeat_wish(cx);
         }
+        if !self.is_solo() && self.status != Status::Opening {
+            // What keeps the journal from sealing may have been executed long ago, and then nothing else asks for it.
+            cx.out.push(Output::Survey);
+        }
     }
 
     /// Sends again what was not acknowledged in time, to those who have not.

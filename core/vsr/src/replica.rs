@@ -42,6 +42,11 @@ pub struct Recovered {
     /// The last op behind the head that may have been acknowledged, where places behind it are unreadable; the
     /// head's op when that is certain. The replica claims nothing about those ops until a new log tells it.
     pub doubt_until: Op,
+    /// The first and the last op in front of the head that may have been acknowledged and are lost together with
+    /// their headers, if any. They are not among `headers`, nor is what stands in front of them.
+    pub gap: Option<(Op, Op)>,
+    /// What is known of the ops in front of `headers`, as far as a view change may ask about them, in order.
+    pub below_gap: Vec<(PrepareHeader, Mark)>,
 }
 
 /// What the superblock must hold before a promise is made.
@@ -144,6 +149,8 @@ pub enum Output {
     },
     /// Execute this prepare. Given in order, each once.
     Commit(Prepare),
+    /// Say which ops the journal lacks. Answered by [`Input::Fetched`] for each, as damaged.
+    Survey,
     /// More ops are known to be committed; segments up to here may seal.
     Committed(Op),
     /// Nobody else was primary between the ask and now, and all earlier ops are executed.
@@ -303,9 +310,11 @@ pub struct Replica {
     pub(crate) commit_min: Op,
     /// The checksum of what was handed out last: the parent of what is handed out next.
     pub(crate) executed: Checksum,
-    /// The ops behind the head, first and last, that may have been acknowledged before a restart that could not
-    /// read them.
+    /// The ops, first and last, that may have been acknowledged before a restart that could not read them: behind the
+    /// head, in a gap in front of it, or both. What the log names of them it holds all the same.
     pub(crate) doubt: Option<(Op, Op)>,
+    /// What is known in front of a gap, as of the restart.
+    pub(crate) below_gap: Vec<(PrepareHeader, Mark)>,
     pub(crate) cache: BTreeMap<Op, Prepare>,
     pub(crate) pipeline: VecDeque<InFlight>,
     pub(crate) waiting: VecDeque<Request>,
@@ -355,6 +364,7 @@ impl Replica {
             commit_min: Op::ZERO,
             executed: root.checksum,
             doubt: None,
+            below_gap: Vec::new(),
             cache: BTreeMap::new(),
             pipeline: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -402,18 +412,23 @@ impl Replica {
         self.durable_view = (self.view, self.log_view);
         self.adopted = recovered.adopted;
         self.log = Log::new(&recovered.headers);
+        self.below_gap = recovered.below_gap;
         self.asked_view = self.view;
         // The head's proposer knew that this much is committed, and what it knew stands in this log.
         self.commit_max = recovered.commit.min(self.head().op).max(self.head().commit);
         let head_certain = recovered.doubt_until <= self.head().op;
+        let behind = (!head_certain).then(|| (self.head().op.next(), recovered.doubt_until));
+        self.doubt = match (recovered.gap, behind) {
+            (Some((first, _)), Some((_, last))) => Some((first, last)),
+            (gap, behind) => gap.or(behind),
+        };
         if self.is_solo() {
-            assert!(head_certain, "the runtime refuses to open a lone replica in doubt");
+            assert!(self.doubt.is_none(), "the runtime refuses to open a lone replica in doubt");
             self.status = Status::Normal;
             self.commit_max = self.head().op;
             self.inherited = self.head().op;
         } else if !head_certain {
             self.status = Status::Recovering;
-            self.doubt = Some((self.head().op.next(), recovered.doubt_until));
         } else if self.log_view == self.view && self.config.primary(self.view) != self.config.replica {
             self.status = Status::Normal;
         } else {

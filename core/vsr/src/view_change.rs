@@ -12,6 +12,7 @@
 use alloc::vec::Vec;
 
 use kimberlite_types::{Op, ReplicaId, View};
+use kimberlite_wire::message::HEADERS_MAX;
 use kimberlite_wire::{Message, PrepareHeader};
 
 use crate::log::Held;
@@ -172,8 +173,11 @@ impl Replica {
         if !may_vote {
             return;
         }
-        let headers = self.log.marks();
         let op = self.head().op;
+        let mut headers = self.below_gap.clone();
+        headers.retain(|(header, _)| header.op < self.log.first() && header.op.0 + HEADERS_MAX as u64 > op.0);
+        headers.extend(self.log.marks());
+        headers.drain(..headers.len().saturating_sub(HEADERS_MAX));
         let doubt_until = self.doubt.map_or(op, |(_, until)| until.max(op));
         let primary = self.config.primary(self.view);
         if primary == self.config.replica {
@@ -262,8 +266,9 @@ impl Replica {
         let mut previous: Option<&PrepareHeader> = None;
         for header in headers {
             let follows = previous.is_none_or(|previous| {
-                header.timestamp > previous.timestamp
-                    && (header.place, header.index) == previous.next_place(header.size, &self.config.layout)
+                let next = previous.next_place(header.size, &self.config.layout);
+                let apart = header.op > previous.op.next();
+                header.timestamp > previous.timestamp && (apart || (header.place, header.index) == next)
             });
             if !follows || header.view > view || !self.fits(header) {
                 return false;
@@ -277,8 +282,12 @@ impl Replica {
         let Adoption { view, headers, commit } = adoption;
         assert!(view == self.view, "no other view was entered meanwhile");
         let doubt = self.doubt.take();
+        self.below_gap.clear();
+        let window = self.log.first();
         self.log.adopt(&headers, self.commit_max, |op| match doubt {
             Some((from, until)) if op >= from && op <= until => Held::Damaged,
+            // What stood in front of the window may be held: the journal knows, this replica does not.
+            _ if op < window => Held::Damaged,
             _ => Held::Missing,
         });
         assert!(self.commit_max <= self.head().op, "a view's log holds all that is committed");

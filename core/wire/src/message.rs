@@ -279,7 +279,7 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
 fn decode_body(header: &FrameHeader, body: Body) -> Result<Message, Malformed> {
     match (header.command, body) {
         (Command::DoViewChange, Body::DoViewChange { log_view, doubt_until, headers }) => {
-            contiguous(headers.iter().map(|(header, _)| header), header.cluster)?;
+            ascending(headers.iter().map(|(header, _)| header), header.cluster)?;
             if headers.last().is_none_or(|(last, _)| last.op != header.op) {
                 return Err(Malformed::Body);
             }
@@ -304,13 +304,24 @@ fn decode_body(header: &FrameHeader, body: Body) -> Result<Message, Malformed> {
 
 /// Whether headers are sound, of this cluster, few enough, and each the parent of the next.
 fn contiguous<'a>(
+    headers: impl Iterator<Item = &'a PrepareHeader> + Clone,
+    cluster: ClusterId,
+) -> Result<(), Malformed> {
+    let gap = headers.clone().zip(headers.clone().skip(1)).any(|(low, high)| high.op != low.op.next());
+    if gap { Err(Malformed::Body) } else { ascending(headers, cluster) }
+}
+
+/// Whether headers are sound, of this cluster, few enough and in the order of their ops, and each the parent of
+/// the next if that is the next op.
+fn ascending<'a>(
     headers: impl Iterator<Item = &'a PrepareHeader>,
     cluster: ClusterId,
 ) -> Result<(), Malformed> {
     let mut previous: Option<&PrepareHeader> = None;
     for (count, header) in headers.enumerate() {
-        let follows = previous
-            .is_none_or(|previous| header.op == previous.op.next() && header.parent == previous.checksum);
+        let follows = previous.is_none_or(|previous| {
+            header.op > previous.op && (header.op > previous.op.next() || header.parent == previous.checksum)
+        });
         if count >= HEADERS_MAX || header.cluster != cluster || !follows || !header.is_sound() {
             return Err(Malformed::Body);
         }

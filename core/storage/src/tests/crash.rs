@@ -234,7 +234,7 @@ fn an_op_that_was_durable_is_never_denied_whatever_is_damaged() {
             }
         }
         faulty += u64::from(recovered.headers.iter().any(|(_, mark)| *mark == Mark::Unknown));
-        uncertain += u64::from(!recovered.head_certain());
+        uncertain += u64::from(!recovered.head_certain() || recovered.gap.is_some());
         // It heals when the prepares come again; what is sealed is looked at only when it is fetched.
         if recovered.head_certain() && head == world.log.len() as u64 {
             for op in 1..=head {

@@ -212,14 +212,66 @@ fn a_bad_sector_of_the_ring_puts_its_ops_in_doubt_to_its_end() {
     assert_eq!(recovered.unknown, [(Op(11), Place::log(log[10].header.place))]);
 }
 
+/// What an open says of a log with a gap: the head, the gap, the ops in front of it, and those behind.
+fn gap(recovered: &Recovered) -> (u64, Option<(u64, u64)>, Vec<u64>, Vec<u64>) {
+    assert!(recovered.head_certain());
+    let named = |headers: &[(PrepareHeader, Mark)]| headers.iter().map(|(header, _)| header.op.0).collect();
+    let gap = recovered.gap.map(|(first, last)| (first.0, last.0));
+    (recovered.head().op.0, gap, named(&recovered.below_gap), named(&recovered.headers))
+}
+
 #[test]
-fn behind_a_lost_op_those_that_their_slots_name_are_in_doubt() {
+fn behind_a_lost_op_the_log_goes_on_where_a_slot_names_the_next_one() {
     let mut node = Node::fresh(50);
     let log = Author::new().log(0, 6);
     append(&mut node, &log);
     lose(&mut node, &log[3]);
-    assert_eq!(doubt(&node.reopen()), (3, 6));
-    assert_eq!(doubt(&node.reopen()), (3, 6), "opening takes nothing away");
+    let expect = (6, Some((4, 4)), vec![0, 1, 2, 3], vec![5, 6]);
+    for _ in 0..2 {
+        let recovered = node.reopen();
+        assert_eq!(gap(&recovered), expect, "opening takes nothing away");
+        assert_eq!(recovered.unknown, [(Op(4), Place::log(log[3].header.place))]);
+        node.out.clear();
+        node.input(Input::Survey);
+        assert!(
+            matches!(&node.out[..], [Output::Fetched { op: Op(4), result: Err(FetchError::Damaged { checksum, .. }), .. }]
+                if *checksum == Some(log[3].header.checksum)),
+            "its child tells which prepare is lost"
+        );
+    }
+    append(&mut node, &log[3..4]);
+    assert_eq!(gap(&node.reopen()), (6, None, vec![], vec![0, 1, 2, 3, 4, 5, 6]));
+}
+
+#[test]
+fn behind_a_lost_op_the_next_is_found_though_its_slot_is_lost_too() {
+    let mut node = Node::fresh(55);
+    let log = Author::new().log(0, 6);
+    append(&mut node, &log);
+    lose(&mut node, &log[3]);
+    node.platter.flip(slot_place(5), 40);
+    node.platter.flip(slot_place(6), 40);
+    assert_eq!(gap(&node.reopen()), (6, Some((4, 4)), vec![0, 1, 2, 3], vec![5, 6]));
+}
+
+#[test]
+fn what_an_older_view_left_behind_a_lost_op_is_not_taken_for_the_log() {
+    let mut node = Node::fresh(56);
+    let mut author = Author::new();
+    let log = author.log(0, 4);
+    let mut fork = author.clone();
+    let older = author.log(0, 3);
+    append(&mut node, &log);
+    append(&mut node, &older);
+    adopt(&mut node, 2, &log);
+    let newer = fork.next(2, 100, 1);
+    append(&mut node, std::slice::from_ref(&newer));
+    lose(&mut node, &newer);
+    node.platter.flip(slot_place(6), 40);
+    node.platter.flip(slot_place(7), 40);
+    let recovered = node.reopen();
+    assert_eq!(doubt(&recovered), (4, 7));
+    assert_eq!(recovered.gap, None);
 }
 
 #[test]
@@ -249,7 +301,7 @@ fn a_ring_that_is_lost_whole_puts_one_round_in_doubt() {
 }
 
 #[test]
-fn a_sealed_op_that_is_lost_with_its_footer_leaves_all_in_doubt_that_the_ring_names() {
+fn a_sealed_op_that_is_lost_with_its_footer_leaves_a_gap_and_no_doubt() {
     let mut node = Node::fresh(53);
     let log = Author::new().log(0, 80);
     node.append_all(&log);
@@ -258,7 +310,10 @@ fn a_sealed_op_that_is_lost_with_its_footer_leaves_all_in_doubt_that_the_ring_na
         node.platter.spoil(Place::log(crate::footer::offset(segment, &layout)));
     }
     node.platter.spoil(Place::log(log[9].header.place));
-    assert_eq!(doubt(&node.reopen()), (9, 80));
+    let recovered = node.reopen();
+    assert_eq!((gap(&recovered).0, gap(&recovered).1), (80, Some((10, 10))));
+    append(&mut node, &log[9..10]);
+    assert_eq!(node.reopen().gap, None);
 }
 
 #[test]

@@ -258,6 +258,9 @@ impl Node {
                     out.push(Note::Durable { op, checksum });
                     self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
                 }
+                storage::Output::Stored { op, checksum: _ } => {
+                    self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
+                }
                 storage::Output::ViewDurable { view, log_view } => {
                     self.work.push_back(Work::Vsr(vsr::Input::ViewDurable { view, log_view }));
                 }

@@ -65,6 +65,14 @@ pub enum Output {
         /// Its checksum.
         checksum: Checksum,
     },
+    /// This prepare survives a power cut, but its ring entry has to wait for a segment to seal: the parent may hand over
+    /// more. [`Output::Durable`] follows in time.
+    Stored {
+        /// The op.
+        op: Op,
+        /// Its checksum.
+        checksum: Checksum,
+    },
     /// The view survives a power cut, and the journal has adopted its headers.
     ViewDurable {
         /// The view.

@@ -58,6 +58,8 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Journal {
     pub(crate) layout: Layout,
+    /// Whether there is no peer.
+    alone: bool,
     root: PrepareHeader,
     index: BTreeMap<Op, Entry>,
     head: PrepareHeader,
@@ -93,6 +95,7 @@ impl Journal {
         let root = PrepareHeader::root(config.cluster);
         Self {
             layout: config.layout,
+            alone: config.replicas == 1,
             root,
             index: BTreeMap::new(),
             head: root,
@@ -468,6 +471,15 @@ impl Journal {
             _ => {}
         }
         self.advance(out);
+        let waits = self.index.get(&op).is_some_and(|entry| entry.state == State::Written);
+        if waits && !self.slot_is_free(op) {
+            out.push(Output::Stored { op, checksum });
+        }
+    }
+
+    /// Whether the op that had this op's slot before is sealed; rule 3.
+    fn slot_is_free(&self, op: Op) -> bool {
+        self.settling || op.0 <= u64::from(self.layout.ring_slots) + self.sealed_tail.op.0
     }
 
     /// Slots are durable.
@@ -486,13 +498,12 @@ impl Journal {
     /// Issues slots and says `Durable`, as far as the three rules allow.
     fn advance(&mut self, out: &mut Vec<Output>) {
         let last_adopted = self.adopted.1;
-        let slots = u64::from(self.layout.ring_slots);
         let unsettled: Vec<Op> = self.unsettled.iter().copied().collect();
         for op in unsettled {
+            let slot_free = self.slot_is_free(op);
             let entry = self.index.get_mut(&op).expect("what is on its way is in the index");
             if entry.state == State::Written {
                 let in_order = op <= last_adopted || op <= self.issued.next();
-                let slot_free = self.settling || op.0 <= slots + self.sealed_tail.op.0;
                 if in_order && slot_free {
                     entry.state = State::Ringing;
                     self.issued = self.issued.max(op);
@@ -671,7 +682,10 @@ impl Journal {
                 let settled = entry.header.op <= self.committed && !headers.is_empty();
                 return settled.then_some(headers);
             }
-            if entry.state != State::Durable {
+            // A lone replica has nobody to repair a damaged copy: it seals the header that it knows, and whoever asks for
+            // the prepare is told that it is lost.
+            let lost_for_good = self.alone && entry.state == State::Missing(Mark::Unknown);
+            if entry.state != State::Durable && !lost_for_good {
                 return None;
             }
             parent = entry.header;

@@ -111,9 +111,13 @@ impl Ring {
         put(&mut self.image, offset as usize, bytes);
     }
 
-    /// Looks at every slot once. Answers the offsets of the bad ones.
+    /// Looks at every slot once. Answers the offsets of the bad ones. What they hold is not kept: it would be written
+    /// again with the rest of its sector, and a header that strayed there would look like this replica's own.
     pub(crate) fn survey(&mut self) -> Vec<u64> {
         self.bad = (0..self.slots).filter(|slot| self.at(*slot) == Slot::Bad).collect();
+        for slot in &self.bad {
+            put(&mut self.image, *slot as usize * PREPARE_HEADER_SIZE, &[0; PREPARE_HEADER_SIZE]);
+        }
         self.bad.iter().map(|slot| u64::from(*slot) * PREPARE_HEADER_SIZE as u64).collect()
     }
 

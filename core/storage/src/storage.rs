@@ -318,7 +318,12 @@ impl Storage {
                 _ => {}
             }
             out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });
-            FetchError::Damaged { checksum: Some(expected), place }
+            let damaged = FetchError::Damaged { checksum: Some(expected), place };
+            if asked.is_some() {
+                // Whoever asked knows what is damaged; that it is of the own log is said besides.
+                out.push(Output::Fetched { op, checksum: None, result: Err(damaged) });
+            }
+            damaged
         });
         match &result {
             Err(FetchError::Damaged { .. }) => self.journal.damaged(op, expected),

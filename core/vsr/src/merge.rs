@@ -218,6 +218,7 @@ mod tests {
                 let headers = chain(letters)
                     .into_iter()
                     .zip(std::iter::once('+').chain(marks.chars()))
+                    .filter(|(_, mark)| *mark != '_')
                     .map(|(header, mark)| {
                         let mark = match mark {
                             '+' => Mark::Present,
@@ -313,6 +314,22 @@ mod tests {
         check(3, "0 abc +++++ 1\n 0 abcd ++++ 1", "undecided 5");
         check(3, "0 abc +++++ 1\n 0 abcd ++++ 1\n 0 a ++ 1", "head 4d commit 1");
         check(3, "0 ab +++ 1\n 0 abcd ++++? 1\n 0 a + 1", "head 4d commit 1");
+    }
+
+    #[test]
+    fn what_one_lost_with_its_header_another_names() {
+        check(3, "0 abc +_+ 1\n 0 abc +++ 1", "head 3c commit 1");
+        check(3, "0 abc +_+ 1\n 0 ab ++ 1", "head 3c commit 1");
+        check(3, "0 abcd +_++ 1\n 0 abc ++_ 1", "head 4d commit 1");
+    }
+
+    #[test]
+    fn an_op_that_all_who_may_have_held_it_lost_with_its_header_is_cut_by_nacks_alone() {
+        check(3, "0 abc +_+ 1\n 0 a + 1", "undecided 2");
+        check(3, "0 abc +_+ 1\n 0 a + 1\n 0 a + 1", "head 1a commit 1");
+        check(3, "1 abc +_+ 1\n 0 abX +++ 1\n 0 a + 1", "head 1a commit 1");
+        check(3, "0 abc +_+ 1\n 0 a +? 1\n 0 a + 1", "undecided 2");
+        check(3, "0 abc __+ 2\n 0 a + 1", "head 3c commit 2");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Repair {
         self.mending.retain(|op| *op <= committed);
     }
 
-    /// A prepare is durable.
+    /// A prepare is on the disk.
     pub(crate) fn durable(&mut self, op: Op) {
         self.mending.remove(&op);
     }
@@ -175,6 +175,12 @@ impl Replica {
         }
         // What found no room before may find it now.
         self.lack_what_is_lacking(cx);
+        self.execute(cx);
+    }
+
+    /// A repair is on the disk and waits for its slot, which may be a matter of other repairs: it must not keep them out.
+    pub(crate) fn on_stored(&mut self, op: Op, cx: &mut Cx<'_>) {
+        self.repair.durable(op);
         self.execute(cx);
     }
 

@@ -103,6 +103,11 @@ pub enum Input {
         /// The prepare.
         checksum: Checksum,
     },
+    /// A prepare is durable and its ring entry waits until older ops are sealed: more repairs may follow.
+    Stored {
+        /// The op.
+        op: Op,
+    },
     /// The superblock holds this view.
     ViewDurable {
         /// The view.
@@ -391,6 +396,7 @@ impl Replica {
             Input::Request(request) => self.on_request(request, cx),
             Input::ConfirmRead { ticket } => self.on_confirm_read(ticket, cx),
             Input::Durable { op, checksum } => self.on_durable(op, &checksum, cx),
+            Input::Stored { op } => self.on_stored(op, cx),
             Input::ViewDurable { view, log_view } => self.on_view_durable(view, log_view, cx),
             Input::Fetched { op, checksum, result } => self.on_fetched(op, checksum, result, cx),
         }

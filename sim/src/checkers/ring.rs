@@ -3,8 +3,12 @@
 //! Recovery decides by the ring what a damaged prepare was, so a ring that forgets an op or names another
 //! in its place turns damage into loss.
 
+use std::collections::BTreeMap;
+
+use kimberlite_crypto::Checksum;
 use kimberlite_io::Zone;
-use kimberlite_types::limits::{HEADER_WINDOW, PREPARE_HEADER_SIZE, SECTOR_SIZE};
+use kimberlite_runtime::Note;
+use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_types::{Instant, Op, ReplicaId};
 use kimberlite_wire::PrepareHeader;
 
@@ -12,7 +16,7 @@ use super::{Canon, Lives, hold};
 use crate::{Checker, End, Observation, Violation};
 
 const NAME: &str = "ring";
-const AGREES: &str = "a ring slot that names an executed op holds its committed header";
+const AGREES: &str = "a ring slot that names an op said to be durable holds its committed header";
 const PLACE: &str = "a ring slot holds only ops that belong there";
 const NAMED: &str = "the ring of a healed replica names every op it executed of its open segment";
 const LOGGED: &str = "a healed replica has the header of every op it executed at the op's place in the log";
@@ -22,15 +26,17 @@ const LOGGED: &str = "a healed replica has the header of every op it executed at
 pub struct Ring {
     lives: Lives,
     canon: Canon,
+    /// What each replica last said to be durable at an op.
+    durable: BTreeMap<(ReplicaId, Op), Checksum>,
     compared: u64,
 }
 
 impl Ring {
     /// Every slot that names an op at all.
     ///
-    /// A replica may execute an op before its own copy of it is durable: what it executed last is left
-    /// out unless the replica was healed and came to rest.
-    fn check_ring(&mut self, end: &End<'_>, replica: ReplicaId, settled: Op) -> Result<(), Violation> {
+    /// A replica may execute an op before its own copy of it is durable, and its slot may have to wait for a hole to be
+    /// filled: only what it said to be durable is in its ring for certain.
+    fn check_ring(&mut self, end: &End<'_>, replica: ReplicaId) -> Result<(), Violation> {
         let slots = u64::from(end.config.layout.ring_slots);
         let ring = (end.disk)(replica, Zone::Headers, 0, end.config.layout.ring_size() as usize);
         for (slot, bytes) in ring.chunks_exact(PREPARE_HEADER_SIZE).enumerate() {
@@ -45,7 +51,9 @@ impl Ring {
                 op,
                 "slot {slot} of {slots} on {replica:?} names op {op}"
             );
-            if let Some(header) = self.canon.headers.get(&op).filter(|_| op <= settled) {
+            let said = self.durable.get(&(replica, op));
+            if let Some(header) = self.canon.headers.get(&op).filter(|header| said == Some(&header.checksum))
+            {
                 hold!(
                     found == *header,
                     AGREES,
@@ -109,18 +117,18 @@ impl Checker for Ring {
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
         self.lives.observe(seen);
         self.canon.observe(seen);
+        if let Observation::Note { replica, note: Note::Durable { op, checksum } } = seen {
+            self.durable.insert((*replica, *op), *checksum);
+        }
         Ok(())
     }
 
     fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
         for replica in (0..end.config.replicas).map(ReplicaId) {
             let executed = self.lives.executed(replica);
+            self.check_ring(end, replica)?;
             if end.core.contains(&replica) {
-                self.check_ring(end, replica, executed)?;
                 self.check_log(end, replica, executed)?;
-            } else {
-                let settled = Op(executed.0.saturating_sub(HEADER_WINDOW as u64));
-                self.check_ring(end, replica, settled)?;
             }
         }
         Ok(())
@@ -202,18 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_outside_the_core_is_held_to_what_it_settled_long_ago() {
+    fn a_slot_may_name_another_log_until_its_op_is_said_to_be_durable() {
         let history = long();
-        let finish = |op: u64| {
+        let finish = |op: u64, said: bool| {
             let mut checker = Ring::default();
             history.play(&mut checker).unwrap();
+            if !said {
+                checker.durable.remove(&(ReplicaId(2), Op(op)));
+            }
             let mut disks = Disks::of(&history);
             disks.write(2, Zone::Headers, op % 64 * 512, &other_header(&history, op).encode());
             let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
             let core = vec![ReplicaId(0), ReplicaId(1)];
             checker.finish(&End { config: history.config, nodes: vec![None; 3], disk: &disk, core })
         };
-        finish(69).unwrap();
-        assert_broken(&rules(), finish(30), AGREES);
+        finish(30, false).unwrap();
+        assert_broken(&rules(), finish(30, true), AGREES);
     }
 }

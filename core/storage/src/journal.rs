@@ -498,6 +498,8 @@ impl Journal {
     /// Issues slots and says `Durable`, as far as the three rules allow.
     fn advance(&mut self, out: &mut Vec<Output>) {
         let last_adopted = self.adopted.1;
+        let slots = u64::from(self.layout.ring_slots);
+        let newest = self.head.op.max(self.doubt_until).0;
         let unsettled: Vec<Op> = self.unsettled.iter().copied().collect();
         for op in unsettled {
             let slot_free = self.slot_is_free(op);
@@ -511,6 +513,9 @@ impl Journal {
                         // The slot was passed on in an earlier life, when this op was sealed; that proves as
                         // much about it as its own header there would, and the newer op needs the slot.
                         Slot::Header(newer) if newer.op > op => entry.state = State::Ringed,
+                        // The slot may have been passed on, and is damaged. Were it to name this op, it would
+                        // deny the newer one; left bad, it denies neither.
+                        Slot::Bad if op.0 + slots <= newest => entry.state = State::Ringed,
                         _ => self.ring.set(&entry.header),
                     }
                 }

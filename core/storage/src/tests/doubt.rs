@@ -317,6 +317,28 @@ fn a_sealed_op_that_is_lost_with_its_footer_leaves_a_gap_and_no_doubt() {
 }
 
 #[test]
+fn a_repaired_op_does_not_take_a_bad_slot_that_a_newer_one_may_own() {
+    let mut node = Node::fresh(57);
+    let log = Author::new().log(0, 80);
+    node.append_all(&log);
+    let layout = config().layout;
+    let segment = |op: usize| log[op - 1].header.place / layout.segment_size;
+    for segment in segment(43)..=segment(80) {
+        node.platter.spoil(Place::log(crate::footer::offset(segment, &layout)));
+    }
+    // Ops 43 and 75 share a slot, which is lost like both their prepares.
+    assert_eq!(layout.ring_slots, 32);
+    node.platter.flip(slot_place(43), 40);
+    node.platter.spoil(Place::log(log[42].header.place));
+    node.platter.spoil(Place::log(log[74].header.place));
+    assert_eq!(gap(&node.reopen()).1, Some((43, 75)));
+    append(&mut node, &log[42..43]);
+    assert_eq!(gap(&node.reopen()).1, Some((75, 75)), "op 75 was acknowledged: it is never cut");
+    append(&mut node, &log[74..75]);
+    assert_eq!(node.reopen().gap, None);
+}
+
+#[test]
 fn an_adopted_op_is_missing_behind_the_doubt_and_unknown_within_it() {
     let mut node = Node::fresh(54);
     let log = Author::new().log(0, 8);

@@ -1,8 +1,12 @@
 //! The journal alone, on a disk that answers everything.
 
+use std::collections::VecDeque;
+
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Ask, Asked, Machine, Ordered};
-use kimberlite_storage::{FetchError, HaltReason, Input, Output, Recovered, Storage};
+use kimberlite_storage::{
+    FetchError, HaltReason, Input, Output, Recovered, Storage, Verifier, VerifyInput, VerifyOutput,
+};
 use kimberlite_types::{Config, Op};
 use kimberlite_wire::Prepare;
 
@@ -80,4 +84,26 @@ impl Desk {
         });
         found.expect("every fetch is answered")
     }
+}
+
+/// Verifies a data directory, as `kmb verify` does.
+pub(crate) fn verify(config: Config, mut platter: Platter) -> VerifyOutput {
+    let mut verifier = Verifier::new(config);
+    let mut rules = Ordered::new();
+    let mut out = Vec::new();
+    let mut asks = VecDeque::new();
+    let mut input = Some(VerifyInput::Start);
+    while let Some(next) = input {
+        if let VerifyInput::Event(event) = &next {
+            rules.heard(event);
+        }
+        let mut asked = Asked::new();
+        verifier.on(at(1), next, &mut rules.wrap(&mut asked), &mut out);
+        asks.extend(asked.take());
+        input = asks.pop_front().map(|ask| {
+            assert!(matches!(ask, Ask::Read { .. }), "who verifies changes nothing");
+            VerifyInput::Event(platter.answer(ask))
+        });
+    }
+    out.pop().expect("the last word is a verdict")
 }

@@ -6,11 +6,11 @@
 
 use kimberlite_io::Zone;
 use kimberlite_runtime::Note;
-use kimberlite_storage::{FetchError, HaltReason, Recovered};
+use kimberlite_storage::{FetchError, HaltReason, Recovered, VerifyOutput};
 use kimberlite_types::Op;
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 
-use crate::desk::Desk;
+use crate::desk::{self, Desk};
 use crate::images::{Image, Images, images};
 use crate::mend;
 use crate::platter::{Platter, Sector};
@@ -31,7 +31,7 @@ struct Done {
     forged: bool,
 }
 
-/// Damages a data directory and opens it: the journal alone, again, and a lone node on it.
+/// Damages a data directory, verifies it, and opens it: the journal alone, again, and a lone node on it.
 pub(crate) fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let all = images();
@@ -45,6 +45,7 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         damage(&mut platter, &mut done, image, all, &mut script);
     }
+    verify(image, platter.clone(), done);
     let opened = open(image, all, platter.clone(), done, order);
     if image.config.replicas == 1 {
         lone_node(image, all, platter, done, opened.is_ok());
@@ -142,6 +143,17 @@ fn open(
     Ok(recovered)
 }
 
+/// A log that lacks what was promised is not called whole.
+fn verify(image: &Image, platter: Platter, done: Done) {
+    let said = desk::verify(image.config, platter);
+    if let VerifyOutput::Whole(totals) = said
+        && !done.forged
+        && !done.strayed
+    {
+        assert!(totals.op >= Op(image.top()), "{totals:?} is called whole, and op {} was held", image.top());
+    }
+}
+
 /// Every header and every prepare is one that was written.
 fn nothing_is_invented(image: &Image, all: &Images, recovered: &Recovered, desk: &mut Desk) {
     let written = &all.written[image.history];
@@ -189,16 +201,17 @@ fn lone_node(image: &Image, all: &Images, platter: Platter, done: Done, opens: b
     let mut seat = Seat::new(image.config, platter, 5);
     seat.hear(0, kimberlite_io::Event::Wake);
     let mut executed = Vec::new();
-    for round in 1..=20_u64 {
+    for round in 0..20_u64 {
+        let now = round * 300_000_000;
         while !seat.asks.is_empty() {
-            seat.answer(round, 0);
+            seat.answer(now, 0);
         }
         for note in std::mem::take(&mut seat.notes) {
             if let Note::Committed { prepare, .. } = note {
                 executed.push(prepare);
             }
         }
-        seat.hear(round * 300_000_000, kimberlite_io::Event::Wake);
+        seat.hear(now + 300_000_000, kimberlite_io::Event::Wake);
     }
     assert!(opens || seat.node.halted().is_some(), "a node whose journal refuses has stopped");
     if done.forged {

@@ -22,7 +22,7 @@ const DAMAGES_MAX: usize = 48;
 
 /// What was done to a disk.
 #[derive(Clone, Copy, Debug, Default)]
-struct Done {
+pub(crate) struct Done {
     /// The superblock was touched.
     superblock: bool,
     /// Something intact stands where it does not belong: a write was lost or went astray.
@@ -31,7 +31,7 @@ struct Done {
     forged: bool,
 }
 
-/// Damages a data directory, verifies it, and opens it: the journal alone, again, and a lone node on it.
+/// Damages a data directory and looks at what is left of it.
 pub(crate) fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let all = images();
@@ -45,6 +45,11 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         damage(&mut platter, &mut done, image, all, &mut script);
     }
+    check(image, all, platter, done, order);
+}
+
+/// Verifies a data directory and opens it: the journal alone, again, and a lone node on it.
+pub(crate) fn check(image: &Image, all: &Images, platter: Platter, done: Done, order: u8) {
     verify(image, platter.clone(), done);
     let opened = open(image, all, platter.clone(), done, order);
     if image.config.replicas == 1 {
@@ -117,8 +122,8 @@ fn open(
     let mut desk = Desk::new(image.config, platter);
     let mut luck = usize::from(order);
     let opened = desk.open(&mut |count| {
-        luck = luck * 5 / 3;
-        luck % count
+        luck = luck.wrapping_mul(5).wrapping_add(3);
+        (luck >> 3) % count
     });
     let recovered = match opened {
         Ok(recovered) => recovered,

@@ -32,6 +32,8 @@ mod script;
 mod seat;
 mod seeds;
 mod superblock;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use seeds::Seed;

@@ -9,6 +9,7 @@ use kimberlite_runtime::Note;
 use kimberlite_storage::{FetchError, HaltReason, Recovered, VerifyOutput};
 use kimberlite_types::Op;
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
+use kimberlite_wire::message::Mark;
 
 use crate::desk::{self, Desk};
 use crate::images::{Image, Images, images};
@@ -29,6 +30,8 @@ pub(crate) struct Done {
     strayed: bool,
     /// Something was written with a true checksum that no node wrote.
     forged: bool,
+    /// Places that were damaged, those counted twice that were damaged twice.
+    damages: usize,
 }
 
 /// Damages a data directory and looks at what is left of it.
@@ -66,6 +69,7 @@ fn pick_sector(platter: &Platter, script: &mut Script<'_>) -> Option<Sector> {
 fn damage(platter: &mut Platter, done: &mut Done, image: &Image, all: &Images, script: &mut Script<'_>) {
     let Some(sector) = pick_sector(platter, script) else { return };
     done.superblock |= sector.0 == Zone::Superblock;
+    done.damages += 1;
     let mut content = platter.content(sector);
     match script.below(7) {
         0 => {
@@ -136,7 +140,10 @@ fn open(
         nothing_is_invented(image, all, &recovered, &mut desk);
     }
     if !done.forged && !done.strayed {
-        nothing_is_denied(image, &recovered, &mut desk);
+        nothing_is_denied(image, &recovered);
+        if done.damages <= 1 {
+            all_is_known(image, &recovered, &mut desk);
+        }
     }
     // What was mended while it was opened takes nothing away.
     let again = Desk::new(image.config, desk.platter.clone()).open(&mut |_| 0);
@@ -182,14 +189,22 @@ fn nothing_is_invented(image: &Image, all: &Images, recovered: &Recovered, desk:
     }
 }
 
-/// Every promised op is there, or known to be damaged, or in the gap of what may have been held.
-fn nothing_is_denied(image: &Image, recovered: &Recovered, desk: &mut Desk) {
+/// No promised op is voted away: it lies within the doubt, and where the end of the log names it, it is no nack.
+fn nothing_is_denied(image: &Image, recovered: &Recovered) {
     let top = Op(image.top());
     assert!(
         recovered.doubt_until >= top,
         "the end is said to be {}, and {top} was held",
         recovered.doubt_until
     );
+    for (header, mark) in recovered.below_gap.iter().chain(&recovered.headers) {
+        let held = image.promised.contains(&(header.op.0, header.checksum));
+        assert!(!held || *mark != Mark::Nack, "op {} was held and is denied", header.op);
+    }
+}
+
+/// After a single fault every promised op is there, or known to be damaged, or in the gap of what may have been held.
+fn all_is_known(image: &Image, recovered: &Recovered, desk: &mut Desk) {
     let in_gap = |op| recovered.gap.is_some_and(|(first, last)| (first..=last).contains(&Op(op)));
     for (op, checksum) in image.promised.iter().filter(|(op, _)| Op(*op) <= recovered.head().op) {
         match desk.fetch(*op, Some(*checksum)) {

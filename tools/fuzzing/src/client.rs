@@ -82,7 +82,7 @@ impl Table {
             self.take(ask);
         }
         for output in out {
-            self.told(output);
+            self.told(&output);
         }
         assert!(self.streams.len() <= usize::from(REPLICAS), "one stream to each replica");
         assert!(self.client.is_idle() || self.client.wake_at().is_some(), "a client that waits wakes up");
@@ -115,18 +115,18 @@ impl Table {
         }
     }
 
-    fn told(&mut self, output: Output) {
+    fn told(&mut self, output: &Output) {
         let ticket = match output {
             Output::Done { ticket, .. } => {
-                assert!(ticket > self.last_done, "commands are done in their order");
-                assert!(self.commands.contains(&ticket), "a query is not done but answered");
-                self.last_done = ticket;
+                assert!(*ticket > self.last_done, "commands are done in their order");
+                assert!(self.commands.contains(ticket), "a query is not done but answered");
+                self.last_done = *ticket;
                 ticket
             }
             Output::Answered { ticket, .. } | Output::Failed { ticket, .. } => ticket,
             _ => return,
         };
-        assert!(self.open.remove(&ticket), "ticket {ticket} has one final word");
+        assert!(self.open.remove(ticket), "ticket {ticket} has one final word");
     }
 
     fn step(&mut self, script: &mut Script<'_>) {

@@ -108,7 +108,7 @@ impl Cluster {
         for note in std::mem::take(&mut self.seats[index].notes) {
             match note {
                 Note::Committed { prepare, .. } => {
-                    self.committed(index, prepare.header.op.0, prepare.header.checksum)
+                    self.committed(index, prepare.header.op.0, prepare.header.checksum);
                 }
                 Note::Durable { op, checksum } => drop(self.durable[index].insert(op.0, checksum)),
                 _ => {}
@@ -183,14 +183,12 @@ impl Cluster {
 
     /// A stream to a replica: the last that is open, or a new one.
     pub(crate) fn conn(&mut self, index: usize) -> Conn {
-        match self.seats[index].conns().last() {
-            Some(conn) => *conn,
-            None => {
-                let conn = self.seats[index].open_stream(self.now);
-                self.collect(index);
-                conn
-            }
+        if let Some(conn) = self.seats[index].conns().last() {
+            return *conn;
         }
+        let conn = self.seats[index].open_stream(self.now);
+        self.collect(index);
+        conn
     }
 
     pub(crate) fn say(&mut self, index: usize, conn: Conn, bytes: &[u8]) {

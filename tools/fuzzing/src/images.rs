@@ -31,7 +31,7 @@ impl Image {
 
 /// All images, and the prepares and superblocks of their histories.
 pub(crate) struct Images {
-    pub(crate) images: Vec<Image>,
+    pub(crate) moments: Vec<Image>,
     /// By history: every prepare that was ever handed to a disk.
     pub(crate) written: Vec<BTreeMap<Checksum, Prepare>>,
     /// By replica and cluster size: every copy of a superblock that was seen, oldest first.
@@ -49,11 +49,11 @@ type Moment = Vec<(Platter, BTreeMap<u64, Checksum>)>;
 
 impl Images {
     fn make() -> Self {
-        let mut all = Self { images: Vec::new(), written: Vec::new(), superblocks: Vec::new() };
+        let mut all = Self { moments: Vec::new(), written: Vec::new(), superblocks: Vec::new() };
         for (replicas, crashes) in [(1, false), (1, true), (3, false), (3, true)] {
             all.add_history(replicas, crashes);
         }
-        assert!(all.images.iter().any(|image| image.top() > 30), "segments seal and the ring comes round");
+        assert!(all.moments.iter().any(|image| image.top() > 30), "segments seal and the ring comes round");
         all
     }
 
@@ -99,7 +99,7 @@ impl Images {
             for moment in &moments {
                 let (platter, durable) = &moment[index];
                 let kept = durable.iter().filter(|(op, checksum)| cluster.ledger.get(op) == Some(checksum));
-                self.images.push(Image {
+                self.moments.push(Image {
                     config: seat.config,
                     platter: platter.clone(),
                     promised: kept.map(|(op, checksum)| (*op, *checksum)).collect(),

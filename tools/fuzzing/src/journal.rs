@@ -38,7 +38,7 @@ pub(crate) struct Done {
 pub(crate) fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let all = images();
-    let image = &all.images[script.below(all.images.len())];
+    let image = &all.moments[script.below(all.moments.len())];
     let order = script.byte();
     let mut platter = image.platter.clone();
     let mut done = Done::default();
@@ -96,7 +96,7 @@ fn damage(platter: &mut Platter, done: &mut Done, image: &Image, all: &Images, s
         5 => {
             // A write that was lost: what stood there at another moment of the same disk.
             let same = |other: &&Image| other.history == image.history && other.config == image.config;
-            let others: Vec<&Image> = all.images.iter().filter(same).collect();
+            let others: Vec<&Image> = all.moments.iter().filter(same).collect();
             done.strayed = true;
             content = others[script.below(others.len())].platter.content(sector);
         }

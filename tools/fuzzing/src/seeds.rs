@@ -147,8 +147,8 @@ fn choice(index: usize, count: usize) -> Vec<u8> {
 pub(crate) fn journal() -> Vec<Seed> {
     let all = images();
     let mut seeds = Vec::new();
-    for (index, image) in all.images.iter().enumerate().step_by(5) {
-        let start = [choice(index, all.images.len()), vec![9]].concat();
+    for (index, image) in all.moments.iter().enumerate().step_by(5) {
+        let start = [choice(index, all.moments.len()), vec![9]].concat();
         seeds.push(seed(format!("whole-{index}"), start.clone()));
         // The last sector of log and ring: a flipped bit in one, and both unreadable.
         let last = |zone: Zone, which: u8| {

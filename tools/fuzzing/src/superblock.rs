@@ -22,7 +22,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let all = images();
     let (config, pool) = &all.superblocks[script.below(all.superblocks.len())];
-    let disks: Vec<_> = all.images.iter().filter(|image| image.config == *config).collect();
+    let disks: Vec<_> = all.moments.iter().filter(|image| image.config == *config).collect();
     let mut platter = disks[script.below(disks.len())].platter.clone();
     for index in 0..SUPERBLOCK_COPIES {
         let place = Place::superblock(inspect::superblock_offset(index));

@@ -16,7 +16,7 @@ fn panics(what: impl FnOnce()) -> bool {
 
 /// The last whole image of a lone node or of a replica of three.
 fn last(all: &Images, replicas: u8) -> &Image {
-    all.images.iter().rfind(|image| image.config.replicas == replicas).expect("there are histories of both")
+    all.moments.iter().rfind(|image| image.config.replicas == replicas).expect("there are histories of both")
 }
 
 fn copy_of(image: &Image) -> Image {
@@ -27,7 +27,7 @@ fn copy_of(image: &Image) -> Image {
 #[test]
 fn an_undamaged_data_directory_keeps_every_promise() {
     let all = images();
-    for image in &all.images {
+    for image in &all.moments {
         journal::check(image, all, image.platter.clone(), journal::Done::default(), 0);
     }
 }
@@ -51,7 +51,7 @@ fn a_promise_that_is_not_kept_is_noticed() {
 fn an_op_that_nobody_wrote_is_noticed() {
     let all = images();
     let image = last(all, 3);
-    let mut strange = Images { images: Vec::new(), written: all.written.clone(), superblocks: Vec::new() };
+    let mut strange = Images { moments: Vec::new(), written: all.written.clone(), superblocks: Vec::new() };
     let (_, checksum) = image.promised[image.promised.len() - 1];
     strange.written[image.history].remove(&checksum);
     let done = journal::Done::default();

@@ -64,7 +64,9 @@ fn target_named(name: &str) -> Result<&'static Target, String> {
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::List => {
-            TARGETS.iter().for_each(|target| println!("{:32} {}", target.name, target.summary));
+            for target in &TARGETS {
+                println!("{:32} {}", target.name, target.summary);
+            }
             Ok(true)
         }
         Chore::Run(arguments) => run(&arguments),

@@ -93,3 +93,35 @@ pub fn bundle(bytes: &[u8]) -> Option<Bundle> {
         failure,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_sim::{rules, run as simulate};
+
+    #[test]
+    fn a_steered_history_differs_from_its_seed_and_its_record_repeats_it() {
+        let history = History::of(&[0, 3, 0, 0, 0, 20, 1, 40, 200, 90, 1, 200, 255]);
+        let (steered, record) = history.run();
+        let (free, _) = simulate(&history.config, history.seed, Luck::Free, rules);
+        assert_ne!(steered.digest, free.digest);
+        let replayed = Luck::Replayed(record.decisions.clone());
+        let (again, repeated) = simulate(&history.config, history.seed, replayed, rules);
+        assert_eq!(again, steered);
+        assert_eq!((repeated.divergence, repeated.checkpoints), (None, record.checkpoints));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_found_and_what_waits_is_not() {
+        let failed = |kind| {
+            let (place, rule, seen) = ("a".to_owned(), "b".to_owned(), "c".to_owned());
+            let at = kimberlite_types::Instant::ZERO;
+            Outcome::Failed(Failure { kind, place, rule, seen, replica: None, event: 1, at })
+        };
+        for kind in [FailureKind::Violation, FailureKind::Panic, FailureKind::Halted] {
+            assert!(found(&failed(kind)).is_some());
+        }
+        assert!(found(&failed(FailureKind::Stuck)).is_none());
+        assert!(found(&Outcome::Passed).is_none());
+    }
+}

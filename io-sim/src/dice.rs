@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use kimberlite_types::{Rng, Streams};
 use serde::{Deserialize, Serialize};
 
+use crate::steer::Steering;
+
 /// What a choice is about. Part of the format of a [`DecisionLog`]: variants are only ever appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Concern {
@@ -191,6 +193,7 @@ pub struct Dice {
     far: BTreeMap<(Concern, u64), u32>,
     given: DecisionLog,
     divergence: Option<Divergence>,
+    steering: Option<Steering>,
 }
 
 /// Keys below this are found by index.
@@ -212,6 +215,15 @@ impl Dice {
         Self::new(seed, Mode::Replaying, log)
     }
 
+    /// Draws from the streams of `seed`, but for the decisions that `bytes` name, and records every decision.
+    ///
+    /// The bytes come in pairs, in the order in which decisions are made, whatever their lanes: how many decisions are
+    /// left alone, and what becomes of the next one. Any bytes will do; without any, this is [`Dice::recording`].
+    pub fn steered(seed: u64, bytes: Vec<u8>) -> Self {
+        let steering = Some(Steering::new(bytes));
+        Self { steering, ..Self::new(seed, Mode::Recording, DecisionLog::default()) }
+    }
+
     fn new(seed: u64, mode: Mode, given: DecisionLog) -> Self {
         Self {
             streams: Streams::new(seed),
@@ -221,6 +233,7 @@ impl Dice {
             far: BTreeMap::new(),
             given,
             divergence: None,
+            steering: None,
         }
     }
 
@@ -272,6 +285,9 @@ impl Dice {
         let number = self.lane(concern, key);
         let lane = &mut self.lanes[number];
         let mut value = roll(&mut lane.rng);
+        if let Some(steering) = &mut self.steering {
+            value = steering.decide(value, bound);
+        }
         if self.mode == Mode::Replaying {
             let recorded = lane.given.next(&mut lane.given_at);
             match recorded {
@@ -388,6 +404,21 @@ mod tests {
         let mut replay = Dice::replaying(1, log);
         assert!(replay.draw(Concern::Clock, 3, 5) < 5);
         assert_eq!(replay.divergence().and_then(|divergence| divergence.recorded), Some(10));
+    }
+
+    #[test]
+    fn steered_dice_change_what_they_are_told_and_their_record_repeats_it() {
+        let drawn = some_draws(&mut Dice::free(5));
+        assert_eq!(some_draws(&mut Dice::steered(5, Vec::new())), drawn);
+        let mut steered = Dice::steered(5, vec![9, 1, 30, 255]);
+        let changed = some_draws(&mut steered);
+        let differing: Vec<usize> =
+            (0..drawn.len()).filter(|index| drawn[*index] != changed[*index]).collect();
+        assert!(
+            !differing.is_empty() && differing.iter().all(|index| [9, 40].contains(index)),
+            "{differing:?}"
+        );
+        assert_eq!(some_draws(&mut Dice::replaying(5, steered.log())), changed);
     }
 
     #[test]

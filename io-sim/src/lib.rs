@@ -31,6 +31,7 @@ mod ground;
 mod image;
 mod network;
 mod rates;
+mod steer;
 mod streams;
 mod trace;
 mod world;

@@ -39,6 +39,8 @@ pub enum Luck {
     Recorded,
     /// From a record made with the seed.
     Replayed(DecisionLog),
+    /// From the seed, but for the decisions that these bytes name ([`Dice::steered`]); recorded.
+    Steered(Vec<u8>),
 }
 
 /// The digest of a run after some events.
@@ -104,6 +106,7 @@ pub fn run(config: &RunConfig, seed: u64, luck: Luck, rules: Rules) -> (Report, 
         Luck::Free => Dice::free(seed),
         Luck::Recorded => Dice::recording(seed),
         Luck::Replayed(log) => Dice::replaying(seed, log),
+        Luck::Steered(bytes) => Dice::steered(seed, bytes),
     };
     let made = catch(|| Run::new(config, dice, rules, record));
     let mut run = match made {

@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::{Checksum, checksum};
 use kimberlite_io::Buf;
-use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
+use kimberlite_types::limits::{COUNTER_LIMIT, PREPARE_HEADER_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
 use kimberlite_types::{ClusterId, Config, Layout, Op, ReplicaId, View};
 use kimberlite_wire::PrepareHeader;
 use kimberlite_wire::message::HEADERS_MAX;
@@ -174,7 +174,21 @@ impl Superblock {
                 headers: decode_headers(copy, cluster).ok_or(CopyFault::Damaged)?,
             },
         };
-        Ok((superblock, own))
+        // A true checksum says that it was written so, not that a replica wrote it.
+        if superblock.is_sane() && *superblock.encode().0 == *copy {
+            Ok((superblock, own))
+        } else {
+            Err(CopyFault::Damaged)
+        }
+    }
+
+    /// Whether every number is within its limit.
+    fn is_sane(&self) -> bool {
+        let ViewState { view, log_view, commit, headers: _ } = &self.state;
+        log_view <= view
+            && view.0 < COUNTER_LIMIT
+            && commit.0 < COUNTER_LIMIT
+            && self.sequence < COUNTER_LIMIT
     }
 
     /// Whether this superblock is the one the configuration means.
@@ -300,6 +314,32 @@ mod tests {
             let mut broken = bytes.clone();
             broken[at] ^= 0x10;
             assert!(Superblock::decode(&broken).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_replica_writes_are_damage_though_their_checksum_is_true() {
+        let (bytes, _) = Superblock::initial(&config()).encode();
+        let decoded = |at: usize, value: u8| {
+            let mut forged = bytes.clone();
+            forged[at] = value;
+            let own = checksum(&forged[32..]);
+            forged[..32].copy_from_slice(own.as_bytes());
+            Superblock::decode(&forged).map(|(superblock, _)| superblock)
+        };
+        assert!(decoded(64, 1).is_ok_and(|superblock| superblock.sequence == 1));
+        assert!(decoded(128, 1).is_ok_and(|superblock| superblock.state.view == View(1)));
+        for (at, value, what) in [
+            (44, 1, "reserved bytes that are not zero"),
+            (300, 1, "reserved bytes that are not zero"),
+            (HEADERS_AT + PREPARE_HEADER_SIZE, 1, "something behind the last header"),
+            (SUPERBLOCK_COPY_SIZE - 1, 1, "something behind the last header"),
+            (135, 0x10, "a view beyond its limit"),
+            (136, 1, "a log view ahead of the view"),
+            (151, 0x10, "a commit beyond its limit"),
+            (71, 0x10, "a sequence beyond its limit"),
+        ] {
+            assert_eq!(decoded(at, value), Err(CopyFault::Damaged), "{what}");
         }
     }
 

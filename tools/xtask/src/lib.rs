@@ -4,12 +4,15 @@
 //! [`rules`]. A rule is a pure function from text (or packages) to [`Violation`]s, so each one is tested
 //! on a snippet that breaks it; the real tree is one more input, checked by `tests/tidy.rs`.
 //!
-//! Promised: nothing is written, nothing is built, nothing is fetched. Violations come sorted by file and
+//! [`fuzz`] builds and runs the fuzz targets; it is the one chore that starts other programs and writes files.
+//!
+//! Promised of tidy: nothing is written, nothing is built, nothing is fetched. Violations come sorted by file and
 //! line, so two runs over one tree print the same bytes.
 //!
 //! Left out: what the compiler and clippy already refuse. These rules cover what neither can see: which
 //! package may know which, what a relaxed lint owes its reader, what may stand in a tracked file.
 
+pub mod fuzz;
 mod source;
 mod violation;
 mod workspace;

@@ -1,13 +1,16 @@
 //! `cargo xtask`: the command line over the library.
 //!
-//! Exit codes: 0 clean, 1 violations found, 2 wrong usage or a tree that cannot be read.
+//! Exit codes: 0 clean, 1 violations or inputs that break a target were found, 2 wrong usage, a missing tool or a tree
+//! that cannot be read.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
+use xtask::fuzz::{self, FuzzOptions, FuzzReport};
 use xtask::{LoadError, LongFile, Violation, Workspace, find_root, rules::length, tidy};
 
 /// Repository chores.
@@ -22,6 +25,32 @@ struct Arguments {
 enum Chore {
     /// Hold the tree against its own rules. Exits with 0 if clean, 1 if not, 2 if it could not look.
     Tidy(TidyArguments),
+    /// Fuzz the targets of `fuzz/`. Exits with 0 if nothing was found, 1 if something was, 2 if it could not start.
+    #[command(after_help = FUZZ_HELP)]
+    Fuzz(FuzzArguments),
+}
+
+const FUZZ_HELP: &str = "\
+Examples:
+  cargo xtask fuzz --for 10m --jobs 2      all targets, each for its share
+  cargo xtask fuzz frame superblock --for 1m
+
+It starts from seeds/corpus, and keeps what adds coverage in fuzz/corpus and what breaks a target in fuzz/artifacts;
+both are yours alone. `cargo run -p fuzzing -- run TARGET FILE` repeats a crash on the stable toolchain.";
+
+#[derive(Args)]
+struct FuzzArguments {
+    /// Targets; all, if none is named.
+    targets: Vec<String>,
+    /// How long all of it takes, builds aside: 90s, 10m, 2h.
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = fuzz::duration)]
+    time: Duration,
+    /// Fuzzers that run at the same time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    jobs: usize,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -38,7 +67,36 @@ struct TidyArguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { chore: Chore::Tidy(arguments) } = Arguments::parse();
+    match Arguments::parse().chore {
+        Chore::Tidy(arguments) => run_tidy(&arguments),
+        Chore::Fuzz(arguments) => run_fuzz(arguments),
+    }
+}
+
+fn run_fuzz(arguments: FuzzArguments) -> ExitCode {
+    let FuzzArguments { targets, time, jobs, json } = arguments;
+    let reports = root(None).map_err(|error| error.to_string()).and_then(|root| {
+        fuzz::fuzz(&root, &FuzzOptions { targets, time, jobs }).map_err(|error| error.to_string())
+    });
+    let reports = match reports {
+        Ok(reports) => reports,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let passed = reports.iter().all(FuzzReport::passed);
+    let text = if json {
+        let reports: Vec<_> = reports.iter().map(FuzzReport::to_json).collect();
+        format!("{:#}\n", json!({ "passed": passed, "targets": reports }))
+    } else {
+        fuzz::table(&reports)
+    };
+    let _gone = io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(!passed))
+}
+
+fn run_tidy(arguments: &TidyArguments) -> ExitCode {
     let workspace = match load(arguments.root.as_ref()) {
         Ok(workspace) => workspace,
         Err(error) => {
@@ -58,14 +116,18 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!violations.is_empty()))
 }
 
+fn load(given: Option<&PathBuf>) -> Result<Workspace, LoadError> {
+    Workspace::load(&root(given)?)
+}
+
 /// Cargo names this package's folder when it starts us; by hand, the current folder is meant.
-fn load(root: Option<&PathBuf>) -> Result<Workspace, LoadError> {
+fn root(root: Option<&PathBuf>) -> Result<PathBuf, LoadError> {
     let start = match root {
         Some(root) => root.clone(),
         None => std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from),
     };
     let start = start.canonicalize().map_err(|error| LoadError::Read(start, error))?;
-    Workspace::load(&find_root(&start)?)
+    find_root(&start)
 }
 
 fn as_json(violations: &[Violation], long: Option<&[LongFile]>) -> String {

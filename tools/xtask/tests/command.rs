@@ -75,3 +75,20 @@ fn wrong_usage_and_a_missing_tree_exit_with_2() {
     assert_eq!(xtask(&[]), Some(2));
     assert_eq!(xtask(&["tidy", "--root", "/"]), Some(2));
 }
+
+#[test]
+fn a_strange_fuzz_target_exits_with_2_and_the_near_ones_are_listed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["fuzz", "fram"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no target `fram`; there are frame, "), "{said}");
+}
+
+#[test]
+fn without_its_tools_fuzzing_says_how_to_install_them() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command.args(["fuzz", "frame"]).env("PATH", "").output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("run `rustup toolchain install nightly"), "{said}");
+}

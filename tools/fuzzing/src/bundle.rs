@@ -1,0 +1,44 @@
+//! Bundles from anywhere.
+
+use kimberlite_sim::Bundle;
+
+use crate::script::Script;
+
+/// Where the head ends and the body begins; the hash covers what is before it in the head, and the body.
+const HASH_AT: usize = 16;
+const HEAD_SIZE: usize = 48;
+
+/// The first byte says what the others are: a file, a file whose size and hash are made true, or the content of one.
+pub(crate) fn run(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let file = match script.below(3) {
+        0 => script.rest().to_vec(),
+        1 => mended(script.rest().to_vec()),
+        _ => packed(script.rest()),
+    };
+    let Ok(bundle) = Bundle::decode(&file) else { return };
+    assert!(bundle.config.check().is_ok(), "what is replayed makes sense");
+    assert_eq!(Bundle::decode(&bundle.encode()), Ok(bundle), "a bundle says the same again");
+}
+
+/// The file with its size and hash made true.
+fn mended(mut file: Vec<u8>) -> Vec<u8> {
+    if file.len() >= HEAD_SIZE {
+        let size = (file.len() - HEAD_SIZE) as u32;
+        file[12..HASH_AT].copy_from_slice(&size.to_le_bytes());
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&file[..HASH_AT]);
+        hasher.update(&file[HEAD_SIZE..]);
+        file[HASH_AT..HEAD_SIZE].copy_from_slice(hasher.finalize().as_bytes());
+    }
+    file
+}
+
+/// A file with this content.
+pub(crate) fn packed(content: &[u8]) -> Vec<u8> {
+    let body = zstd::bulk::compress(content, 1).expect("memory can be compressed");
+    let mut file = b"KMBUNDLE\x01\x00\x01\x00".to_vec();
+    file.resize(HEAD_SIZE, 0);
+    file.extend(body);
+    mended(file)
+}

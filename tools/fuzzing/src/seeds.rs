@@ -1,0 +1,299 @@
+//! What the corpora grow from: bytes that real nodes wrote, and scripts that lead somewhere.
+
+use kimberlite_io::Zone;
+use kimberlite_sim::{Bundle, Checker, End, Observation, RunConfig, Scenario, Violation};
+use kimberlite_types::limits::FRAME_HEADER_SIZE;
+use kimberlite_types::{Instant, Rng, Streams};
+use kimberlite_wire::{FrameCommand, FrameHeader};
+
+use crate::cluster::Cluster;
+use crate::images::images;
+
+/// One input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// What it is, for the name of its file.
+    pub name: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Scripts of luck in each corpus of scripts.
+const SCRIPTS: u64 = 16;
+
+fn seed(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
+    Seed { name: name.into(), bytes }
+}
+
+fn luck(name: &str, key: u64) -> Rng {
+    Streams::new(41).stream(name, key)
+}
+
+/// Bytes of luck, of some length.
+fn noise(name: &str, key: u64, max: usize) -> Vec<u8> {
+    let mut rng = luck(name, key);
+    let mut bytes = vec![0; max / 4 + rng.index(max)];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+/// A cluster of three that served a client, changed its view and repaired a replica.
+fn served() -> Cluster {
+    let mut cluster = Cluster::new(3, 23);
+    cluster.settle();
+    for size in [0, 0, 0, 10, 700, 4_000, 90] {
+        cluster.do_one(size);
+        let leader = cluster.leader();
+        let conn = cluster.conn(leader);
+        let frame = cluster.next_query(size % 3, 0);
+        cluster.say(leader, conn, &frame);
+        cluster.fair_round();
+    }
+    let leader = cluster.leader();
+    cluster.restart(leader, || false);
+    cluster.settle();
+    cluster
+}
+
+/// One of each command, with head and body.
+fn letters(cluster: &Cluster) -> Vec<(FrameCommand, Vec<u8>, Vec<u8>)> {
+    let mut letters: Vec<(FrameCommand, Vec<u8>, Vec<u8>)> = Vec::new();
+    for flying in &cluster.seen {
+        let header = FrameHeader::decode(&flying.packet.head).expect("a node speaks the protocol");
+        let known = letters.iter().filter(|(command, _, _)| *command == header.command).count();
+        if known < 2 {
+            letters.push((header.command, flying.packet.head.to_vec(), flying.packet.body.to_vec()));
+        }
+    }
+    letters
+}
+
+pub(crate) fn frame() -> Vec<Seed> {
+    let cluster = served();
+    let mut seeds: Vec<Seed> = letters(&cluster)
+        .into_iter()
+        .enumerate()
+        .map(|(number, (command, head, body))| {
+            seed(format!("letter-{number}-{command:?}"), [vec![0, 255], head, body].concat())
+        })
+        .collect();
+    let stream: Vec<u8> = cluster.frames.iter().take(8).flat_map(|frame| frame.to_vec()).collect();
+    for (name, mended, cut) in [("stream", 0, 255), ("stream-in-pieces", 0, 6), ("stream-mended", 1, 99)] {
+        seeds.push(seed(name, [vec![mended, cut], stream.clone()].concat()));
+    }
+    seeds.push(seed("http", b"\0\x09GET / HTTP/1.1\r\n\r\n".repeat(9)));
+    seeds
+}
+
+pub(crate) fn body() -> Vec<Seed> {
+    let cluster = served();
+    let mut seeds = Vec::new();
+    for (number, (command, head, body)) in letters(&cluster).into_iter().enumerate() {
+        let index =
+            FrameCommand::ALL.iter().position(|other| *other == command).expect("all are listed") as u8;
+        // View, op, commit and nonce as they were sent, each with no bits shifted off.
+        let fields: Vec<u8> = head[32..64].chunks(8).flat_map(|word| [&[0], word].concat()).collect();
+        let start = vec![0, index, 1, fields.len() as u8];
+        seeds.push(seed(format!("letter-{number}-{command:?}"), [start, fields, body.clone()].concat()));
+        if command == FrameCommand::Prepare {
+            seeds.push(seed(format!("prepare-{number}"), [vec![3, 1], body].concat()));
+        }
+    }
+    let client = |frame: &[u8], number: usize, side: &str| {
+        let header =
+            FrameHeader::decode(frame.first_chunk().expect("a frame")).expect("our own frames decode");
+        let index = header.command as u8 - FrameCommand::Request as u8;
+        let start = [vec![1, index, 0], header.nonce.to_le_bytes().to_vec()].concat();
+        seed(format!("{side}-{number}"), [start, frame[FRAME_HEADER_SIZE..].to_vec()].concat())
+    };
+    for (number, frame) in cluster.frames.iter().enumerate().take(8) {
+        seeds.push(client(frame, number, "asked"));
+    }
+    for (number, frame) in answers(&cluster).iter().enumerate() {
+        seeds.push(client(frame, number, "answered"));
+    }
+    let (_, _, command) = letters(&cluster)
+        .into_iter()
+        .rfind(|(command, _, _)| *command == FrameCommand::Prepare)
+        .expect("something was proposed");
+    seeds.push(seed("command", [vec![2], command[512 + 136..].to_vec()].concat()));
+    seeds
+}
+
+/// What the client of a cluster heard, as frames again.
+fn answers(cluster: &Cluster) -> Vec<Vec<u8>> {
+    use kimberlite_types::ReplicaId;
+    use kimberlite_wire::client::{ClientFrame, answer_frame, reply_frame, turn_frame};
+    let from = ReplicaId(0);
+    let frames = cluster.heard.iter().take(16).filter_map(|frame| match frame {
+        ClientFrame::Reply { session, number, verdict } => {
+            Some(reply_frame(crate::seat::CLUSTER, from, *session, *number, *verdict))
+        }
+        ClientFrame::Answer { nonce, answer } => {
+            Some(answer_frame(crate::seat::CLUSTER, from, *nonce, answer))
+        }
+        ClientFrame::Turn { nonce, turn } => Some(turn_frame(crate::seat::CLUSTER, from, *nonce, *turn)),
+        ClientFrame::Request { .. } | ClientFrame::Query { .. } => None,
+    });
+    frames.map(|frame| frame.to_vec()).collect()
+}
+
+/// The bytes that choose `index` among `count`.
+fn choice(index: usize, count: usize) -> Vec<u8> {
+    let wide = count > 256;
+    if wide { (index as u16).to_be_bytes().to_vec() } else { vec![index as u8] }
+}
+
+pub(crate) fn journal() -> Vec<Seed> {
+    let all = images();
+    let mut seeds = Vec::new();
+    for (index, image) in all.moments.iter().enumerate().step_by(5) {
+        let start = [choice(index, all.moments.len()), vec![9]].concat();
+        seeds.push(seed(format!("whole-{index}"), start.clone()));
+        // The last sector of log and ring: a flipped bit in one, and both unreadable.
+        let last = |zone: Zone, which: u8| {
+            let sectors = image.platter.written(zone).len();
+            [vec![which], choice(sectors - 1, sectors)].concat()
+        };
+        if image.top() > 0 {
+            let (log, ring) = (last(Zone::Log, 0), last(Zone::Headers, 1));
+            let flip = [start.clone(), log.clone(), vec![0, 0, 200, 3]].concat();
+            seeds.push(seed(format!("flip-{index}"), flip));
+            let lost = [start, log, vec![1], ring, vec![1]].concat();
+            seeds.push(seed(format!("lost-{index}"), lost));
+        }
+    }
+    for key in 0..SCRIPTS {
+        seeds.push(seed(format!("luck-{key}"), noise("journal", key, 200)));
+    }
+    seeds
+}
+
+pub(crate) fn superblock() -> Vec<Seed> {
+    let all = images();
+    let mut seeds = Vec::new();
+    for (which, (_, pool)) in all.superblocks.iter().enumerate() {
+        let newest = choice(pool.len() - 1, pool.len());
+        let older = choice(pool.len() / 2, pool.len());
+        let (intact, blank) = (vec![0], vec![1]);
+        let start = vec![which as u8, 0];
+        let copies = |fourth: Vec<u8>| {
+            let three = [newest.clone(), intact.clone()].concat().repeat(3);
+            [start.clone(), three, fourth].concat()
+        };
+        seeds.push(seed(format!("same-{which}"), copies([newest.clone(), intact.clone()].concat())));
+        seeds.push(seed(format!("older-{which}"), copies([older.clone(), intact.clone()].concat())));
+        seeds.push(seed(format!("blank-{which}"), copies([older.clone(), blank].concat())));
+        // One view more in a copy with a true checksum.
+        let forged = [older, vec![4, 0, 128, 1, 9]].concat();
+        seeds.push(seed(format!("forged-{which}"), copies(forged)));
+    }
+    for key in 0..SCRIPTS {
+        seeds.push(seed(format!("luck-{key}"), noise("superblock", key, 120)));
+    }
+    seeds
+}
+
+/// Is broken by the thousandth thing that happens, so that there is something to keep.
+struct Ends(u64);
+
+impl Checker for Ends {
+    fn name(&self) -> &'static str {
+        "ends"
+    }
+
+    fn rules(&self) -> &'static [&'static str] {
+        &["a run for a corpus is short"]
+    }
+
+    fn observe(&mut self, _: Instant, _: &Observation<'_>) -> Result<(), Violation> {
+        self.0 += 1;
+        if self.0 < 300 {
+            return Ok(());
+        }
+        Err(Violation {
+            checker: self.name().to_owned(),
+            rule: self.rules()[0].to_owned(),
+            seen: "it ended".to_owned(),
+            replica: None,
+            op: None,
+        })
+    }
+
+    fn finish(&mut self, _: &End<'_>) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    fn compared(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) fn bundle() -> Vec<Seed> {
+    let rules = |_: &RunConfig| -> Vec<Box<dyn Checker>> { vec![Box::new(Ends(0))] };
+    let mut seeds = Vec::new();
+    for (scenario, number) in [(Scenario::Calm, 1), (Scenario::Default, 2), (Scenario::Solo, 3)] {
+        let config = kimberlite_sim::draw(scenario, number);
+        let Ok(bundle) = Bundle::capture(scenario.name(), &config, number, rules) else { continue };
+        let name = scenario.name();
+        let file = bundle.encode();
+        seeds.push(seed(format!("file-{name}"), [vec![0], file.clone()].concat()));
+        seeds.push(seed(format!("mended-{name}"), [vec![1], file[..file.len() / 2].to_vec()].concat()));
+        let mut short = bundle;
+        short.decisions =
+            kimberlite_sim::run(&config, number, kimberlite_sim::Luck::Free, kimberlite_sim::rules)
+                .1
+                .decisions;
+        let content = postcard::to_allocvec(&short).expect("our own bundles encode");
+        seeds.push(seed(format!("content-{name}"), [vec![2], content].concat()));
+    }
+    seeds.push(seed("empty", Vec::new()));
+    seeds
+}
+
+pub(crate) fn machine() -> Vec<Seed> {
+    // Steps by their numbers in `machine::step`: a round in which all goes well, time, a request.
+    let (fair, time, ask) = (vec![0], |step: u8| vec![2, step], |size: u8| vec![3, size]);
+    let mut seeds = Vec::new();
+    for replicas in 0..3_u8 {
+        let start = [vec![replicas], [fair.clone(), time(20)].concat().repeat(6)].concat();
+        let serve = [ask(9), fair.clone(), fair.clone(), fair.clone(), time(12)].concat();
+        let steady = [start.clone(), serve.repeat(12)].concat();
+        seeds.push(seed(format!("steady-{replicas}"), steady.clone()));
+        let restart = [vec![12, 0], 0x5555_5555_5555_5555_u64.to_le_bytes().to_vec()].concat();
+        let crash = [steady, restart, [fair.clone(), time(19)].concat().repeat(9), serve.repeat(4)].concat();
+        seeds.push(seed(format!("crash-{replicas}"), crash));
+        for key in 0..SCRIPTS / 2 {
+            let noise = noise("machine", key + u64::from(replicas) * SCRIPTS, 400);
+            seeds.push(seed(
+                format!("luck-{replicas}-{key}"),
+                [start.clone(), serve.repeat(3), noise].concat(),
+            ));
+        }
+    }
+    seeds
+}
+
+pub(crate) fn client() -> Vec<Seed> {
+    // Steps by their numbers in `Table::step`: submit, connect, answer with what was hoped for.
+    let submit = vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let connect = vec![3, 0, 0];
+    let answer = [vec![7, 0, 0, 1, 3, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], vec![0]].concat();
+    let mut seeds = vec![seed("served", [submit.repeat(3), connect, answer.repeat(5)].concat())];
+    for key in 0..SCRIPTS {
+        seeds.push(seed(format!("luck-{key}"), noise("client", key, 400)));
+    }
+    seeds
+}
+
+pub(crate) fn world() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for scenario in 0..Scenario::ALL.len() {
+        for key in 0..4_u32 {
+            let start = [vec![scenario as u8], key.to_le_bytes().to_vec()].concat();
+            let steering = if key == 0 { Vec::new() } else { noise("world", u64::from(key), 60) };
+            seeds.push(seed(format!("{}-{key}", Scenario::ALL[scenario].name()), [start, steering].concat()));
+        }
+    }
+    seeds
+}

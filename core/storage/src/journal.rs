@@ -583,12 +583,32 @@ impl Journal {
             }
         }
         self.head = last;
+        // What may have been held behind the new head is cut now.
+        self.doubt_until = self.doubt_until.min(last.op);
         self.adopted = (first.op, last.op);
         self.issued = last.op;
         self.said = last.op;
         self.forget_dropped_writes();
+        self.name_again();
         self.advance(out);
         self.tell_hole(out);
+    }
+
+    /// Names what is held in slots that are bad, and that were left so while a newer op might have owned them.
+    fn name_again(&mut self) {
+        let head = self.head.op.0;
+        let slots = u64::from(self.layout.ring_slots);
+        let unnamed: Vec<PrepareHeader> = self
+            .index
+            .range(self.sealed_tail.op.next()..)
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.state == State::Durable && entry.header.op.0 + slots > head)
+            .filter(|entry| self.ring.is_bad(entry.header.op))
+            .map(|entry| entry.header)
+            .collect();
+        for header in &unnamed {
+            self.ring.set(header);
+        }
     }
 
     /// Whether the journal names the parent of the first of these headers, or one of themselves.

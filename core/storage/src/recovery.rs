@@ -341,19 +341,15 @@ impl Opening {
     /// An op behind the adopted headers is lost together with its header. The search goes up to the next op that its slot
     /// names; without one, as far as ops that may have been acknowledged can reach.
     fn open_gap(&mut self, place: Place, journal: &Journal) {
-        let Layout { prepare_size_max, segment_size, .. } = self.config.layout;
+        let Layout { ring_slots, prepare_size_max, segment_size, .. } = self.config.layout;
         let log_view = self.superblock().state.log_view;
         let last = journal.ring.doubt_behind(self.cursor.previous(), log_view);
         self.solid = false;
         self.lost.push((self.cursor, place));
-        self.anchor = (self.cursor.next().0..=last.0).map(Op).find_map(|op| match journal.ring.slot(op) {
-            Slot::Header(header) if header.op == op && header.view == log_view => {
-                journal.fits_segment(&header).then_some(header)
-            }
-            _ => None,
-        });
+        self.anchor =
+            journal.ring.lowest_behind(self.cursor, log_view).filter(|header| journal.fits_segment(header));
         // Prepares leave at most half of a segment unused: the next one did not fit.
-        let ops = last.0 - self.cursor.0 + 1;
+        let ops = (last.0 - self.cursor.0 + 1).min(u64::from(ring_slots));
         let reach =
             ops.saturating_mul(2 * sectors(u64::from(prepare_size_max))).saturating_add(2 * segment_size);
         let end = self.anchor.map_or(place.offset.saturating_add(reach), |anchor| anchor.place);

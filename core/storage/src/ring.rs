@@ -126,6 +126,11 @@ impl Ring {
         self.bad.iter().copied()
     }
 
+    /// Whether the slot of `op` is still bad.
+    pub(crate) fn is_bad(&self, op: Op) -> bool {
+        self.bad.contains(&self.slot_of(op))
+    }
+
     fn slot_of(&self, op: Op) -> u32 {
         (op.0 % u64::from(self.slots)) as u32
     }
@@ -157,6 +162,15 @@ impl Ring {
             };
         }
         until
+    }
+
+    /// The lowest op behind `op` that a slot names and that was proposed in `view`.
+    pub(crate) fn lowest_behind(&self, op: Op, view: View) -> Option<PrepareHeader> {
+        let named = (0..self.slots).filter_map(|slot| match self.at(slot) {
+            Slot::Header(header) if header.op > op && header.view == view => Some(header),
+            _ => None,
+        });
+        named.min_by_key(|header| header.op)
     }
 
     /// Sets the slot of a prepare that is durable. [`Ring::written`] names it when the slot is, too.

@@ -21,10 +21,6 @@ use crate::seat::Seat;
 /// Places that are damaged at most.
 const DAMAGES_MAX: usize = 48;
 
-/// From here on the bytes of a forged header's op and place are zero: below 256 ops, and 16 MiB of log.
-const FORGED_OP: usize = 145;
-const FORGED_PLACE: usize = 179;
-
 /// What was done to a disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
@@ -114,9 +110,6 @@ fn damage(platter: &mut Platter, done: &mut Done, image: &Image, all: &Images, s
             for (old, new) in content[at..slot + PREPARE_HEADER_SIZE].iter_mut().zip(script.bytes(16)) {
                 *old = *new;
             }
-            // An op or a place beyond all reason is searched for as long as that takes: a known limit, kept out of here.
-            content[slot + FORGED_OP..slot + 152].fill(0);
-            content[slot + FORGED_PLACE..slot + 184].fill(0);
             mend::prepare_header(&mut content[slot..slot + PREPARE_HEADER_SIZE]);
         }
     }

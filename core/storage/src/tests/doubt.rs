@@ -212,8 +212,11 @@ fn a_bad_sector_of_the_ring_puts_its_ops_in_doubt_to_its_end() {
     assert_eq!(recovered.unknown, [(Op(11), Place::log(log[10].header.place))]);
 }
 
-/// What an open says of a log with a gap: the head, the gap, the ops in front of it, and those behind.
-fn gap(recovered: &Recovered) -> (u64, Option<(u64, u64)>, Vec<u64>, Vec<u64>) {
+/// The head, the gap, the ops in front of it, and those behind.
+type Gap = (u64, Option<(u64, u64)>, Vec<u64>, Vec<u64>);
+
+/// What an open says of a log with a gap.
+fn gap(recovered: &Recovered) -> Gap {
     assert!(recovered.head_certain());
     let named = |headers: &[(PrepareHeader, Mark)]| headers.iter().map(|(header, _)| header.op.0).collect();
     let gap = recovered.gap.map(|(first, last)| (first.0, last.0));

@@ -11,6 +11,7 @@
 //! | `workload` | what clients ask |
 //! | `faults` | what breaks, when, and when it ends |
 //! | `liveness` | the second phase: a healed core must converge |
+//! | `crash_at` | short stories with the power cut at every ask |
 //! | `run` | the loop, the checkers' view of it, the report |
 //! | [`checkers`] | what must hold |
 //! | `bundle` | a failure as a file |
@@ -28,6 +29,7 @@ mod checker;
 pub mod checkers;
 mod cluster;
 mod config;
+mod crash_at;
 mod failure;
 mod faults;
 mod liveness;
@@ -40,6 +42,7 @@ pub use bundle::{Bundle, BundleError, Identity, Replayed};
 pub use census::Counts;
 pub use checker::{Checker, End, Observation, Violation};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
+pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;

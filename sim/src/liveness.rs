@@ -50,6 +50,7 @@ struct Reason {
 impl Run {
     /// Chooses and heals a core, breaks the rest for good, and lets every client ask once more.
     pub(crate) fn begin_liveness(&mut self) -> Result<(), Failure> {
+        self.end_play();
         let quorums = self.config.config(ReplicaId(0)).quorums();
         let needed = usize::from(quorums.view_change.max(quorums.replication));
         let mut able: Vec<ReplicaId> =
@@ -59,7 +60,11 @@ impl Run {
             able.swap(last, other);
         }
         assert!(able.len() >= needed, "disks die within the budget");
-        let extra = self.draw(EXTRA, (able.len() - needed) as u64 + 1) as usize;
+        // A story ends with everybody in it.
+        let extra = match self.play {
+            Some(_) => able.len() - needed,
+            None => self.draw(EXTRA, (able.len() - needed) as u64 + 1) as usize,
+        };
         let spare = able.split_off(needed + extra);
         let deadline = self.now().after(self.config.liveness);
         self.heal_network();

@@ -17,6 +17,7 @@ use crate::census::{Counts, Tally, memory};
 use crate::checker::{Checker, End, Observation};
 use crate::cluster::{Cluster, Told};
 use crate::config::{Family, RunConfig};
+use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
 use crate::workload::{Ask, Workload};
@@ -105,22 +106,25 @@ pub fn run(config: &RunConfig, seed: u64, luck: Luck, rules: Rules) -> (Report, 
         Luck::Recorded => Dice::recording(seed),
         Luck::Replayed(log) => Dice::replaying(seed, log),
     };
-    let made = catch(|| Run::new(config, dice, rules, record));
-    let mut run = match made {
+    let mut run = match catch(|| Run::new(config, dice, rules, record)) {
         Ok(run) => run,
         Err(caught) => return (Report::failed(caught.into_failure()), Record::empty()),
     };
-    let ended = catch(|| run.execute());
-    let outcome = match ended {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(failure)) => Outcome::Failed(run.dated(failure)),
-        Err(caught) => {
-            let mut failure = run.dated(caught.into_failure());
-            failure.replica = run.cluster.world.acting().and_then(|node| run.cluster.replica_on(node));
-            Outcome::Failed(failure)
-        }
-    };
+    let outcome = run.conclude();
     run.finish(outcome)
+}
+
+/// Lives a story. Answers also how often each replica asked for something until it was over.
+pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play) -> (Report, Vec<u64>) {
+    assert_eq!(config.check(), Ok(()), "a story makes sense");
+    let mut run = match catch(|| Run::new(config, dice, rules, false)) {
+        Ok(run) => run,
+        Err(caught) => return (Report::failed(caught.into_failure()), Vec::new()),
+    };
+    run.play = Some(play);
+    let outcome = run.conclude();
+    let asked = run.play.take().map(|play| play.asked).unwrap_or_default();
+    (run.finish(outcome).0, asked)
 }
 
 impl Report {
@@ -166,6 +170,8 @@ pub(crate) enum Tick {
     Fast(NodeId),
     /// The second phase is looked at.
     Watch,
+    /// The next deed of a story.
+    Deed(u16),
 }
 
 impl Tick {
@@ -180,6 +186,7 @@ impl Tick {
             Self::Room(node) => (6, node.0),
             Self::Fast(node) => (7, node.0),
             Self::Watch => (8, 0),
+            Self::Deed(number) => (9, number),
         };
         kind << 32 | of as u64
     }
@@ -196,6 +203,7 @@ impl Tick {
             6 => Self::Room(NodeId(of)),
             7 => Self::Fast(NodeId(of)),
             8 => Self::Watch,
+            9 => Self::Deed(of),
             _ => panic!("a tag nobody made"),
         }
     }
@@ -228,6 +236,8 @@ pub(crate) struct Run {
     pub(crate) liveness: Option<Liveness>,
     /// Why the run cannot be held against the cluster, if so.
     excused: Option<String>,
+    /// The story that is lived, if one is.
+    pub(crate) play: Option<Play>,
     checkers: Vec<Box<dyn Checker>>,
     events: u64,
     began: Instant,
@@ -251,6 +261,7 @@ impl Run {
             catching_up: 0,
             liveness: None,
             excused: None,
+            play: None,
             checkers: rules(config),
             events: 0,
             checkpoints: record.then(Vec::new),
@@ -288,7 +299,22 @@ impl Run {
         Ok(())
     }
 
+    /// Runs to the end. A panic on the way is a failure like any other.
+    fn conclude(&mut self) -> Outcome {
+        let ended = catch(|| self.execute());
+        match ended {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failure)) => Outcome::Failed(self.dated(failure)),
+            Err(caught) => {
+                let mut failure = self.dated(caught.into_failure());
+                failure.replica = self.cluster.world.acting().and_then(|node| self.cluster.replica_on(node));
+                Outcome::Failed(failure)
+            }
+        }
+    }
+
     fn execute(&mut self) -> Result<Outcome, Failure> {
+        self.begin_play();
         for replica in self.cluster.replicas() {
             self.start_replica(replica)?;
         }
@@ -300,7 +326,8 @@ impl Run {
         self.begin_faults();
         let safety_ends = self.began.after(self.config.safety);
         while self.excused.is_none() {
-            if self.liveness.is_none() && (self.workload.is_done() || self.now() > safety_ends) {
+            let done = self.workload.is_done() && self.play.as_ref().is_none_or(Play::is_over);
+            if self.liveness.is_none() && (done || self.now() > safety_ends) {
                 self.begin_liveness()?;
             }
             let over = self.step()?;
@@ -341,6 +368,7 @@ impl Run {
                     self.on_told(node, told)?;
                 }
                 self.spring_ambush(node)?;
+                self.cut_power(node)?;
                 Ok(false)
             }
         }
@@ -371,6 +399,7 @@ impl Run {
         match tick {
             Tick::Client(client) => self.on_client_tick(client)?,
             Tick::Watch => return self.watch(),
+            Tick::Deed(number) => self.on_deed(number)?,
             // In the second phase nothing breaks any more, and what is broken stays so.
             _ if self.liveness.is_some() => {}
             fault => self.on_fault_tick(fault)?,
@@ -498,7 +527,7 @@ impl Run {
         if !self.cluster.world.is_up(node) {
             return Ok(());
         }
-        self.cluster.world.crash(node);
+        self.cluster.crash_replica(replica);
         self.tally.counts.crashes += 1;
         self.observe(&Observation::Crashed { replica })
     }

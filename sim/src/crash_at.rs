@@ -131,14 +131,16 @@ impl Story {
         config
     }
 
-    fn deeds(self, replicas: u8) -> Vec<(Duration, Deed)> {
-        let last = ReplicaId(replicas - 1);
-        let at = |millis, deed| (Duration::from_millis(millis), deed);
+    /// What happens, one after the other: once so many requests have an outcome, and so long after that.
+    const fn deeds(self) -> &'static [(u64, Duration, Deed)] {
+        const fn at(requests: u64, millis: u64, deed: Deed) -> (u64, Duration, Deed) {
+            (requests, Duration::from_millis(millis), deed)
+        }
         match self {
-            Self::Append | Self::Rollover => vec![],
-            Self::ViewChange => vec![at(14, Deed::Isolate(ReplicaId(0))), at(160, Deed::Rejoin)],
-            Self::Restart => vec![at(16, Deed::CrashAll), at(22, Deed::StartAll)],
-            Self::Repair => vec![at(18, Deed::Rot(last)), at(18, Deed::Crash(last)), at(22, Deed::StartAll)],
+            Self::Append | Self::Rollover => &[],
+            Self::ViewChange => const { &[at(4, 0, Deed::IsolatePrimary), at(0, 110, Deed::Rejoin)] },
+            Self::Restart => const { &[at(6, 1, Deed::CrashAll), at(0, 4, Deed::StartAll)] },
+            Self::Repair => const { &[at(7, 1, Deed::RotBackup), at(0, 4, Deed::StartAll)] },
         }
     }
 }
@@ -146,13 +148,12 @@ impl Story {
 /// What the story itself does to a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deed {
-    Isolate(ReplicaId),
+    IsolatePrimary,
     Rejoin,
-    Crash(ReplicaId),
     CrashAll,
+    /// A backup loses its power, and some sectors of its log rot.
+    RotBackup,
     StartAll,
-    /// Some sectors of the log can no longer be read, or are not what they were.
-    Rot(ReplicaId),
 }
 
 /// Who loses power.
@@ -244,15 +245,17 @@ pub fn crash_at(point: &CrashPoint) -> Report {
 
 fn live(story: Story, replicas: u8, point: Option<CrashPoint>) -> (Report, Vec<u64>) {
     assert!(story.fits(replicas), "{} needs more than {replicas} replicas", story.name());
-    let play = Play { deeds: story.deeds(replicas), done: 0, point, asked: Vec::new() };
+    let play = Play { deeds: story.deeds(), armed: false, point, asked: Vec::new() };
     run_play(&story.config(replicas), Dice::free(SEED), crate::rules, play)
 }
 
 /// A story while it is lived.
 #[derive(Debug)]
 pub(crate) struct Play {
-    deeds: Vec<(Duration, Deed)>,
-    done: usize,
+    /// What is still to happen.
+    deeds: &'static [(u64, Duration, Deed)],
+    /// Whether the timer of the next deed is set.
+    armed: bool,
     /// The power cut that is still to come.
     point: Option<CrashPoint>,
     /// How often each replica had asked for something when the story was over.
@@ -260,34 +263,49 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    pub(crate) fn is_over(&self) -> bool {
-        self.done == self.deeds.len()
+    pub(crate) const fn is_over(&self) -> bool {
+        self.deeds.is_empty()
     }
 }
 
 impl Run {
-    /// Sets the timer of every deed, and counts from here on.
+    /// Counts from here on.
     pub(crate) fn begin_play(&mut self) {
         let Some(play) = &self.play else { return };
-        let waits: Vec<Duration> = play.deeds.iter().map(|(wait, _)| *wait).collect();
         let point = play.point;
-        for (number, wait) in (0..).zip(waits) {
-            self.schedule(wait, Tick::Deed(number));
-        }
         for replica in self.cluster.replicas() {
             let at = point.filter(|point| point.replica == replica).map(|point| point.ask);
             self.cluster.count_asks(replica, at.map_or(CrashAt::never(), CrashAt::at));
         }
     }
 
-    pub(crate) fn on_deed(&mut self, number: u16) -> Result<(), Failure> {
+    /// Sets the timer of the next deed when it is its turn.
+    pub(crate) fn go_on_with_play(&mut self) {
+        let Some(play) = &mut self.play else { return };
+        let Some((requests, wait, _)) = play.deeds.first() else { return };
+        if !play.armed && self.workload.done + self.workload.answered >= *requests {
+            play.armed = true;
+            let wait = *wait;
+            self.schedule(wait, Tick::Deed);
+        }
+    }
+
+    pub(crate) fn on_deed(&mut self) -> Result<(), Failure> {
         let play = self.play.as_mut().expect("only a story has deeds");
-        play.done += 1;
-        match play.deeds[usize::from(number)].1 {
-            Deed::Isolate(replica) => self.cluster.world.network_mut().isolate(Cluster::node_of(replica)),
+        let ((_, _, deed), rest) = play.deeds.split_first().expect("a timer was set for it");
+        play.deeds = rest;
+        play.armed = false;
+        let primary = self.cluster.primary().unwrap_or(ReplicaId(0));
+        match deed {
+            Deed::IsolatePrimary => self.cluster.world.network_mut().isolate(Cluster::node_of(primary)),
             Deed::Rejoin => self.cluster.world.network_mut().heal(),
-            Deed::Crash(replica) => self.crash_replica(replica)?,
             Deed::CrashAll => self.cluster.replicas().try_for_each(|replica| self.crash_replica(replica))?,
+            Deed::RotBackup => {
+                let backup = self.cluster.replicas().find(|replica| *replica != primary);
+                let backup = backup.expect("a lone replica does not live this story");
+                self.crash_replica(backup)?;
+                self.rot(backup);
+            }
             Deed::StartAll => {
                 for replica in self.cluster.replicas() {
                     if !self.cluster.world.is_up(Cluster::node_of(replica)) {
@@ -295,7 +313,6 @@ impl Run {
                     }
                 }
             }
-            Deed::Rot(replica) => self.rot(replica),
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ pub use scenario::Scenario;
 pub use swarm::draw;
 pub use workload::record_author;
 
+pub use kimberlite_io_sim::Keep;
 use kimberlite_types::ReplicaId;
 
 /// The rules of every scenario: all [`checkers`].

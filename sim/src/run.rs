@@ -171,7 +171,7 @@ pub(crate) enum Tick {
     /// The second phase is looked at.
     Watch,
     /// The next deed of a story.
-    Deed(u16),
+    Deed,
 }
 
 impl Tick {
@@ -186,7 +186,7 @@ impl Tick {
             Self::Room(node) => (6, node.0),
             Self::Fast(node) => (7, node.0),
             Self::Watch => (8, 0),
-            Self::Deed(number) => (9, number),
+            Self::Deed => (9, 0),
         };
         kind << 32 | of as u64
     }
@@ -203,7 +203,7 @@ impl Tick {
             6 => Self::Room(NodeId(of)),
             7 => Self::Fast(NodeId(of)),
             8 => Self::Watch,
-            9 => Self::Deed(of),
+            9 => Self::Deed,
             _ => panic!("a tag nobody made"),
         }
     }
@@ -369,6 +369,7 @@ impl Run {
                 }
                 self.spring_ambush(node)?;
                 self.cut_power(node)?;
+                self.go_on_with_play();
                 Ok(false)
             }
         }
@@ -399,7 +400,7 @@ impl Run {
         match tick {
             Tick::Client(client) => self.on_client_tick(client)?,
             Tick::Watch => return self.watch(),
-            Tick::Deed(number) => self.on_deed(number)?,
+            Tick::Deed => self.on_deed()?,
             // In the second phase nothing breaks any more, and what is broken stays so.
             _ if self.liveness.is_some() => {}
             fault => self.on_fault_tick(fault)?,

@@ -25,3 +25,10 @@ fn a_lone_replica_survives_a_power_cut_at_every_ask() {
         cut_everywhere(story, 1, 1);
     }
 }
+
+#[test]
+fn three_replicas_survive_power_cuts_throughout_every_story() {
+    for story in Story::ALL {
+        cut_everywhere(story, 3, 7);
+    }
+}

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use kimberlite_client::{Client, ClientOptions};
 use kimberlite_io::{CrashAt, Event, Io, Machine, Place, Zone};
-use kimberlite_io_sim::{Concern, Dice, NodeId, World};
+use kimberlite_io_sim::{Concern, Dice, NodeId, Resources, World};
 use kimberlite_runtime::{Node, Note};
 use kimberlite_storage::{FormatInput, FormatOutput, Formatter};
 use kimberlite_types::{Instant, Now, ReplicaId};
@@ -267,6 +267,11 @@ impl Cluster {
     /// The node of a replica that is up.
     pub(crate) fn node(&self, replica: ReplicaId) -> Option<&Node> {
         self.world.inspect::<Server>(Self::node_of(replica)).map(|server| &server.node)
+    }
+
+    /// What the world holds for each replica.
+    pub(crate) fn held(&self) -> Vec<Resources> {
+        self.replicas().map(|replica| self.world.resources(Self::node_of(replica))).collect()
     }
 
     /// The working primary of the newest view, if there is one.

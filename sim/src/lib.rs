@@ -40,7 +40,7 @@ mod workload;
 
 pub use bundle::{Bundle, BundleError, Identity, Replayed};
 pub use census::Counts;
-pub use checker::{Checker, End, Observation, Violation};
+pub use checker::{Checker, End, Observation, Sample, Violation};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
 pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint};

@@ -12,6 +12,7 @@ use kimberlite_runtime::Node;
 use kimberlite_types::{Instant, Op, ReplicaId};
 use kimberlite_vsr::Status;
 
+use crate::checker::Observation;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, FailureKind};
 use crate::run::{Run, Tick};
@@ -68,6 +69,7 @@ impl Run {
         let spare = able.split_off(needed + extra);
         let deadline = self.now().after(self.config.liveness);
         self.heal_network();
+        self.observe(&Observation::Healed { core: &able })?;
         self.liveness = Some(Liveness { core: able.clone(), spare, deadline, lacked: None });
         for replica in self.cluster.replicas() {
             if !able.contains(&replica) {
@@ -159,6 +161,7 @@ impl Run {
     fn widen(&mut self, replica: ReplicaId) -> Result<(), Failure> {
         self.tally.counts.core_widened += 1;
         let core = self.liveness.as_ref().expect("the second phase").core.clone();
+        self.observe(&Observation::Healed { core: &core })?;
         let clients = 0..self.config.work.clients;
         let others: Vec<NodeId> = core
             .into_iter()

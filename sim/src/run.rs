@@ -14,7 +14,7 @@ use kimberlite_types::{Instant, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::census::{Counts, Tally, memory};
-use crate::checker::{Checker, End, Observation};
+use crate::checker::{Checker, End, Observation, Sample};
 use crate::cluster::{Cluster, Told};
 use crate::config::{Family, RunConfig};
 use crate::crash_at::Play;
@@ -76,6 +76,8 @@ pub struct Report {
     pub census: Vec<(&'static str, u64)>,
     /// How much each checker compared.
     pub compared: Vec<(&'static str, u64)>,
+    /// How much each checker left undecided, if it did.
+    pub skipped: Vec<(&'static str, u64)>,
     /// Events delivered.
     pub events: u64,
     /// Virtual time at the end.
@@ -135,6 +137,7 @@ impl Report {
             counts: Counts::default(),
             census: Vec::new(),
             compared: Vec::new(),
+            skipped: Vec::new(),
             events: 0,
             at: Instant::ZERO,
             digest: [0; 32],
@@ -359,7 +362,7 @@ impl Run {
             self.checkpoint();
         }
         if self.events.is_multiple_of(SAMPLE_EVENTS) {
-            self.sample();
+            self.sample()?;
         }
         match step.what {
             StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
@@ -375,8 +378,17 @@ impl Run {
         }
     }
 
-    /// Counts replicas that fell behind by more than the headers they keep, since the last sample.
-    fn sample(&mut self) {
+    /// Lets checkers look, and counts replicas that fell behind by more than the headers they keep.
+    fn sample(&mut self) -> Result<(), Failure> {
+        let (at, cluster) = (self.now(), &self.cluster);
+        let sample = Sample {
+            config: self.config.config(ReplicaId(0)),
+            nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
+            held: cluster.held(),
+        };
+        for checker in &mut self.checkers {
+            checker.sample(at, &sample).map_err(Failure::of_violation)?;
+        }
         let mut now = 0;
         for replica in self.cluster.replicas() {
             let catching_up = self.cluster.node(replica).is_some_and(|node| {
@@ -387,6 +399,7 @@ impl Run {
         }
         self.tally.counts.catch_ups += u64::from((now & !self.catching_up).count_ones());
         self.catching_up = now;
+        Ok(())
     }
 
     fn checkpoint(&mut self) {
@@ -501,13 +514,13 @@ impl Run {
                 self.workload.on_failed(client, *ticket);
                 self.observe(&Observation::Failed { client, ticket: *ticket })
             }
-            Said::Registered(_) => {
+            Said::Registered(session) => {
                 self.tally.counts.registrations += 1;
-                Ok(())
+                self.observe(&Observation::Registered { client, session: *session })
             }
             Said::Evicted => {
                 self.tally.counts.evictions += 1;
-                Ok(())
+                self.observe(&Observation::Evicted { client })
             }
             Said::Redirected { .. } => {
                 self.tally.counts.redirects += 1;
@@ -554,6 +567,7 @@ impl Run {
         let end = End {
             config: self.config.config(ReplicaId(0)),
             nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
+            held: cluster.held(),
             disk: &|replica, zone, offset, len| cluster.pristine(replica, zone, offset, len),
             core,
         };
@@ -590,6 +604,12 @@ impl Run {
             counts: *counts,
             census: world.census().iter().collect(),
             compared: self.checkers.iter().map(|checker| (checker.name(), checker.compared())).collect(),
+            skipped: self
+                .checkers
+                .iter()
+                .map(|checker| (checker.name(), checker.skipped()))
+                .filter(|(_, skipped)| *skipped > 0)
+                .collect(),
             events: self.events,
             at: world.time(),
             digest: wide(&digest.finish()),

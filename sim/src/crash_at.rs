@@ -213,16 +213,16 @@ impl fmt::Display for CrashPoint {
 
 /// How often each replica asks for something while it lives the story with nobody's power cut, which must pass.
 pub fn asks_of(story: Story, replicas: u8) -> Result<Vec<u64>, Failure> {
-    let (report, asked) = live(story, replicas, None);
+    let (report, play) = live(story, replicas, None);
     match report.outcome {
-        Outcome::Passed => Ok(asked),
+        Outcome::Passed => Ok(play.map(|play| play.asked).unwrap_or_default()),
         Outcome::Excused(why) => panic!("a story breaks nothing that would excuse it: {why}"),
         Outcome::Failed(failure) => Err(failure),
     }
 }
 
-/// Every power cut of a story in which the replicas ask so often: each ask once more than there are, so that
-/// the last one is in flight as well; all that may be left; one replica, and all where there are several.
+/// Every power cut of a story in which the replicas ask so often: at each ask, with all that may be left, of one
+/// replica and, where there are several, of all.
 pub fn crash_points(story: Story, replicas: u8, asked: &[u64]) -> Vec<CrashPoint> {
     let outages: &[Outage] = if replicas == 1 { &[Outage::One] } else { &[Outage::One, Outage::All] };
     let mut points = Vec::new();
@@ -238,12 +238,15 @@ pub fn crash_points(story: Story, replicas: u8, asked: &[u64]) -> Vec<CrashPoint
     points
 }
 
-/// Lives the story with this power cut. Whether the ask was ever reached, the count of crashes tells.
+/// Lives the story with this power cut, which must be one of [`crash_points`].
 pub fn crash_at(point: &CrashPoint) -> Report {
-    live(point.story, point.replicas, Some(*point)).0
+    let (report, play) = live(point.story, point.replicas, Some(*point));
+    let was_cut = play.is_some_and(|play| play.point.is_none());
+    assert!(was_cut || report.outcome != Outcome::Passed, "{point}: the story has no such ask");
+    report
 }
 
-fn live(story: Story, replicas: u8, point: Option<CrashPoint>) -> (Report, Vec<u64>) {
+fn live(story: Story, replicas: u8, point: Option<CrashPoint>) -> (Report, Option<Play>) {
     assert!(story.fits(replicas), "{} needs more than {replicas} replicas", story.name());
     let play = Play { deeds: story.deeds(), armed: false, point, asked: Vec::new() };
     run_play(&story.config(replicas), Dice::free(SEED), crate::rules, play)
@@ -259,7 +262,7 @@ pub(crate) struct Play {
     /// The power cut that is still to come.
     point: Option<CrashPoint>,
     /// How often each replica had asked for something when the story was over.
-    pub(crate) asked: Vec<u64>,
+    asked: Vec<u64>,
 }
 
 impl Play {

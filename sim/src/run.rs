@@ -116,17 +116,17 @@ pub fn run(config: &RunConfig, seed: u64, luck: Luck, rules: Rules) -> (Report, 
     run.finish(outcome)
 }
 
-/// Lives a story. Answers also how often each replica asked for something until it was over.
-pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play) -> (Report, Vec<u64>) {
+/// Lives a story. Answers also how far it got.
+pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play) -> (Report, Option<Play>) {
     assert_eq!(config.check(), Ok(()), "a story makes sense");
     let mut run = match catch(|| Run::new(config, dice, rules, false)) {
         Ok(run) => run,
-        Err(caught) => return (Report::failed(caught.into_failure()), Vec::new()),
+        Err(caught) => return (Report::failed(caught.into_failure()), None),
     };
     run.play = Some(play);
     let outcome = run.conclude();
-    let asked = run.play.take().map(|play| play.asked).unwrap_or_default();
-    (run.finish(outcome).0, asked)
+    let play = run.play.take();
+    (run.finish(outcome).0, play)
 }
 
 impl Report {

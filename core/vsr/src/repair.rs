@@ -395,6 +395,9 @@ impl Replica {
         let for_execution = self.repair.fetching.remove(&op);
         match result {
             Ok(prepare) => {
+                assert!(prepare.header.op == op, "the journal reads the op that was asked for");
+                let is_it = asked.is_none_or(|asked| asked == prepare.header.checksum);
+                assert!(is_it, "the journal gives the prepare that was asked for, or none");
                 let named = self.log.names(op, &prepare.header.checksum);
                 if self.log.get(op).is_some() && !named {
                     return;

@@ -9,7 +9,7 @@
 //!
 //! The search is exponential at worst. What lies beyond its limits is counted as skipped, never as passed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kimberlite_crypto::checksum;
 use kimberlite_types::{Instant, Offset, StreamId, TenantId};
@@ -93,6 +93,9 @@ struct State {
 /// What an imagined stream was before a step: records are only ever added, so their number is enough.
 type Before = (bool, Option<u64>, usize);
 
+/// What tells two imagined streams apart.
+type Key = (bool, Option<u64>, usize, u64);
+
 impl State {
     const fn mark(&self) -> Before {
         (self.tenant, self.name, self.records.len())
@@ -105,7 +108,7 @@ impl State {
         self.sums.truncate(records);
     }
 
-    fn key(&self) -> (bool, Option<u64>, usize, u64) {
+    fn key(&self) -> Key {
         (self.tenant, self.name, self.records.len(), self.sums.last().copied().unwrap_or_default())
     }
 
@@ -209,7 +212,7 @@ struct Tried {
 fn search(deeds: &[Deed]) -> Found {
     let mut state = State::default();
     let mut done = vec![0_u64; deeds.len().div_ceil(64)];
-    let mut seen: HashSet<(Vec<u64>, (bool, Option<u64>, usize, u64))> = HashSet::new();
+    let mut seen: BTreeSet<(Vec<u64>, Key)> = BTreeSet::new();
     let mut path: Vec<Tried> = Vec::new();
     let (mut from, mut steps, mut best) = (0, 0, (0, 0));
     loop {

@@ -17,7 +17,7 @@ use crate::census::Fault;
 use crate::dice::Concern;
 use crate::ground::Ground;
 use crate::image::{SECTOR, ZoneImage, zone_index};
-use crate::rates::{DiskFault, DiskRates};
+use crate::rates::{DiskFault, DiskRates, Keep};
 
 /// The sizes of a disk.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +116,8 @@ pub struct SimDisk {
     geometry: Geometry,
     /// Speed and rates, for the policy to change at any time.
     pub rates: DiskRates,
+    /// What the next power cut leaves of the writes in flight.
+    pub keep: Keep,
     zones: [ZoneImage; 4],
     damage: BTreeMap<(Zone, u64), Damage>,
     ops: Vec<Op>,
@@ -133,6 +135,7 @@ impl SimDisk {
             node,
             geometry,
             rates: DiskRates::HEALTHY,
+            keep: Keep::Luck,
             zones: Self::blank(geometry),
             damage: BTreeMap::new(),
             ops: Vec::new(),
@@ -590,7 +593,7 @@ impl SimDisk {
                 Err(WriteFault::NoSpace)
             }
             WriteFate::Failed => {
-                self.keep_some(ground, Concern::Disk, self.lane(Question::Tear), place, data);
+                self.keep_some(ground, Concern::Disk, self.lane(Question::Tear), place, data, Keep::Luck);
                 Err(WriteFault::Failed)
             }
             WriteFate::Lost => {
@@ -639,14 +642,16 @@ impl SimDisk {
         self.zones[zone_index(zone)].clear(number);
     }
 
-    /// The process died: reads vanish, every change in flight keeps an arbitrary subset of its units.
+    /// The process died: reads vanish, every change in flight keeps an arbitrary subset of its units, or what
+    /// [`SimDisk::keep`] says of writes.
     pub(crate) fn crash(&mut self, ground: &mut Ground) {
         for op in std::mem::take(&mut self.ops) {
             let lane = u64::from(self.node.0);
             match op.ask {
                 Ask::Read { .. } | Ask::Write { fate: WriteFate::NoSpace, .. } => {}
                 Ask::Write { data, .. } => {
-                    let (kept, units) = self.keep_some(ground, Concern::Crash, lane, op.place, &data);
+                    let (kept, units) =
+                        self.keep_some(ground, Concern::Crash, lane, op.place, &data, self.keep);
                     if kept == 0 {
                         ground.disk_fault(self.node, Fault::WriteDropped, op.place);
                     } else if kept < units {
@@ -674,11 +679,18 @@ impl SimDisk {
         lane: u64,
         place: Place,
         data: &Frame,
+        keep: Keep,
     ) -> (usize, usize) {
         let unit = self.geometry.tear_unit;
         let per_sector = SECTOR_SIZE / unit;
         let units = data.len() / unit;
-        let style = ground.dice.draw(concern, lane, 6);
+        let drawn = ground.dice.draw(concern, lane, 6);
+        let style = match keep {
+            Keep::Luck => drawn,
+            Keep::Nothing => 0,
+            Keep::Everything => 1,
+            Keep::Half => 3,
+        };
         let front = ground.dice.index(concern, lane, units + 1);
         let mut kept_in_all = 0;
         let mut luck = 0;

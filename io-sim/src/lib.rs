@@ -42,5 +42,5 @@ pub use clock::{Clock, EPOCH};
 pub use dice::{Concern, DecisionLog, Dice, Divergence};
 pub use disk::SimDisk;
 pub use network::{Link, Network};
-pub use rates::{DiskFault, DiskRates};
+pub use rates::{DiskFault, DiskRates, Keep};
 pub use world::{Damage, Node, NodeId, Resident, Resources, Step, StepKind, World, WorldOptions};

@@ -1,4 +1,4 @@
-//! How fast a disk is, how often it fails, and which failures can be asked for.
+//! How fast a disk is, how often it fails, what a power cut leaves, and which failures can be asked for.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,20 @@ impl Default for DiskRates {
     fn default() -> Self {
         Self::HEALTHY
     }
+}
+
+/// What a power cut leaves of the writes in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Keep {
+    /// Luck decides for each write: nothing, all of it, a front part, or an arbitrary subset of its units.
+    #[default]
+    Luck,
+    /// Nothing of any write.
+    Nothing,
+    /// Every write, whole, though nobody heard that it was durable.
+    Everything,
+    /// Of each write every unit by its own luck: about half of them.
+    Half,
 }
 
 /// A fault asked for by name, for the next operation it fits. Content faults are only done where the

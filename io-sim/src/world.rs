@@ -112,7 +112,7 @@ pub enum Damage {
 }
 
 /// What a node holds on to. All zero when a node is idle; anything that grows is a leak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resources {
     /// Reads in flight.
     pub reads: usize,

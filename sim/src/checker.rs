@@ -6,8 +6,9 @@
 use std::fmt;
 
 use kimberlite_io::Zone;
+use kimberlite_io_sim::Resources;
 use kimberlite_runtime::{Node, Note};
-use kimberlite_types::{Config, Instant, Op, ReplicaId, TenantId};
+use kimberlite_types::{Config, Instant, Op, ReplicaId, SessionId, TenantId};
 use kimberlite_wire::client::{Answer, Query};
 use kimberlite_wire::command::Verdict;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,33 @@ pub enum Observation<'a> {
         /// Its name for the command or query.
         ticket: u64,
     },
+    /// A client has a session from here on.
+    Registered {
+        /// The client.
+        client: u16,
+        /// Its session.
+        session: SessionId,
+    },
+    /// A client was told that its session is gone.
+    Evicted {
+        /// The client.
+        client: u16,
+    },
+    /// The second phase begins, or more replicas are drawn into it: nothing breaks any more.
+    Healed {
+        /// The replicas that are healed.
+        core: &'a [ReplicaId],
+    },
+}
+
+/// How the world stands between two events, looked at now and then.
+pub struct Sample<'a> {
+    /// The configuration all replicas share (but for their own index).
+    pub config: Config,
+    /// The running replicas, by index; none for one that is down.
+    pub nodes: Vec<Option<&'a Node>>,
+    /// What the world holds for each replica.
+    pub held: Vec<Resources>,
 }
 
 /// How the world stands at the end of a run.
@@ -88,6 +116,8 @@ pub struct End<'a> {
     /// Reads a replica's disk as a power cut would leave it, without injected damage. Never-written places read
     /// as zeros.
     pub disk: &'a dyn Fn(ReplicaId, Zone, u64, usize) -> Vec<u8>,
+    /// What the world holds for each replica.
+    pub held: Vec<Resources>,
     /// Replicas that were healed and had to converge: all of them up, faultless and connected.
     pub core: Vec<ReplicaId>,
 }
@@ -126,9 +156,19 @@ pub trait Checker {
     /// Sees one thing happen.
     fn observe(&mut self, at: Instant, seen: &Observation<'_>) -> Result<(), Violation>;
 
+    /// Looks at what replicas do not say.
+    fn sample(&mut self, _at: Instant, _sample: &Sample<'_>) -> Result<(), Violation> {
+        Ok(())
+    }
+
     /// Looks at the end of a run whose liveness phase converged.
     fn finish(&mut self, end: &End<'_>) -> Result<(), Violation>;
 
     /// How much it has compared so far, so that a check that never looked at anything shows.
     fn compared(&self) -> u64;
+
+    /// How much it left undecided, because it was beyond a limit of the check.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }

@@ -3,8 +3,8 @@
 use std::any::Any;
 
 use kimberlite_client::{Client, ClientOptions};
-use kimberlite_io::{Event, Io, Machine, Place, Zone};
-use kimberlite_io_sim::{Concern, Dice, NodeId, World};
+use kimberlite_io::{CrashAt, Event, Io, Machine, Place, Zone};
+use kimberlite_io_sim::{Concern, Dice, NodeId, Resources, World};
 use kimberlite_runtime::{Node, Note};
 use kimberlite_storage::{FormatInput, FormatOutput, Formatter};
 use kimberlite_types::{Instant, Now, ReplicaId};
@@ -24,6 +24,8 @@ pub(crate) enum Told {
 struct Server {
     node: Node,
     notes: Vec<Note>,
+    /// What it asks is counted, and cut short, if so.
+    power: Option<CrashAt>,
 }
 
 impl Machine for Server {
@@ -31,7 +33,10 @@ impl Machine for Server {
     type Output = Told;
 
     fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, out: &mut Vec<Told>) {
-        self.node.on(now, event, io, &mut self.notes);
+        match &mut self.power {
+            None => self.node.on(now, event, io, &mut self.notes),
+            Some(power) => self.node.on(now, event, &mut power.wrap(io), &mut self.notes),
+        }
         out.extend(self.notes.drain(..).map(Told::Node));
     }
 
@@ -99,6 +104,8 @@ pub(crate) struct Cluster {
     config: RunConfig,
     /// Processes started so far, by node: each life gets a seed of its own.
     lives: Vec<u32>,
+    /// By replica, while it is down: how its asks are counted in the next life, if they are.
+    power: Vec<Option<CrashAt>>,
 }
 
 impl Cluster {
@@ -108,6 +115,7 @@ impl Cluster {
             world: World::new(config.world(), dice),
             replicas: config.replicas,
             lives: vec![0; usize::from(config.replicas) + usize::from(config.work.clients)],
+            power: vec![None; usize::from(config.replicas)],
             config: config.clone(),
         };
         for replica in 0..config.replicas {
@@ -195,9 +203,39 @@ impl Cluster {
     pub(crate) fn start_replica(&mut self, replica: ReplicaId) {
         let node = Self::node_of(replica);
         let seed = self.machine_seed(node);
-        let server =
-            Server { node: Node::new(self.config.config(replica), &SECRET, seed), notes: Vec::new() };
+        let server = Server {
+            node: Node::new(self.config.config(replica), &SECRET, seed),
+            notes: Vec::new(),
+            power: self.power[usize::from(replica.0)],
+        };
         self.world.start(node, Box::new(server));
+    }
+
+    pub(crate) fn crash_replica(&mut self, replica: ReplicaId) {
+        self.power[usize::from(replica.0)] = self.power(replica);
+        self.world.crash(Self::node_of(replica));
+    }
+
+    /// Counts what a replica that is down asks from its next life on.
+    pub(crate) fn count_asks(&mut self, replica: ReplicaId, power: CrashAt) {
+        self.power[usize::from(replica.0)] = Some(power);
+    }
+
+    fn power(&self, replica: ReplicaId) -> Option<CrashAt> {
+        match self.world.inspect::<Server>(Self::node_of(replica)) {
+            Some(server) => server.power,
+            None => self.power[usize::from(replica.0)],
+        }
+    }
+
+    /// How often a replica asked for something, if that is counted.
+    pub(crate) fn asked(&self, replica: ReplicaId) -> u64 {
+        self.power(replica).map_or(0, |power| power.asked())
+    }
+
+    /// Whether a replica's power went out in the call that has just returned.
+    pub(crate) fn is_cut(&self, replica: ReplicaId) -> bool {
+        self.power(replica).is_some_and(|power| power.is_cut())
     }
 
     pub(crate) fn start_client(&mut self, client: u16) {
@@ -229,6 +267,11 @@ impl Cluster {
     /// The node of a replica that is up.
     pub(crate) fn node(&self, replica: ReplicaId) -> Option<&Node> {
         self.world.inspect::<Server>(Self::node_of(replica)).map(|server| &server.node)
+    }
+
+    /// What the world holds for each replica.
+    pub(crate) fn held(&self) -> Vec<Resources> {
+        self.replicas().map(|replica| self.world.resources(Self::node_of(replica))).collect()
     }
 
     /// The working primary of the newest view, if there is one.

@@ -104,7 +104,7 @@ impl Run {
             Tick::Fast(node) => self.cluster.world.disk_mut(node).rates.slow_factor = 1,
             // A later partition took the place of this one.
             Tick::Rejoin(_) => {}
-            Tick::Client(_) | Tick::Watch => panic!("not a fault"),
+            Tick::Client(_) | Tick::Watch | Tick::Deed => panic!("not a fault"),
         }
         Ok(())
     }

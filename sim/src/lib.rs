@@ -11,6 +11,7 @@
 //! | `workload` | what clients ask |
 //! | `faults` | what breaks, when, and when it ends |
 //! | `liveness` | the second phase: a healed core must converge |
+//! | `crash_at` | short stories with the power cut at every ask |
 //! | `run` | the loop, the checkers' view of it, the report |
 //! | [`checkers`] | what must hold |
 //! | `bundle` | a failure as a file |
@@ -28,6 +29,7 @@ mod checker;
 pub mod checkers;
 mod cluster;
 mod config;
+mod crash_at;
 mod failure;
 mod faults;
 mod liveness;
@@ -38,14 +40,16 @@ mod workload;
 
 pub use bundle::{Bundle, BundleError, Identity, Replayed};
 pub use census::Counts;
-pub use checker::{Checker, End, Observation, Violation};
+pub use checker::{Checker, End, Observation, Sample, Violation};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
+pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;
 pub use workload::record_author;
 
+pub use kimberlite_io_sim::Keep;
 use kimberlite_types::ReplicaId;
 
 /// The rules of every scenario: all [`checkers`].

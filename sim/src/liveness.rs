@@ -12,6 +12,7 @@ use kimberlite_runtime::Node;
 use kimberlite_types::{Instant, Op, ReplicaId};
 use kimberlite_vsr::Status;
 
+use crate::checker::Observation;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, FailureKind};
 use crate::run::{Run, Tick};
@@ -50,6 +51,7 @@ struct Reason {
 impl Run {
     /// Chooses and heals a core, breaks the rest for good, and lets every client ask once more.
     pub(crate) fn begin_liveness(&mut self) -> Result<(), Failure> {
+        self.end_play();
         let quorums = self.config.config(ReplicaId(0)).quorums();
         let needed = usize::from(quorums.view_change.max(quorums.replication));
         let mut able: Vec<ReplicaId> =
@@ -59,10 +61,15 @@ impl Run {
             able.swap(last, other);
         }
         assert!(able.len() >= needed, "disks die within the budget");
-        let extra = self.draw(EXTRA, (able.len() - needed) as u64 + 1) as usize;
+        // A story ends with everybody in it.
+        let extra = match self.play {
+            Some(_) => able.len() - needed,
+            None => self.draw(EXTRA, (able.len() - needed) as u64 + 1) as usize,
+        };
         let spare = able.split_off(needed + extra);
         let deadline = self.now().after(self.config.liveness);
         self.heal_network();
+        self.observe(&Observation::Healed { core: &able })?;
         self.liveness = Some(Liveness { core: able.clone(), spare, deadline, lacked: None });
         for replica in self.cluster.replicas() {
             if !able.contains(&replica) {
@@ -154,6 +161,7 @@ impl Run {
     fn widen(&mut self, replica: ReplicaId) -> Result<(), Failure> {
         self.tally.counts.core_widened += 1;
         let core = self.liveness.as_ref().expect("the second phase").core.clone();
+        self.observe(&Observation::Healed { core: &core })?;
         let clients = 0..self.config.work.clients;
         let others: Vec<NodeId> = core
             .into_iter()

@@ -14,9 +14,10 @@ use kimberlite_types::{Instant, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::census::{Counts, Tally, memory};
-use crate::checker::{Checker, End, Observation};
+use crate::checker::{Checker, End, Observation, Sample};
 use crate::cluster::{Cluster, Told};
 use crate::config::{Family, RunConfig};
+use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
 use crate::workload::{Ask, Workload};
@@ -77,6 +78,8 @@ pub struct Report {
     pub census: Vec<(&'static str, u64)>,
     /// How much each checker compared.
     pub compared: Vec<(&'static str, u64)>,
+    /// How much each checker left undecided, if it did.
+    pub skipped: Vec<(&'static str, u64)>,
     /// Events delivered.
     pub events: u64,
     /// Virtual time at the end.
@@ -108,22 +111,25 @@ pub fn run(config: &RunConfig, seed: u64, luck: Luck, rules: Rules) -> (Report, 
         Luck::Replayed(log) => Dice::replaying(seed, log),
         Luck::Steered(bytes) => Dice::steered(seed, bytes),
     };
-    let made = catch(|| Run::new(config, dice, rules, record));
-    let mut run = match made {
+    let mut run = match catch(|| Run::new(config, dice, rules, record)) {
         Ok(run) => run,
         Err(caught) => return (Report::failed(caught.into_failure()), Record::empty()),
     };
-    let ended = catch(|| run.execute());
-    let outcome = match ended {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(failure)) => Outcome::Failed(run.dated(failure)),
-        Err(caught) => {
-            let mut failure = run.dated(caught.into_failure());
-            failure.replica = run.cluster.world.acting().and_then(|node| run.cluster.replica_on(node));
-            Outcome::Failed(failure)
-        }
-    };
+    let outcome = run.conclude();
     run.finish(outcome)
+}
+
+/// Lives a story. Answers also how far it got.
+pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play) -> (Report, Option<Play>) {
+    assert_eq!(config.check(), Ok(()), "a story makes sense");
+    let mut run = match catch(|| Run::new(config, dice, rules, false)) {
+        Ok(run) => run,
+        Err(caught) => return (Report::failed(caught.into_failure()), None),
+    };
+    run.play = Some(play);
+    let outcome = run.conclude();
+    let play = run.play.take();
+    (run.finish(outcome).0, play)
 }
 
 impl Report {
@@ -134,6 +140,7 @@ impl Report {
             counts: Counts::default(),
             census: Vec::new(),
             compared: Vec::new(),
+            skipped: Vec::new(),
             events: 0,
             at: Instant::ZERO,
             digest: [0; 32],
@@ -169,6 +176,8 @@ pub(crate) enum Tick {
     Fast(NodeId),
     /// The second phase is looked at.
     Watch,
+    /// The next deed of a story.
+    Deed,
 }
 
 impl Tick {
@@ -183,6 +192,7 @@ impl Tick {
             Self::Room(node) => (6, node.0),
             Self::Fast(node) => (7, node.0),
             Self::Watch => (8, 0),
+            Self::Deed => (9, 0),
         };
         kind << 32 | of as u64
     }
@@ -199,6 +209,7 @@ impl Tick {
             6 => Self::Room(NodeId(of)),
             7 => Self::Fast(NodeId(of)),
             8 => Self::Watch,
+            9 => Self::Deed,
             _ => panic!("a tag nobody made"),
         }
     }
@@ -231,6 +242,8 @@ pub(crate) struct Run {
     pub(crate) liveness: Option<Liveness>,
     /// Why the run cannot be held against the cluster, if so.
     excused: Option<String>,
+    /// The story that is lived, if one is.
+    pub(crate) play: Option<Play>,
     checkers: Vec<Box<dyn Checker>>,
     events: u64,
     began: Instant,
@@ -254,6 +267,7 @@ impl Run {
             catching_up: 0,
             liveness: None,
             excused: None,
+            play: None,
             checkers: rules(config),
             events: 0,
             checkpoints: record.then(Vec::new),
@@ -291,7 +305,22 @@ impl Run {
         Ok(())
     }
 
+    /// Runs to the end. A panic on the way is a failure like any other.
+    fn conclude(&mut self) -> Outcome {
+        let ended = catch(|| self.execute());
+        match ended {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failure)) => Outcome::Failed(self.dated(failure)),
+            Err(caught) => {
+                let mut failure = self.dated(caught.into_failure());
+                failure.replica = self.cluster.world.acting().and_then(|node| self.cluster.replica_on(node));
+                Outcome::Failed(failure)
+            }
+        }
+    }
+
     fn execute(&mut self) -> Result<Outcome, Failure> {
+        self.begin_play();
         for replica in self.cluster.replicas() {
             self.start_replica(replica)?;
         }
@@ -303,7 +332,8 @@ impl Run {
         self.begin_faults();
         let safety_ends = self.began.after(self.config.safety);
         while self.excused.is_none() {
-            if self.liveness.is_none() && (self.workload.is_done() || self.now() > safety_ends) {
+            let done = self.workload.is_done() && self.play.as_ref().is_none_or(Play::is_over);
+            if self.liveness.is_none() && (done || self.now() > safety_ends) {
                 self.begin_liveness()?;
             }
             let over = self.step()?;
@@ -335,7 +365,7 @@ impl Run {
             self.checkpoint();
         }
         if self.events.is_multiple_of(SAMPLE_EVENTS) {
-            self.sample();
+            self.sample()?;
         }
         match step.what {
             StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
@@ -344,13 +374,24 @@ impl Run {
                     self.on_told(node, told)?;
                 }
                 self.spring_ambush(node)?;
+                self.cut_power(node)?;
+                self.go_on_with_play();
                 Ok(false)
             }
         }
     }
 
-    /// Counts replicas that fell behind by more than the headers they keep, since the last sample.
-    fn sample(&mut self) {
+    /// Lets checkers look, and counts replicas that fell behind by more than the headers they keep.
+    fn sample(&mut self) -> Result<(), Failure> {
+        let (at, cluster) = (self.now(), &self.cluster);
+        let sample = Sample {
+            config: self.config.config(ReplicaId(0)),
+            nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
+            held: cluster.held(),
+        };
+        for checker in &mut self.checkers {
+            checker.sample(at, &sample).map_err(Failure::of_violation)?;
+        }
         let mut now = 0;
         for replica in self.cluster.replicas() {
             let catching_up = self.cluster.node(replica).is_some_and(|node| {
@@ -361,6 +402,7 @@ impl Run {
         }
         self.tally.counts.catch_ups += u64::from((now & !self.catching_up).count_ones());
         self.catching_up = now;
+        Ok(())
     }
 
     fn checkpoint(&mut self) {
@@ -374,6 +416,7 @@ impl Run {
         match tick {
             Tick::Client(client) => self.on_client_tick(client)?,
             Tick::Watch => return self.watch(),
+            Tick::Deed => self.on_deed()?,
             // In the second phase nothing breaks any more, and what is broken stays so.
             _ if self.liveness.is_some() => {}
             fault => self.on_fault_tick(fault)?,
@@ -474,13 +517,13 @@ impl Run {
                 self.workload.on_failed(client, *ticket);
                 self.observe(&Observation::Failed { client, ticket: *ticket })
             }
-            Said::Registered(_) => {
+            Said::Registered(session) => {
                 self.tally.counts.registrations += 1;
-                Ok(())
+                self.observe(&Observation::Registered { client, session: *session })
             }
             Said::Evicted => {
                 self.tally.counts.evictions += 1;
-                Ok(())
+                self.observe(&Observation::Evicted { client })
             }
             Said::Redirected { .. } => {
                 self.tally.counts.redirects += 1;
@@ -501,7 +544,7 @@ impl Run {
         if !self.cluster.world.is_up(node) {
             return Ok(());
         }
-        self.cluster.world.crash(node);
+        self.cluster.crash_replica(replica);
         self.tally.counts.crashes += 1;
         self.observe(&Observation::Crashed { replica })
     }
@@ -527,6 +570,7 @@ impl Run {
         let end = End {
             config: self.config.config(ReplicaId(0)),
             nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
+            held: cluster.held(),
             disk: &|replica, zone, offset, len| cluster.pristine(replica, zone, offset, len),
             core,
         };
@@ -563,6 +607,12 @@ impl Run {
             counts: *counts,
             census: world.census().iter().collect(),
             compared: self.checkers.iter().map(|checker| (checker.name(), checker.compared())).collect(),
+            skipped: self
+                .checkers
+                .iter()
+                .map(|checker| (checker.name(), checker.skipped()))
+                .filter(|(_, skipped)| *skipped > 0)
+                .collect(),
             events: self.events,
             at: world.time(),
             digest: wide(&digest.finish()),

@@ -27,6 +27,7 @@ extern crate alloc;
 
 mod asked;
 pub mod conformance;
+mod crash_at;
 mod event;
 mod frame;
 mod framing;
@@ -36,6 +37,7 @@ mod place;
 mod recorded;
 
 pub use asked::{Ask, Asked};
+pub use crash_at::CrashAt;
 pub use event::{CloseReason, Event, Packet, ReadFault, WriteFault};
 pub use frame::{Buf, Frame};
 pub use framing::{FrameShape, Framing};

@@ -75,7 +75,8 @@ impl Sessions {
     /// Removes a session and answers the item it was.
     pub(crate) fn evict(&mut self, id: SessionId) -> Item<'static> {
         let session = self.table.remove(&id).expect("the session to evict was found in the table");
-        self.by_age.remove(&session.verdict.position);
+        let aged = self.by_age.remove(&session.verdict.position);
+        assert!(aged == Some(id), "a session is found by its age");
         session.item(id)
     }
 
@@ -85,7 +86,9 @@ impl Sessions {
         let session = Session { last: RequestNumber::ZERO, verdict };
         let displaced = self.table.insert(id, session);
         assert!(displaced.is_none(), "a log position registers one session");
-        self.by_age.insert(verdict.position, id);
+        let displaced = self.by_age.insert(verdict.position, id);
+        assert!(displaced.is_none(), "a log position decides one request");
+        assert!(self.by_age.len() == self.table.len(), "every session has one age");
         session.item(id)
     }
 
@@ -99,8 +102,10 @@ impl Sessions {
         let session = self.table.get_mut(&id).expect("a request was decided for a session in the table");
         assert!(request > session.last, "the numbers of a session's decided requests increase");
         let before = session.item(id);
-        self.by_age.remove(&session.verdict.position);
-        self.by_age.insert(verdict.position, id);
+        let aged = self.by_age.remove(&session.verdict.position);
+        assert!(aged == Some(id), "a session is found by its age");
+        let displaced = self.by_age.insert(verdict.position, id);
+        assert!(displaced.is_none(), "a log position decides one request");
         *session = Session { last: request, verdict };
         (before, session.item(id))
     }

@@ -31,6 +31,11 @@ impl Clients {
         self.waiting.retain(|_, waiting| *waiting != conn);
     }
 
+    /// Requests whose verdict somebody waits for.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Cuts received bytes into frames and hands each to `deliver`.
     pub(crate) fn received(
         &mut self,

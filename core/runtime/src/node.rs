@@ -82,6 +82,11 @@ impl Node {
         self.halted
     }
 
+    /// Requests and queries of clients that are not answered yet.
+    pub fn unanswered(&self) -> (usize, usize) {
+        (self.clients.waiting(), self.reads.under_way())
+    }
+
     /// The digest of the state.
     pub fn digest(&self) -> StateDigest {
         self.kernel.digest()

@@ -64,6 +64,11 @@ pub(crate) enum Progress {
 }
 
 impl Reads {
+    /// Queries under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Takes a query in. Answers its ticket, or none when too many are under way.
     pub(crate) fn begin(&mut self, conn: Conn, nonce: u64, query: Query) -> Option<u64> {
         if self.pending.len() >= QUERIES_MAX {

@@ -457,6 +457,8 @@ impl Journal {
         let is_sealed = op <= self.sealed_through();
         match self.index.get_mut(&op) {
             Some(entry) if entry.header.checksum == checksum && entry.state == State::Writing => {
+                let written = held.expect("a prepare is held until it is written");
+                assert!(written.header == entry.header, "what was written is what the journal names");
                 entry.state = State::Written;
                 if core::mem::take(&mut entry.repair) {
                     out.push(Output::Repaired { op, place: Place::log(entry.header.place) });
@@ -485,6 +487,8 @@ impl Journal {
     /// Slots are durable.
     pub(crate) fn ring_written(&mut self, sector: u32, out: &mut Vec<Output>) {
         for (op, checksum) in self.ring.written(sector) {
+            let named = matches!(self.ring.slot(op), Slot::Header(header) if header.op >= op);
+            assert!(named, "a slot that was written names its op, or a later one by now");
             if let Some(entry) = self.index.get_mut(&op)
                 && entry.header.checksum == checksum
                 && entry.state == State::Ringing

@@ -203,16 +203,16 @@ impl Storage {
                 }
                 self.journal.footer_written(segment, out);
             }
-            WriteFor::Superblock { .. } => match &mut self.phase {
+            WriteFor::Superblock { copy } => match &mut self.phase {
                 Phase::Opening(opening) => opening.mend_next(&mut self.asks, io),
-                _ => self.on_copy_written(io, out),
+                _ => self.on_copy_written(copy, io, out),
             },
         }
     }
 
     /// A copy of the superblock is durable, and perhaps a view with it.
-    fn on_copy_written(&mut self, io: &mut dyn Io, out: &mut Vec<Output>) {
-        let Some(before) = self.view.copy_written(&mut self.asks, io) else { return };
+    fn on_copy_written(&mut self, copy: usize, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let Some(before) = self.view.copy_written(copy, &mut self.asks, io) else { return };
         let state = self.view.state();
         if before.log_view != state.log_view || before.headers != state.headers {
             self.journal.adopt(&state.headers, state.commit, out);

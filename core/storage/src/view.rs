@@ -78,8 +78,14 @@ impl ViewKeeper {
     }
 
     /// A copy is durable. Answers the state that was durable before, when that makes a new one durable.
-    pub(crate) fn copy_written(&mut self, asks: &mut Asks, io: &mut dyn Io) -> Option<ViewState> {
+    pub(crate) fn copy_written(
+        &mut self,
+        copy: usize,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+    ) -> Option<ViewState> {
         let mut writing = self.writing.take().expect("copies are written for a state on its way");
+        assert!(writing.copy == copy, "copies are written one after another");
         writing.copy += 1;
         if writing.copy < SUPERBLOCK_COPIES {
             write_copy(&writing.superblock, writing.copy, asks, io);

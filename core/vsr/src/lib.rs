@@ -12,6 +12,7 @@
 //! | `merge` | the choice of the new log from `DoViewChange`s: a pure function |
 //! | `repair` | fetch what is missing or damaged, serve others, catch up |
 //! | `reads` | leadership rounds that confirm reads |
+//! | `load` | what a replica holds on to, counted |
 //!
 //! It knows no disk: it says [`Output::Append`] and hears [`Input::Durable`]. It is handed the network
 //! alone. Its parent (the runtime) carries values between it, the journal and the kernel.
@@ -36,6 +37,7 @@
 
 extern crate alloc;
 
+mod load;
 mod log;
 mod merge;
 mod normal;
@@ -44,6 +46,7 @@ mod repair;
 mod replica;
 mod view_change;
 
+pub use load::Load;
 pub use log::Held;
 pub use merge::{Choice, Dvc, choose};
 pub use replica::{

@@ -9,7 +9,7 @@ use kimberlite_types::{Op, ReplicaId};
 use crate::replica::{Cx, Output, Replica};
 
 /// Reads waiting for confirmation: one for each request that may wait.
-const READS_MAX: usize = crate::replica::WAITING_MAX;
+pub(crate) const READS_MAX: usize = crate::replica::WAITING_MAX;
 
 /// Rounds and the reads that wait for them. Round numbers only grow within one life of a primary, and a
 /// restarted primary never resumes its view, so an old acknowledgement never counts for a newer round.
@@ -32,6 +32,11 @@ pub(crate) struct Reads {
 impl Reads {
     pub(crate) const fn round(&self) -> u64 {
         self.round
+    }
+
+    /// Reads that wait.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Forgets waiting reads and makes every earlier acknowledgement worthless.

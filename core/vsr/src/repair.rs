@@ -13,25 +13,26 @@ use kimberlite_types::limits::{HEADER_WINDOW, PIPELINE_MAX};
 use kimberlite_types::{Instant, Op, ReplicaId, View};
 use kimberlite_wire::{Message, Prepare};
 
+use crate::load::Load;
 use crate::log::Held;
 use crate::replica::{Cx, Lost, Misbehavior, Note, Output, Replica};
 
 /// Prepares asked for at once, and served for one ask: 16 x 1 MiB fill a link for tens of milliseconds.
 const ASK_MAX: u32 = 16;
 /// Reads from the journal that run for peers at once.
-const SERVING_MAX: usize = 64;
+pub(crate) const SERVING_MAX: usize = 64;
 /// Ops that are wanted from peers at once: a window of the log and a pipeline of execution.
-const WANTED_MAX: usize = HEADER_WINDOW + PIPELINE_MAX;
+pub(crate) const WANTED_MAX: usize = HEADER_WINDOW + PIPELINE_MAX;
 /// Reads from the journal that run for execution at once.
-const FETCHING_MAX: usize = PIPELINE_MAX;
+pub(crate) const FETCHING_MAX: usize = PIPELINE_MAX;
 /// Repairs handed to the journal and not yet durable: as many as new prepares.
-const MENDING_MAX: usize = 2 * PIPELINE_MAX;
+pub(crate) const MENDING_MAX: usize = 2 * PIPELINE_MAX;
 /// Doublings of the wait between asks for the same prepare: sixteen times at most.
 const PATIENCE_DOUBLINGS_MAX: u32 = 4;
 /// Asks to peers between two looks into the own journal.
 const LOOK_AGAIN_TRIES: u32 = 2;
 /// Prepares that arrived before their parents and wait for them.
-const AHEAD_MAX: usize = 2 * PIPELINE_MAX;
+pub(crate) const AHEAD_MAX: usize = 2 * PIPELINE_MAX;
 
 /// A prepare wanted from peers.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,18 @@ impl Repair {
         self.leave_view();
         self.wanted.retain(|op, _| *op <= committed);
         self.mending.retain(|op| *op <= committed);
+    }
+
+    /// How much is under way.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            wanted: self.wanted.len(),
+            fetching: self.fetching.len(),
+            serving: self.serving.len(),
+            mending: self.mending.len(),
+            ahead: self.ahead.len(),
+            ..Load::default()
+        }
     }
 
     /// A prepare is on the disk.
@@ -382,6 +395,9 @@ impl Replica {
         let for_execution = self.repair.fetching.remove(&op);
         match result {
             Ok(prepare) => {
+                assert!(prepare.header.op == op, "the journal reads the op that was asked for");
+                let is_it = asked.is_none_or(|asked| asked == prepare.header.checksum);
+                assert!(is_it, "the journal gives the prepare that was asked for, or none");
                 let named = self.log.names(op, &prepare.header.checksum);
                 if self.log.get(op).is_some() && !named {
                     return;

@@ -155,6 +155,7 @@ impl Replica {
 
     pub(crate) fn on_view_durable(&mut self, view: View, log_view: View, cx: &mut Cx<'_>) {
         assert!((view, log_view) >= self.durable_view, "the durable view never goes back");
+        assert!(view <= self.asked_view, "only a view that was asked for becomes durable");
         self.durable_view = (view, log_view);
         if let Some(adoption) = self.adoption.take_if(|adoption| adoption.view == log_view) {
             self.finish_adoption(adoption, cx);

@@ -2,7 +2,7 @@
 
 use kimberlite_crypto::checksum;
 use kimberlite_runtime::Note;
-use kimberlite_types::limits::{PIPELINE_MAX, PREPARE_HEADER_SIZE};
+use kimberlite_types::limits::{PIPELINE_MAX, PREPARE_HEADER_SIZE, TIMESTAMP_LIMIT};
 use kimberlite_types::{Config, Instant, Op};
 use kimberlite_wire::{Malformed, Prepare, PrepareHeader};
 
@@ -15,6 +15,7 @@ const SOUND: &str = "a committed prepare matches its checksums";
 const ENTRIES: &str = "the entry chain continues through every prepare";
 const CRC: &str = "every entry matches its CRC";
 const TIME: &str = "time strictly increases along the log";
+const LIMIT: &str = "time stays below its limit";
 const PLACE: &str = "a prepare stands where its parent and the layout say";
 const PARENT: &str = "the committed log is a chain of parents";
 const PROPOSER: &str = "a prepare is proposed by the primary of its view, in views that never go back";
@@ -67,6 +68,14 @@ impl Chain {
             header.timestamp,
             last.timestamp
         );
+        hold!(
+            header.timestamp.0 < TIMESTAMP_LIMIT,
+            LIMIT,
+            None,
+            op,
+            "op {op} is of {:?}, beyond what a timestamp may be",
+            header.timestamp
+        );
         let due = last.next_place(header.size, &self.config.layout);
         hold!(
             (header.place, header.index) == due && header.size <= self.config.layout.prepare_size_max,
@@ -106,7 +115,7 @@ impl Checker for Chain {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[ORDER, SOUND, ENTRIES, CRC, TIME, PLACE, PARENT, PROPOSER, AHEAD]
+        &[ORDER, SOUND, ENTRIES, CRC, TIME, LIMIT, PLACE, PARENT, PROPOSER, AHEAD]
     }
 
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
@@ -192,6 +201,10 @@ mod tests {
         let mut unsound = good.clone();
         unsound.header.timestamp = WallTime(1);
         assert_broken(&rules, run(unsound), SOUND);
+        let mut late = good.clone();
+        late.header.timestamp = WallTime(TIMESTAMP_LIMIT);
+        late.header.checksum = checksum(&late.header.encode()[32..]);
+        assert_broken(&rules, run(late), LIMIT);
     }
 
     #[test]

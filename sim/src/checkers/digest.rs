@@ -222,8 +222,13 @@ mod tests {
         let history = history();
         let node = Node::new(history.config, &[1; 32], 1);
         let disk = |_, _, _, len| vec![0; len];
-        let end =
-            |core| End { config: history.config, nodes: vec![Some(&node), None, None], disk: &disk, core };
+        let end = |core| End {
+            config: history.config,
+            nodes: vec![Some(&node), None, None],
+            held: vec![],
+            disk: &disk,
+            core,
+        };
         let mut checker = fresh(&history);
         checker.finish(&end(vec![])).unwrap();
         assert_eq!(checker.compared(), 1);

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use kimberlite_crypto::{Checksum, Checksummer};
 use kimberlite_runtime::Note;
-use kimberlite_types::{Config, Instant, LogPosition, Op, ReplicaId, TenantId};
+use kimberlite_types::{Config, Instant, LogPosition, Op, ReplicaId, TenantId, View};
+use kimberlite_vsr::Status;
 use kimberlite_wire::message::Mark;
 
 use super::{Lives, hold};
-use crate::{Checker, End, Observation, Violation};
+use crate::{Checker, End, Observation, Sample, Violation};
 
 const NAME: &str = "durability";
 const LOGGED: &str = "an acknowledged command stands in the committed log where its verdict says";
 const QUORUM: &str = "an op is executed once a replication quorum holds it durably";
 const ACKNOWLEDGED: &str = "a command is acknowledged once a replication quorum holds it durably";
 const ASKED: &str = "only what was submitted is acknowledged";
+const IN_VIEW: &str = "the primary of the newest view has every acknowledged op in its log";
 const KEPT: &str = "every healed replica has every acknowledged op";
 
 /// A command and its tenant, as a hash.
@@ -41,7 +43,17 @@ pub struct Durability {
     submitted: BTreeMap<(u16, u64), Checksum>,
     /// The acknowledged op that stands last.
     acknowledged: Op,
+    /// The newest view that some replica works in.
+    newest: View,
     compared: u64,
+}
+
+/// A primary, and what its journal names at the op that was acknowledged last, if it names any there.
+struct Leading {
+    replica: ReplicaId,
+    view: View,
+    head: Op,
+    names: Option<Checksum>,
 }
 
 impl Durability {
@@ -56,6 +68,7 @@ impl Durability {
             executed: Op::ZERO,
             submitted: BTreeMap::new(),
             acknowledged: Op::ZERO,
+            newest: View::ZERO,
             compared: 0,
         }
     }
@@ -78,6 +91,9 @@ impl Durability {
                 }
             }
             Note::Durable { op, checksum } => self.hold(replica, *op, *checksum),
+            Note::Consensus(kimberlite_vsr::Note::View { view, status: Status::Normal, .. }) => {
+                self.newest = self.newest.max(*view);
+            }
             Note::Committed { prepare, .. } if prepare.header.op > self.executed => {
                 let op = prepare.header.op;
                 self.canonical.insert(op, prepare.header.checksum);
@@ -94,6 +110,25 @@ impl Durability {
         }
         Ok(())
     }
+
+    /// A primary of an older view may not know yet that it was deposed; that of the newest has everything.
+    fn check_primary(&mut self, primary: &Leading) -> Result<(), Violation> {
+        let Leading { replica, view, head, names } = *primary;
+        let op = self.acknowledged;
+        if view < self.newest || op == Op::ZERO {
+            return Ok(());
+        }
+        self.compared += 1;
+        let due = self.canonical.get(&op).copied();
+        hold!(
+            head >= op && (names.is_none() || names == due),
+            IN_VIEW,
+            replica,
+            op,
+            "{replica:?} leads {view:?} up to op {head}; it names {names:?} at op {op}, acknowledged is {due:?}"
+        );
+        Ok(())
+    }
 }
 
 impl Checker for Durability {
@@ -102,7 +137,7 @@ impl Checker for Durability {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[LOGGED, QUORUM, ACKNOWLEDGED, ASKED, KEPT]
+        &[LOGGED, QUORUM, ACKNOWLEDGED, ASKED, IN_VIEW, KEPT]
     }
 
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
@@ -151,6 +186,16 @@ impl Checker for Durability {
         Ok(())
     }
 
+    fn sample(&mut self, _at: Instant, sample: &Sample<'_>) -> Result<(), Violation> {
+        for (replica, node) in (0..).map(ReplicaId).zip(&sample.nodes) {
+            let Some(node) = node.filter(|node| node.replica().is_primary()) else { continue };
+            let names = node.storage().header(self.acknowledged).map(|header| header.checksum);
+            let (view, head) = (node.replica().view(), node.replica().op());
+            self.check_primary(&Leading { replica, view, head, names })?;
+        }
+        Ok(())
+    }
+
     fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
         for replica in &end.core {
             let executed = self.lives.executed(*replica);
@@ -176,7 +221,6 @@ impl Checker for Durability {
 mod tests {
     use super::super::support::*;
     use super::*;
-    use kimberlite_types::View;
 
     fn fresh(history: &History) -> Durability {
         let mut checker = Durability::new(&history.config);
@@ -247,6 +291,33 @@ mod tests {
         assert_broken(&rules(), done(&mut checker, 3, 1, nowhere), LOGGED);
         done(&mut checker, 4, 0, history.verdict(4, 0)).unwrap();
         assert_broken(&rules(), done(&mut checker, 4, 0, history.verdict(4, 0)), ASKED);
+    }
+
+    #[test]
+    fn a_new_primary_without_an_acknowledged_op_is_noticed_and_an_old_one_may_lack_it() {
+        let history = History::small(3);
+        let mut checker = fresh(&history);
+        history.play(&mut checker).unwrap();
+        done(&mut checker, 3, 0, history.verdict(3, 0)).unwrap();
+        let works = Note::Consensus(kimberlite_vsr::Note::View {
+            view: View(4),
+            log_view: View(4),
+            status: Status::Normal,
+            primary: ReplicaId(1),
+        });
+        noted(&mut checker, 1, &works).unwrap();
+        let named = Some(history.header(3).checksum);
+        let leading =
+            |view, head, names| Leading { replica: ReplicaId(1), view: View(view), head: Op(head), names };
+        let before = checker.compared();
+        checker.check_primary(&leading(3, 2, None)).unwrap();
+        assert_eq!(checker.compared(), before);
+        checker.check_primary(&leading(4, 3, named)).unwrap();
+        checker.check_primary(&leading(4, 9, None)).unwrap();
+        assert_eq!(checker.compared(), before + 2);
+        assert_broken(&rules(), checker.check_primary(&leading(4, 2, None)), IN_VIEW);
+        let other = Some(history.header(2).checksum);
+        assert_broken(&rules(), checker.check_primary(&leading(4, 3, other)), IN_VIEW);
     }
 
     #[test]

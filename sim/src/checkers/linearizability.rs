@@ -1,5 +1,5 @@
-//! An answer shows the state as it was at one moment between question and answer. The order of commits is
-//! the witness, so a run of any length is judged in time in proportion to it.
+//! An answer shows the state as it was at one moment between question and answer, and a command takes effect at one. The
+//! order of commits is the witness, so a run of any length is judged in time in proportion to it.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,7 @@ const FUTURE: &str = "an answer shows nothing that is not committed";
 const WHOLE: &str = "an answer shows the state between two ops";
 const RECORDS: &str = "records are those of the log, without gaps, from the offset asked for";
 const BOUNDS: &str = "an answer keeps the bounds asked for, and is not empty while records remain";
+const REAL_TIME: &str = "a command is decided after everything known when it was submitted";
 const REFUSED: &str = "what exists is not refused";
 
 /// What a stream was, at every op.
@@ -66,6 +67,8 @@ pub struct Linearizability {
     /// The newest op whose effect some client knows of.
     known: Op,
     asked: BTreeMap<(u16, u64), Asked>,
+    /// Commands under way, and the newest op that was known when each was submitted.
+    submitted: BTreeMap<(u16, u64), Op>,
     compared: u64,
 }
 
@@ -256,7 +259,7 @@ impl Checker for Linearizability {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[ORDER, MATCH, STALE, FUTURE, WHOLE, RECORDS, BOUNDS, REFUSED]
+        &[ORDER, MATCH, STALE, FUTURE, WHOLE, RECORDS, BOUNDS, REAL_TIME, REFUSED]
     }
 
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
@@ -264,8 +267,22 @@ impl Checker for Linearizability {
             Observation::Note { replica, note: Note::Committed { prepare, applied, .. } } => {
                 self.on_prepare(*replica, prepare, applied)
             }
-            Observation::Done { verdict, .. } => {
-                self.known = self.known.max(verdict.position.op);
+            Observation::Submitted { client, ticket, .. } => {
+                self.submitted.insert((*client, *ticket), self.known);
+                Ok(())
+            }
+            Observation::Done { client, ticket, verdict } => {
+                let op = verdict.position.op;
+                let known = self.submitted.remove(&(*client, *ticket)).unwrap_or_default();
+                self.compared += 1;
+                hold!(
+                    op > known,
+                    REAL_TIME,
+                    None,
+                    op,
+                    "client {client}: {ticket} was decided at op {op}; op {known} was known before it was submitted"
+                );
+                self.known = self.known.max(op);
                 Ok(())
             }
             Observation::Asked { client, ticket, query } => {
@@ -276,6 +293,7 @@ impl Checker for Linearizability {
             Observation::Answered { client, ticket, answer } => self.on_answer(*client, *ticket, answer),
             Observation::Failed { client, ticket } => {
                 self.asked.remove(&(*client, *ticket));
+                self.submitted.remove(&(*client, *ticket));
                 Ok(())
             }
             _ => Ok(()),
@@ -352,6 +370,23 @@ mod tests {
         done(&mut checker, 4, 0, history.verdict(4, 0)).unwrap();
         assert_broken(&rules(), ask(&mut checker, &READ, &events(0, 3, &[b"one"])), STALE);
         ask(&mut checker, &READ, &events(0, 4, &[b"one"])).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_is_decided_in_the_past_is_noticed() {
+        let history = History::small(3);
+        let mut checker = after(&history, 4);
+        submitted(&mut checker, &history, 3, 0).unwrap();
+        submitted(&mut checker, &history, 4, 0).unwrap();
+        done(&mut checker, 4, 0, history.verdict(4, 0)).unwrap();
+        done(&mut checker, 3, 0, history.verdict(3, 0)).unwrap();
+        submitted(&mut checker, &history, 3, 1).unwrap();
+        assert_broken(&rules(), done(&mut checker, 3, 1, history.verdict(3, 1)), REAL_TIME);
+        // One that a client saw counts as known, too.
+        let mut checker = after(&history, 4);
+        ask(&mut checker, &INFO, &info(3)).unwrap();
+        submitted(&mut checker, &history, 3, 1).unwrap();
+        assert_broken(&rules(), done(&mut checker, 3, 1, history.verdict(3, 1)), REAL_TIME);
     }
 
     #[test]

@@ -9,10 +9,13 @@
 //! | [`ExactlyOnce`] | commands take effect once, and every verdict is what an independent model says |
 //! | [`Views`] | views never go back, and each has one primary that never comes back from the dead |
 //! | [`Linearizability`] | answers show one moment between question and answer |
+//! | [`Blackbox`] | the same, from what clients asked and heard alone, by search |
+//! | [`Sessions`] | a session is one client's, and its end is told |
+//! | [`Healing`] | once nothing breaks any more, views and repairs come to an end |
 //! | [`Ring`] | the header ring agrees with the log |
 //! | [`LogBytes`] | committed logs are the same bytes on every healed replica |
 //! | [`Digest`] | the state is what was installed, the same everywhere, and replies are kept |
-//! | [`Resources`] | what the run held is given back |
+//! | [`Resources`] | what is held stays within limits, and is given back |
 //!
 //! They are written from the documented rules, not from the code they judge: `model` decides
 //! every entry a second time, and nothing here calls consensus or the journal. All of them cost a few
@@ -21,16 +24,19 @@
 //! The rules at the end (`finish`) assume a run whose liveness phase converged and then came to rest.
 
 mod agreement;
+mod blackbox;
 mod chain;
 mod digest;
 mod durability;
 mod exactly_once;
+mod healing;
 mod linearizability;
 mod log_bytes;
 mod model;
 mod prefix;
 mod resources;
 mod ring;
+mod sessions;
 #[cfg(test)]
 mod support;
 mod views;
@@ -43,15 +49,18 @@ use kimberlite_types::{Config, Op, ReplicaId};
 use kimberlite_wire::PrepareHeader;
 
 pub use agreement::Agreement;
+pub use blackbox::Blackbox;
 pub use chain::Chain;
 pub use digest::Digest;
 pub use durability::Durability;
 pub use exactly_once::ExactlyOnce;
+pub use healing::Healing;
 pub use linearizability::Linearizability;
 pub use log_bytes::LogBytes;
 pub use prefix::Prefix;
 pub use resources::Resources;
 pub use ring::Ring;
+pub use sessions::Sessions;
 pub use views::Views;
 
 use crate::{Checker, Observation, Violation};
@@ -66,6 +75,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(ExactlyOnce::new(config)),
         Box::new(Views::new(config)),
         Box::new(Linearizability::default()),
+        Box::new(Blackbox::default()),
+        Box::new(Sessions::new(config)),
+        Box::new(Healing::default()),
         Box::new(Ring::default()),
         Box::new(LogBytes::default()),
         Box::new(Digest::new(config)),
@@ -144,14 +156,14 @@ impl Canon {
 #[cfg(test)]
 mod tests {
     use super::support::*;
-    use crate::End;
+    use crate::{End, Observation};
     use std::collections::BTreeSet;
 
     #[test]
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 14);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());
@@ -173,14 +185,22 @@ mod tests {
             let checker = &mut *checker;
             submit_all(checker, &history).unwrap();
             history.play(checker).unwrap();
+            let session = kimberlite_types::SessionId(history.verdict(1, 0).position);
+            observe(checker, &Observation::Registered { client: 0, session }).unwrap();
             for op in 2..=history.ops() {
                 done(checker, op, 0, history.verdict(op, 0)).unwrap();
             }
             // No node is at hand: what is asked of healed nodes is tested beside each checker.
             checker
-                .finish(&End { config: history.config, nodes: vec![None; 3], disk: &disk, core: vec![] })
+                .finish(&End {
+                    config: history.config,
+                    nodes: vec![None; 3],
+                    held: vec![],
+                    disk: &disk,
+                    core: vec![],
+                })
                 .unwrap();
-            let unused = ["views", "linearizability", "log_bytes", "digest", "resources"];
+            let unused = ["views", "healing", "log_bytes", "digest", "resources"];
             assert_eq!(checker.compared() > 0, !unused.contains(&name), "{name}");
         }
     }

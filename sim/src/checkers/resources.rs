@@ -1,60 +1,121 @@
-//! What a run held is given back once it has come to rest, and nobody stops on the way.
+//! What a run holds stays within its named limits, and is given back once it has come to rest.
 
+use kimberlite_io_sim::Resources as World;
 use kimberlite_runtime::Node;
-use kimberlite_types::limits::PIPELINE_MAX;
-use kimberlite_types::{Instant, Op, ReplicaId};
-use kimberlite_vsr::Status;
+use kimberlite_types::limits::{PIPELINE_MAX, SECTOR_SIZE};
+use kimberlite_types::{Config, Instant, Op, ReplicaId};
+use kimberlite_vsr::{Load, Status};
 
 use super::hold;
-use crate::{Checker, End, Observation, Violation};
+use crate::{Checker, End, Observation, Sample, Violation};
 
 const NAME: &str = "resources";
 const UP: &str = "every healed replica runs and works in a view";
-const BOUND: &str = "no replica has more ops in flight than its pipeline";
-const PIPELINE: &str = "a healed replica at rest has no op in flight";
-const WAITING: &str = "a healed replica at rest has no request waiting";
+const BOUND: &str = "no replica holds more of a kind than its limit";
+const TOKENS: &str = "a journal waits for as many answers as its disk owes it";
+const WRITES: &str = "a journal has at most its limit of writes in flight";
+const REST: &str = "a healed replica at rest holds on to nothing";
 const JOURNAL: &str = "a healed replica at rest waits for nothing from its journal";
+const CLIENTS: &str = "a healed replica at rest owes no client an answer";
 
-/// What a node holds at the end.
+/// Writes of prepares in flight at most: new ones, two pipelines of them, and as many repairs; and what execution needs
+/// next always finds room.
+const PREPARES_WRITING_MAX: u64 = 5 * PIPELINE_MAX as u64;
+
+/// Writes in flight at most besides: one copy of the superblock and one footer.
+const OTHERS_WRITING_MAX: u64 = 2;
+
+/// What a node holds.
 #[derive(Clone, Copy, Default)]
 struct Held {
     works: bool,
-    in_flight: usize,
-    waiting: usize,
+    halted: bool,
+    load: Load,
+    /// Inputs that the journal has not answered.
     pending: usize,
+    /// Answers that the journal waits for.
+    in_flight: usize,
+    /// Requests and queries of clients without an answer.
+    unanswered: (usize, usize),
+    /// What the world holds for it, where that is known.
+    world: Option<World>,
 }
 
 impl Held {
-    fn by(node: &Node) -> Self {
+    fn by(node: &Node, world: Option<World>) -> Self {
         let (replica, storage) = (node.replica(), node.storage());
         Self {
             works: node.halted().is_none() && replica.status() == Status::Normal,
-            in_flight: replica.in_flight(),
-            waiting: replica.waiting(),
+            halted: node.halted().is_some(),
+            load: replica.load(),
             pending: storage.pending(),
+            in_flight: storage.in_flight(),
+            unanswered: node.unanswered(),
+            world,
         }
     }
 }
 
-/// Looks at what nodes hold at the end.
+/// Looks at what nodes hold, now and then and at the end.
 #[derive(Default)]
 pub struct Resources {
     compared: u64,
 }
 
 impl Resources {
-    fn check(&mut self, replica: ReplicaId, core: bool, held: Held) -> Result<(), Violation> {
+    /// What holds at any time.
+    fn check_bounds(&mut self, config: &Config, replica: ReplicaId, held: &Held) -> Result<(), Violation> {
         let none: Option<Op> = None;
-        let Held { works, in_flight, waiting, pending } = held;
         self.compared += 1;
-        hold!(in_flight <= PIPELINE_MAX, BOUND, replica, none, "{replica:?} has {in_flight} ops in flight");
-        if !core {
-            return Ok(());
+        for ((kind, count), (_, most)) in held.load.kinds().into_iter().zip(Load::MAX.kinds()) {
+            hold!(count <= most, BOUND, replica, none, "{replica:?} has {count} {kind}, of {most} at most");
         }
+        // A journal that has stopped forgot what it waited for.
+        let Some(world) = held.world.filter(|_| !held.halted) else { return Ok(()) };
+        let (reads, writes, waits) = (world.reads, world.changes, held.in_flight);
+        hold!(
+            reads + writes == waits,
+            TOKENS,
+            replica,
+            none,
+            "{replica:?} waits for {waits} answers; its disk has {reads} reads and {writes} writes to answer"
+        );
+        // Each sector of the ring is written by one write at a time.
+        let ring = config.layout.ring_size().div_ceil(SECTOR_SIZE as u64);
+        let most = PREPARES_WRITING_MAX + OTHERS_WRITING_MAX + ring;
+        hold!(
+            writes as u64 <= most,
+            WRITES,
+            replica,
+            none,
+            "{replica:?} has {writes} writes in flight, of {most} at most"
+        );
+        Ok(())
+    }
+
+    /// What holds of a healed replica that has come to rest.
+    fn check_rest(&mut self, replica: ReplicaId, held: &Held) -> Result<(), Violation> {
+        let none: Option<Op> = None;
+        let Held { works, load, pending, in_flight, unanswered: (requests, queries), .. } = *held;
+        self.compared += 1;
         hold!(works, UP, replica, none, "{replica:?} is halted, opening, recovering or between views");
-        hold!(in_flight == 0, PIPELINE, replica, none, "{replica:?} has {in_flight} ops in flight");
-        hold!(waiting == 0, WAITING, replica, none, "{replica:?} has {waiting} requests waiting");
-        hold!(pending == 0, JOURNAL, replica, none, "{replica:?} waits for {pending} answers");
+        for (kind, count) in load.kinds() {
+            hold!(count == 0, REST, replica, none, "{replica:?} has {count} {kind}");
+        }
+        hold!(
+            pending + in_flight == 0,
+            JOURNAL,
+            replica,
+            none,
+            "{replica:?} waits for {pending} answers of its journal, and that for {in_flight}"
+        );
+        hold!(
+            requests + queries == 0,
+            CLIENTS,
+            replica,
+            none,
+            "{replica:?} owes answers to {requests} requests and {queries} queries"
+        );
         Ok(())
     }
 }
@@ -65,20 +126,34 @@ impl Checker for Resources {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[UP, BOUND, PIPELINE, WAITING, JOURNAL]
+        &[UP, BOUND, TOKENS, WRITES, REST, JOURNAL, CLIENTS]
     }
 
     fn observe(&mut self, _at: Instant, _seen: &Observation<'_>) -> Result<(), Violation> {
         Ok(())
     }
 
+    fn sample(&mut self, _at: Instant, sample: &Sample<'_>) -> Result<(), Violation> {
+        for (replica, node) in (0..).map(ReplicaId).zip(&sample.nodes) {
+            if let Some(node) = node {
+                let world = sample.held.get(usize::from(replica.0)).copied();
+                self.check_bounds(&sample.config, replica, &Held::by(node, world))?;
+            }
+        }
+        Ok(())
+    }
+
     fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
-        for (replica, node) in end.nodes.iter().enumerate() {
-            let replica = ReplicaId(replica as u8);
+        for (replica, node) in (0..).map(ReplicaId).zip(&end.nodes) {
             let core = end.core.contains(&replica);
-            match node {
-                Some(node) => self.check(replica, core, Held::by(node))?,
-                None => hold!(!core, UP, replica, None, "{replica:?} is down"),
+            let Some(node) = node else {
+                hold!(!core, UP, replica, None, "{replica:?} is down");
+                continue;
+            };
+            let held = Held::by(node, end.held.get(usize::from(replica.0)).copied());
+            self.check_bounds(&end.config, replica, &held)?;
+            if core {
+                self.check_rest(replica, &held)?;
             }
         }
         Ok(())
@@ -102,19 +177,45 @@ mod tests {
     fn a_replica_at_rest_passes_and_each_leftover_is_noticed() {
         let rest = Held { works: true, ..Held::default() };
         let mut checker = Resources::default();
-        checker.check(ReplicaId(0), true, rest).unwrap();
-        let busy = Held { works: false, in_flight: PIPELINE_MAX, waiting: 5, pending: 5 };
-        checker.check(ReplicaId(1), false, busy).unwrap();
-        assert_eq!(checker.compared(), 2);
+        checker.check_rest(ReplicaId(0), &rest).unwrap();
+        assert_eq!(checker.compared(), 1);
+        let load = |load| Held { load, ..rest };
         let cases = [
             (UP, Held { works: false, ..rest }),
-            (BOUND, Held { in_flight: PIPELINE_MAX + 1, ..rest }),
-            (PIPELINE, Held { in_flight: 1, ..rest }),
-            (WAITING, Held { waiting: 1, ..rest }),
+            (REST, load(Load { in_flight: 1, ..Load::default() })),
+            (REST, load(Load { wanted: 1, ..Load::default() })),
+            (REST, load(Load { ahead: 1, ..Load::default() })),
             (JOURNAL, Held { pending: 1, ..rest }),
+            (JOURNAL, Held { in_flight: 1, ..rest }),
+            (CLIENTS, Held { unanswered: (1, 0), ..rest }),
+            (CLIENTS, Held { unanswered: (0, 1), ..rest }),
         ];
         for (rule, held) in cases {
-            assert_broken(&rules(), checker.check(ReplicaId(0), true, held), rule);
+            assert_broken(&rules(), checker.check_rest(ReplicaId(0), &held), rule);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_passed_and_an_answer_that_is_lost_are_noticed() {
+        let config = config(3);
+        let world = |reads, changes| Some(World { reads, changes, ..World::default() });
+        let most = Held { load: Load::MAX, in_flight: 5, world: world(2, 3), ..Held::default() };
+        let mut checker = Resources::default();
+        checker.check_bounds(&config, ReplicaId(1), &most).unwrap();
+        let writes = 5 * PIPELINE_MAX + 2 + 8;
+        let busy = Held { in_flight: writes, world: world(0, writes), ..most };
+        checker.check_bounds(&config, ReplicaId(1), &busy).unwrap();
+        let halted = Held { halted: true, in_flight: 0, ..most };
+        checker.check_bounds(&config, ReplicaId(1), &halted).unwrap();
+        let beyond = Load { serving: Load::MAX.serving + 1, ..Load::MAX };
+        let cases = [
+            (BOUND, Held { load: beyond, ..most }),
+            (TOKENS, Held { in_flight: 4, ..most }),
+            (TOKENS, Held { in_flight: 6, ..most }),
+            (WRITES, Held { in_flight: writes + 1, world: world(0, writes + 1), ..most }),
+        ];
+        for (rule, held) in cases {
+            assert_broken(&rules(), checker.check_bounds(&config, ReplicaId(1), &held), rule);
         }
     }
 
@@ -129,6 +230,8 @@ mod tests {
         assert_broken(&rules(), result, UP);
         let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
         let nodes = vec![Some(&node), None, None];
-        checker.finish(&End { config: history.config, nodes, disk: &disk, core: vec![] }).unwrap();
+        checker
+            .finish(&End { config: history.config, nodes, held: vec![], disk: &disk, core: vec![] })
+            .unwrap();
     }
 }

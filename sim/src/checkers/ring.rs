@@ -222,7 +222,13 @@ mod tests {
             disks.write(2, Zone::Headers, op % 64 * 512, &other_header(&history, op).encode());
             let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
             let core = vec![ReplicaId(0), ReplicaId(1)];
-            checker.finish(&End { config: history.config, nodes: vec![None; 3], disk: &disk, core })
+            checker.finish(&End {
+                config: history.config,
+                nodes: vec![None; 3],
+                held: vec![],
+                disk: &disk,
+                core,
+            })
         };
         finish(30, false).unwrap();
         assert_broken(&rules(), finish(30, true), AGREES);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kimberlite_crypto::checksum;
 use kimberlite_io::{Frame, Zone, sectors};
+use kimberlite_io_sim::Resources;
 use kimberlite_kernel::{Applied, Kernel, StateDigest};
 use kimberlite_runtime::{Node, Note};
 use kimberlite_types::limits::PREPARE_HEADER_SIZE;
@@ -384,7 +385,8 @@ pub(super) fn finish(
 ) -> Result<(), Violation> {
     let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
     let core = (0..config.replicas).map(ReplicaId).collect();
-    checker.finish(&End { config, nodes, disk: &disk, core })
+    let held = vec![Resources::default(); nodes.len()];
+    checker.finish(&End { config, nodes, held, disk: &disk, core })
 }
 
 /// Ends a run on the disks of the history, or on what a change makes of them. No node is looked at.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use kimberlite_sim::Scenario;
 
+use crate::crash_at::CrashAt;
+
 const CODES: &str = "Exit codes: 0 passed, 1 a failure was found, 2 usage, 3 vacuous (too little happened), \
                      4 excused runs only, 5 a file could not be read or written.";
 
@@ -27,6 +29,9 @@ pub(crate) enum Command {
     /// Run a bundle again and compare
     #[command(after_help = "Example: vopr replay failures/default-42.kmb")]
     Replay(Replay),
+    /// Cut the power at every ask of short stories, and see what is left
+    #[command(after_help = "Example: vopr crash-at restart --replicas 3")]
+    CrashAt(CrashAt),
     /// List the scenarios
     #[command(after_help = "Example: vopr scenarios --json")]
     Scenarios(List),
@@ -118,17 +123,18 @@ pub(crate) struct List {
 
 /// A scenario by name; an unknown one is answered with those of similar names.
 fn scenario(name: &str) -> Result<Scenario, String> {
-    Scenario::named(name).ok_or_else(|| {
-        let mut near: Vec<(usize, &str)> = Scenario::ALL
-            .into_iter()
-            .map(|scenario| (distance(name, scenario.name()), scenario.name()))
-            .collect();
-        near.sort_unstable();
-        let close: Vec<&str> =
-            near.iter().filter(|(far, known)| *far <= 1 + known.len() / 2).map(|(_, name)| *name).collect();
-        let names = if close.is_empty() { near.iter().map(|(_, name)| *name).collect() } else { close };
-        format!("no such scenario; near: {}", names.join(", "))
-    })
+    let names = Scenario::ALL.map(Scenario::name);
+    Scenario::named(name)
+        .ok_or_else(|| format!("no such scenario; near: {}", nearest(name, &names).join(", ")))
+}
+
+/// The names that are near to a misspelt one; all, by nearness, when none is.
+pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
+    let mut near: Vec<(usize, &str)> = names.iter().map(|known| (distance(name, known), *known)).collect();
+    near.sort_unstable();
+    let close: Vec<&str> =
+        near.iter().filter(|(far, known)| *far <= 1 + known.len() / 2).map(|(_, name)| *name).collect();
+    if close.is_empty() { near.into_iter().map(|(_, name)| name).collect() } else { close }
 }
 
 /// Letters to insert, remove or change to get from one word to the other (Levenshtein).

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `arguments` | what can be asked |
 //! | `one` | `run` and `replay` |
+//! | `crash_at` | power cuts at every ask of short stories |
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod crash_at;
 mod lists;
 mod one;
 mod swarm;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(run) => one::run(&run),
         Command::Replay(replay) => one::replay(&replay),
         Command::Swarm(swarm) => swarm::swarm(&swarm),
+        Command::CrashAt(crash_at) => crash_at::run(&crash_at),
         Command::Scenarios(list) => Ok(lists::scenarios(&list)),
         Command::Invariants(list) => Ok(lists::invariants(&list)),
     };

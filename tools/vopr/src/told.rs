@@ -61,6 +61,7 @@ pub(crate) fn json_of(
         "counts": counts(&report.counts.iter().collect::<Vec<_>>()),
         "census": counts(&report.census),
         "compared": counts(&report.compared),
+        "skipped": counts(&report.skipped),
         "config": config,
     })
 }
@@ -93,6 +94,9 @@ pub(crate) fn text_of(
     line("protocol", pairs(report.counts.iter()));
     line("world", pairs(report.census.iter().copied()));
     line("compared", pairs(report.compared.iter().copied()));
+    if !report.skipped.is_empty() {
+        line("skipped", pairs(report.skipped.iter().copied()));
+    }
     let virtual_seconds = Duration::from_nanos(report.at.0).as_secs_f64();
     line(
         "effort",

@@ -1,0 +1,147 @@
+//! Once nothing breaks any more, what the breaking caused comes to an end.
+
+use std::collections::BTreeMap;
+
+use kimberlite_runtime::Note;
+use kimberlite_types::limits::REPLICAS_MAX;
+use kimberlite_types::{Instant, Op, ReplicaId, View};
+
+use super::hold;
+use crate::{Checker, End, Observation, Violation};
+
+const NAME: &str = "healing";
+const VIEWS: &str = "once healed, a cluster enters few views";
+const REPAIRS: &str = "once healed, a replica repairs an op a few times at most";
+
+/// Views entered after healing at most: each replica may be the primary in turn, with the down ones' turns lost, and
+/// what was under way when it healed may cost another round.
+const VIEWS_MAX: u64 = 4 * REPLICAS_MAX as u64;
+
+/// Repairs of one op by one replica in one life after healing, at most: the one it knew of, and one for each
+/// part of it that turned out to be damaged when it was read again.
+const REPAIRS_MAX: u64 = 4;
+
+/// Counts what replicas do after they were healed.
+#[derive(Default)]
+pub struct Healing {
+    healed: bool,
+    newest: View,
+    views: u64,
+    repairs: BTreeMap<(ReplicaId, Op), u64>,
+    compared: u64,
+}
+
+impl Healing {
+    fn on_note(&mut self, replica: ReplicaId, note: &Note) -> Result<(), Violation> {
+        match note {
+            Note::Consensus(kimberlite_vsr::Note::View { view, .. }) if *view > self.newest => {
+                self.newest = *view;
+                self.views += u64::from(self.healed);
+                self.compared += u64::from(self.healed);
+                let views = self.views;
+                hold!(views <= VIEWS_MAX, VIEWS, replica, None, "{view:?} is number {views} since it healed");
+            }
+            Note::Repaired { op, .. } if self.healed => {
+                let repairs = self.repairs.entry((replica, *op)).or_default();
+                *repairs += 1;
+                self.compared += 1;
+                hold!(
+                    *repairs <= REPAIRS_MAX,
+                    REPAIRS,
+                    replica,
+                    *op,
+                    "{replica:?} repaired op {op} {repairs} times since it healed"
+                );
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Checker for Healing {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn rules(&self) -> &'static [&'static str] {
+        &[VIEWS, REPAIRS]
+    }
+
+    fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
+        match seen {
+            Observation::Healed { .. } => {
+                self.healed = true;
+                self.views = 0;
+                self.repairs.clear();
+                Ok(())
+            }
+            Observation::Started { replica } => {
+                self.repairs.retain(|(of, _), _| of != replica);
+                Ok(())
+            }
+            Observation::Note { replica, note } => self.on_note(*replica, note),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, _end: &End<'_>) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    fn compared(&self) -> u64 {
+        self.compared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::support::*;
+    use super::*;
+    use kimberlite_io::Place;
+    use kimberlite_vsr::Status;
+
+    fn view(number: u64) -> Note {
+        Note::Consensus(kimberlite_vsr::Note::View {
+            view: View(number),
+            log_view: View(0),
+            status: Status::ViewChange,
+            primary: ReplicaId(0),
+        })
+    }
+
+    fn healed(checker: &mut Healing) {
+        observe(checker, &Observation::Healed { core: &[ReplicaId(0)] }).unwrap();
+    }
+
+    #[test]
+    fn a_storm_of_view_changes_is_noticed_only_after_healing() {
+        let mut checker = Healing::default();
+        (1..100).try_for_each(|number| noted(&mut checker, 0, &view(number))).unwrap();
+        for from in [100, 200] {
+            healed(&mut checker);
+            for number in from..from + VIEWS_MAX {
+                (0..3).try_for_each(|replica| noted(&mut checker, replica, &view(number))).unwrap();
+            }
+        }
+        assert_eq!(checker.compared(), 2 * VIEWS_MAX);
+        assert_broken(&checker_rules(&checker), noted(&mut checker, 1, &view(999)), VIEWS);
+    }
+
+    #[test]
+    fn a_repair_that_never_ends_is_noticed_only_after_healing() {
+        let mut checker = Healing::default();
+        let repaired = Note::Repaired { op: Op(3), place: Place::log(0) };
+        let again = |checker: &mut Healing| {
+            (0..REPAIRS_MAX).try_for_each(|_| noted(checker, 1, &repaired)).unwrap();
+        };
+        again(&mut checker);
+        again(&mut checker);
+        healed(&mut checker);
+        again(&mut checker);
+        started(&mut checker, 1).unwrap();
+        again(&mut checker);
+        noted(&mut checker, 2, &repaired).unwrap();
+        assert_broken(&checker_rules(&checker), noted(&mut checker, 1, &repaired), REPAIRS);
+    }
+}

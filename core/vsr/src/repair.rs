@@ -215,9 +215,7 @@ impl Replica {
             Some(checksum) => checksum == prepare.header.checksum,
             None => commit >= op && op <= self.commit_max,
         };
-        // Execution, and with it everything else, waits for the next few: they always find room.
-        let next = op.0 <= self.commit_min.0 + FETCHING_MAX as u64;
-        if !right || (self.repair.mending.len() >= MENDING_MAX && !next) {
+        if !right || !self.may_mend(op) {
             return false;
         }
         if !self.fits(&prepare.header) {
@@ -227,6 +225,13 @@ impl Replica {
         self.repair.wanted.remove(&op);
         self.mend(from, prepare.clone(), cx);
         true
+    }
+
+    /// Whether one more repair may be handed to the journal. Execution, and with it everything else, waits for the next few:
+    /// they always find room.
+    fn may_mend(&self, op: Op) -> bool {
+        let next = op.0 <= self.commit_min.0 + FETCHING_MAX as u64;
+        next || self.repair.mending.len() < MENDING_MAX
     }
 
     /// Puts a prepare that the log names, and the disk lacks, in its place.
@@ -419,8 +424,11 @@ impl Replica {
                     None => asked.is_none() && op <= self.commit_max,
                 });
                 if found && !self.is_adopting() {
-                    self.repair.wanted.remove(&op);
-                    self.mend(self.config.replica, prepare, cx);
+                    // Without room it stays wanted, and is looked for again.
+                    if self.may_mend(op) {
+                        self.repair.wanted.remove(&op);
+                        self.mend(self.config.replica, prepare, cx);
+                    }
                     return;
                 }
                 if for_execution && op > self.commit_min {

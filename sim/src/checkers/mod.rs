@@ -77,7 +77,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Linearizability::default()),
         Box::new(Blackbox::default()),
         Box::new(Sessions::new(config)),
-        Box::new(Healing::default()),
+        Box::new(Healing::new(config.timing.view_change)),
         Box::new(Ring::default()),
         Box::new(LogBytes::default()),
         Box::new(Digest::new(config)),

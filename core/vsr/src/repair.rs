@@ -228,10 +228,10 @@ impl Replica {
     }
 
     /// Whether one more repair may be handed to the journal. Execution, and with it everything else, waits for the next few:
-    /// they always find room.
+    /// for them some room is kept.
     fn may_mend(&self, op: Op) -> bool {
         let next = op.0 <= self.commit_min.0 + FETCHING_MAX as u64;
-        next || self.repair.mending.len() < MENDING_MAX
+        self.repair.mending.len() < if next { MENDING_MAX + FETCHING_MAX } else { MENDING_MAX }
     }
 
     /// Puts a prepare that the log names, and the disk lacks, in its place.

@@ -13,7 +13,11 @@
 //! | `liveness` | the second phase: a healed core must converge |
 //! | `run` | the loop, the checkers' view of it, the report |
 //! | [`checkers`] | what must hold |
+//! | `choice` | what of a run could have been left out |
+//! | `trail` | every event of a run in a few bytes |
 //! | `bundle` | a failure as a file |
+//! | `minimize` | a failure with less around it |
+//! | `flight` | a recording of a production node, lived again |
 //!
 //! # What it promises
 //!
@@ -26,24 +30,35 @@ mod bundle;
 mod census;
 mod checker;
 pub mod checkers;
+mod choice;
 mod cluster;
 mod config;
 mod failure;
 mod faults;
+mod flight;
 mod liveness;
+mod minimize;
 mod run;
 mod scenario;
 mod swarm;
+mod trail;
 mod workload;
 
-pub use bundle::{Bundle, BundleError, Identity, Replayed};
+pub use bundle::{Bundle, Replayed};
 pub use census::Counts;
 pub use checker::{Checker, End, Observation, Violation};
+pub use choice::{Choice, Chosen, without};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
 pub use failure::{Failure, FailureKind, Fingerprint};
+pub use flight::{FlightParting, Relived, relive};
+pub use kimberlite_bundle::{
+    Ended, FILE_SIZE_MAX, FormatError, HEAD_SIZE, Head, Identity, Kind, Opening, ReadError, Reader, Tail,
+};
+pub use minimize::{Minimized, Size, minimize};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;
+pub use trail::{Parting, Seen, Trail};
 pub use workload::record_author;
 
 use kimberlite_types::ReplicaId;

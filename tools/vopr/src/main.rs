@@ -3,7 +3,9 @@
 //! | module | holds |
 //! |---|---|
 //! | `arguments` | what can be asked |
-//! | `one` | `run` and `replay` |
+//! | `one` | `run` |
+//! | `bundles` | `replay`, `show` and `minimize` of simulated failures |
+//! | `flights` | `replay` and `show` of recordings of nodes |
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
@@ -11,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bundles;
+mod flights;
 mod lists;
 mod one;
 mod swarm;
@@ -55,7 +59,9 @@ impl Complaint {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => one::run(&run),
-        Command::Replay(replay) => one::replay(&replay),
+        Command::Replay(replay) => bundles::replay(&replay),
+        Command::Show(show) => bundles::show(&show),
+        Command::Minimize(minimize) => bundles::minimize(&minimize),
         Command::Swarm(swarm) => swarm::swarm(&swarm),
         Command::Scenarios(list) => Ok(lists::scenarios(&list)),
         Command::Invariants(list) => Ok(lists::invariants(&list)),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, IsTerminal as _, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kimberlite_sim::{
@@ -203,7 +203,8 @@ fn print_failure(bundle: &Bundle, faults_max: usize) {
     }
     for Seen { event, at_ns, node, peer, what } in &bundle.faults[untold..] {
         let peer = peer.map(|peer| format!(" from node {peer}")).unwrap_or_default();
-        println!("{:>12} {:>14.6} s  node {node}{peer}: {what}", event, *at_ns as f64 / 1e9);
+        let seconds = Duration::from_nanos(*at_ns).as_secs_f64();
+        println!("{event:>12} {seconds:>14.6} s  node {node}{peer}: {what}");
     }
     println!("{:<12} {}", "failure", bundle.failure);
     println!("{:<12} {}", "fingerprint", bundle.failure.fingerprint());

@@ -3,11 +3,19 @@
 //! Every random choice belongs to a *lane*: a concern and a key. A lane draws from its own ChaCha stream,
 //! so switching one user of luck off never shifts another. What was drawn can be recorded as data and
 //! given back later; a lane whose record ends goes on with its stream, at the place it would have reached.
+//!
+//! Whoever shrinks a record must know what in it is a fault. A fault by rate is a decision of its own, and its *no* is as
+//! much part of the lane as its *yes*: turned off in place ([`DecisionLog::set_at`]) it moves no other decision. A
+//! fault by the policy takes several decisions; [`Dice::positions`] before and after tell which, so that they can be
+//! taken out together ([`DecisionLog::cut`]) and the next one finds its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 
 use kimberlite_types::{Rng, Streams};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::steer::Steering;
 
@@ -83,7 +91,37 @@ impl Concern {
 /// Every decision of a run, by lane. Serialises to a few bytes per decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionLog {
+    #[serde(deserialize_with = "few_lanes")]
     lanes: BTreeMap<(Concern, u64), Decisions>,
+}
+
+/// Lanes of a record at most. A run of 6 replicas and 16 clients has a few thousand.
+const LANES_MAX: usize = 1 << 18;
+
+/// Reads the lanes of a record, as many as there may be: an empty lane takes a few bytes in a file and many in memory.
+fn few_lanes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<(Concern, u64), Decisions>, D::Error> {
+    struct Lanes;
+    impl<'de> Visitor<'de> for Lanes {
+        type Value = BTreeMap<(Concern, u64), Decisions>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {LANES_MAX} lanes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut lanes = BTreeMap::new();
+            while let Some((key, lane)) = map.next_entry()? {
+                lanes.insert(key, lane);
+                if lanes.len() > LANES_MAX {
+                    return Err(A::Error::custom("too many lanes"));
+                }
+            }
+            Ok(lanes)
+        }
+    }
+    deserializer.deserialize_map(Lanes)
 }
 
 /// The decisions of one lane, in order, as LEB128 numbers.
@@ -144,10 +182,50 @@ impl DecisionLog {
         self.lanes.remove(&(concern, key));
     }
 
+    /// Changes single decisions of one lane in place; the others stay where they are. Indexes behind its end are
+    /// ignored.
+    pub fn set_at(&mut self, concern: Concern, key: u64, changes: impl IntoIterator<Item = (u64, u64)>) {
+        let mut values = self.decisions(concern, key);
+        for (index, value) in changes {
+            if let Some(there) = usize::try_from(index).ok().and_then(|index| values.get_mut(index)) {
+                *there = value;
+            }
+        }
+        self.set(concern, key, values);
+    }
+
+    /// Takes decisions out of one lane; those behind them move up. The ranges do not overlap.
+    pub fn cut(&mut self, concern: Concern, key: u64, ranges: &[Range<u64>]) {
+        let values = self.decisions(concern, key);
+        let stays = |index: u64| !ranges.iter().any(|range| range.contains(&index));
+        let left = (0..).zip(values).filter(|(index, _)| stays(*index)).map(|(_, value)| value);
+        self.set(concern, key, left.collect::<Vec<_>>());
+    }
+
+    /// How many decisions there are for each concern, if any.
+    pub fn by_concern(&self) -> Vec<(Concern, usize)> {
+        let mut counts: BTreeMap<Concern, usize> = BTreeMap::new();
+        for (concern, _, count) in self.lanes() {
+            *counts.entry(concern).or_default() += count;
+        }
+        counts.into_iter().collect()
+    }
+
     /// Bytes of all decisions.
     pub fn size(&self) -> usize {
         self.lanes.values().map(|lane| lane.bytes.len()).sum()
     }
+}
+
+/// A fault by rate that was decided to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// The lane's concern.
+    pub concern: Concern,
+    /// The lane's key.
+    pub key: u64,
+    /// The number of the decision within its lane.
+    pub index: u64,
 }
 
 /// How a replay first left its record.
@@ -194,7 +272,11 @@ pub struct Dice {
     given: DecisionLog,
     divergence: Option<Divergence>,
     steering: Option<Steering>,
+    fates: Vec<Fate>,
 }
+
+/// Fates remembered at most; those behind are decided and recorded all the same.
+const FATES_MAX: usize = 1 << 20;
 
 /// Keys below this are found by index.
 const NEAR_KEYS: u64 = 1 << 15;
@@ -234,6 +316,7 @@ impl Dice {
             given,
             divergence: None,
             steering: None,
+            fates: Vec::new(),
         }
     }
 
@@ -255,7 +338,13 @@ impl Dice {
 
     /// True in `parts` of 1,000,000 cases. Draws nothing when it cannot be true.
     pub fn chance_ppm(&mut self, concern: Concern, key: u64, parts: u32) -> bool {
-        parts > 0 && self.decide(concern, key, 2, |rng| u64::from(rng.chance_ppm(parts))) == 1
+        let happens = parts > 0 && self.decide(concern, key, 2, |rng| u64::from(rng.chance_ppm(parts))) == 1;
+        let by_rate = matches!(concern, Concern::Network | Concern::Stream | Concern::Disk);
+        if happens && by_rate && self.mode != Mode::Free && self.fates.len() < FATES_MAX {
+            let number = self.lane(concern, key);
+            self.fates.push(Fate { concern, key, index: self.lanes[number].drawn - 1 });
+        }
+        happens
     }
 
     /// An exponentially distributed number with the given mean. Draws nothing when the mean is zero.
@@ -266,6 +355,27 @@ impl Dice {
     /// A uniform index below `len`, which must be positive.
     pub fn index(&mut self, concern: Concern, key: u64, len: usize) -> usize {
         self.draw(concern, key, len as u64) as usize
+    }
+
+    /// The faults by rate that were decided to happen, in the order of their decision; none when nothing is recorded.
+    pub fn fates(&self) -> &[Fate] {
+        &self.fates
+    }
+
+    /// Whether decisions are written down.
+    pub fn is_recorded(&self) -> bool {
+        self.mode != Mode::Free
+    }
+
+    /// How many decisions each lane of a concern has made.
+    pub fn positions(&self, concern: Concern) -> BTreeMap<u64, u64> {
+        self.lanes.iter().filter(|lane| lane.concern == concern).map(|lane| (lane.key, lane.drawn)).collect()
+    }
+
+    /// How many decisions one lane has made.
+    pub fn position(&self, concern: Concern, key: u64) -> u64 {
+        let lane = self.lanes.iter().find(|lane| lane.concern == concern && lane.key == key);
+        lane.map_or(0, |lane| lane.drawn)
     }
 
     /// Where a replay first left its record, if it did.
@@ -419,6 +529,54 @@ mod tests {
             "{differing:?}"
         );
         assert_eq!(some_draws(&mut Dice::replaying(5, steered.log())), changed);
+    }
+
+    #[test]
+    fn a_fault_turned_off_in_place_moves_no_other_decision() {
+        let mut recorder = Dice::recording(5);
+        let drawn = some_draws(&mut recorder);
+        let fate = recorder.fates()[3];
+        let mut log = recorder.log();
+        log.set_at(fate.concern, fate.key, [(fate.index, 0)]);
+        let mut replay = Dice::replaying(5, log);
+        let again = some_draws(&mut replay);
+        let differing: Vec<_> = again.iter().zip(&drawn).filter(|(now, then)| now != then).collect();
+        assert_eq!(differing, [(&0, &1)]);
+        assert_eq!(replay.fates().len(), recorder.fates().len() - 1);
+        assert_eq!(replay.divergence(), None);
+        assert!(Dice::free(5).fates().is_empty());
+    }
+
+    #[test]
+    fn decisions_cut_out_leave_the_next_ones_their_own() {
+        let mut recorder = Dice::recording(9);
+        let draw = |dice: &mut Dice, count| -> Vec<u64> {
+            (0..count).map(|_| dice.draw(Concern::Schedule, 3, 1 << 20)).collect()
+        };
+        let first = draw(&mut recorder, 4);
+        let from = recorder.position(Concern::Schedule, 3);
+        draw(&mut recorder, 5);
+        let to = recorder.positions(Concern::Schedule)[&3];
+        let last = draw(&mut recorder, 6);
+        let mut log = recorder.log();
+        log.cut(Concern::Schedule, 3, &[from..from + 2, from + 2..to]);
+        let mut replay = Dice::replaying(9, log);
+        assert_eq!(draw(&mut replay, 4), first);
+        assert_eq!(draw(&mut replay, 6), last);
+        assert_eq!(replay.divergence(), None);
+    }
+
+    #[test]
+    fn a_record_of_too_many_lanes_is_refused() {
+        let mut log = DecisionLog::default();
+        for key in 0..=LANES_MAX as u64 {
+            log.set(Concern::Clock, key, []);
+        }
+        let bytes = postcard::to_allocvec(&log).unwrap();
+        assert!(postcard::from_bytes::<DecisionLog>(&bytes).is_err());
+        log.forget(Concern::Clock, 0);
+        let bytes = postcard::to_allocvec(&log).unwrap();
+        assert_eq!(postcard::from_bytes::<DecisionLog>(&bytes), Ok(log));
     }
 
     #[test]

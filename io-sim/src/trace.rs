@@ -56,7 +56,18 @@ const fn zone_code(zone: Zone) -> u16 {
     }
 }
 
+/// A running sum over all lines, cheap enough to be looked at after each: two runs that agree in the digest agree
+/// here, and where they part it shows at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// After the last thing that was delivered, before it was handled.
+    pub heard: u64,
+    /// Now: after everything that was asked since.
+    pub asked: u64,
+}
+
 pub(crate) struct Trace {
+    pub(crate) pulse: Pulse,
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
     pub(crate) census: Census,
@@ -66,6 +77,7 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) fn new() -> Self {
         Self {
+            pulse: Pulse::default(),
             hasher: blake3::Hasher::new(),
             buffer: Vec::with_capacity(BUFFER_SIZE + 64),
             census: Census::new(),
@@ -85,11 +97,20 @@ impl Trace {
         bytes[24..32].copy_from_slice(&line.offset.to_le_bytes());
         bytes[32..40].copy_from_slice(&line.len.to_le_bytes());
         bytes[40..48].copy_from_slice(&line.content.to_le_bytes());
+        for word in bytes.as_chunks::<8>().0 {
+            self.pulse.asked = mix(self.pulse.asked, u64::from_le_bytes(*word));
+        }
         self.buffer.extend_from_slice(&bytes);
         if self.buffer.len() >= BUFFER_SIZE {
             self.hasher.update(&self.buffer);
             self.buffer.clear();
         }
+    }
+
+    /// Notes that a timer of the policy went off.
+    pub(crate) fn policy(&mut self, time: u64, tag: u64) {
+        self.line(time, NodeId(u16::MAX), Happening::Policy, Line::named(tag));
+        self.pulse.heard = self.pulse.asked;
     }
 
     /// Notes an event about to be delivered and says what it is.
@@ -125,6 +146,7 @@ impl Trace {
             }
         };
         self.line(time, node, what, line);
+        self.pulse.heard = self.pulse.asked;
         what
     }
 
@@ -168,11 +190,16 @@ fn written(token: u64, result: Result<(), WriteFault>) -> Line {
     Line { code, ..Line::named(token) }
 }
 
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One step of a running sum; for a given word a bijection of the sum.
+const fn mix(sum: u64, word: u64) -> u64 {
+    (sum ^ word).wrapping_mul(FACTOR).rotate_left(29)
+}
+
 /// A 64-bit fingerprint of bytes: four lanes of multiply and rotate, so that large payloads cost little.
 /// It guards against accidents, not against an enemy: both runs that are compared are our own.
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |lane: u64, word: u64| (lane ^ word).wrapping_mul(FACTOR).rotate_left(29);
     let mut lanes = [bytes.len() as u64, 1, 2, 3];
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {

@@ -18,7 +18,7 @@ use crate::disk::{Geometry, SimDisk};
 use crate::ground::Ground;
 use crate::network::{Arrival, Network};
 use crate::streams::Streams;
-use crate::trace::{Line, Trace};
+use crate::trace::{Line, Pulse, Trace};
 
 /// A node of a world. Replicas come first, `NodeId(i)` being `ReplicaId(i)`; clients follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -217,7 +217,7 @@ impl Core {
         let Self { ground, disks, network, streams, seats, .. } = self;
         let heard = match due {
             Due::Policy { tag } => {
-                ground.trace.line(ground.time, NodeId(u16::MAX), Happening::Policy, Line::named(tag));
+                ground.trace.policy(ground.time, tag);
                 return Fired::Policy(tag);
             }
             Due::Wake { node, arming } => return self.on_wake(NodeId(node), arming),
@@ -571,6 +571,11 @@ impl<O: 'static> World<O> {
     /// A digest of everything that was delivered and asked so far.
     pub fn digest(&self) -> [u8; 32] {
         self.core.ground.trace.digest()
+    }
+
+    /// The sum over everything so far, before and after the latest thing was handled.
+    pub const fn pulse(&self) -> Pulse {
+        self.core.ground.trace.pulse
     }
 
     /// Counts of everything that happened so far.

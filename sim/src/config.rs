@@ -26,6 +26,11 @@ pub(crate) const PHASE_MAX: Duration = Duration::from_hours(1);
 /// Events of one run at most.
 pub(crate) const EVENTS_MAX: u64 = 100_000_000;
 
+/// Slots of a header ring, client sessions and bytes of a segment at most: a bundle may ask for no more memory.
+const RING_SLOTS_MAX: u32 = 1 << 16;
+const SESSIONS_MAX: u32 = 1 << 16;
+const SEGMENT_SIZE_MAX: u64 = 64 << 20;
+
 /// Tenants, and streams of each, at most.
 pub(crate) const NAMES_MAX: u64 = 64;
 
@@ -271,6 +276,11 @@ impl RunConfig {
         let waits = [heartbeat, view_change, resend, abdicate];
         let reason = if work.clients == 0 || work.clients > CLIENTS_MAX {
             "a run has 1 to 16 clients"
+        } else if self.layout.ring_slots > RING_SLOTS_MAX
+            || self.layout.segment_size > SEGMENT_SIZE_MAX
+            || self.sessions_max > SESSIONS_MAX
+        {
+            "a run has at most 65,536 ring slots and sessions, and segments of 64 MiB"
         } else if work.requests > REQUESTS_MAX {
             "a run has at most 100,000 requests"
         } else if !(1..=NAMES_MAX).contains(&work.tenants) || !(1..=NAMES_MAX).contains(&work.streams) {

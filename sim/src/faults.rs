@@ -7,6 +7,7 @@ use kimberlite_io_sim::{Damage, DiskFault, NodeId};
 use kimberlite_types::ReplicaId;
 use kimberlite_types::limits::SECTOR_SIZE;
 
+use crate::choice::Chosen;
 use crate::cluster::Cluster;
 use crate::config::{Every, Family};
 use crate::failure::Failure;
@@ -89,7 +90,7 @@ impl Run {
     pub(crate) fn on_fault_tick(&mut self, tick: Tick) -> Result<(), Failure> {
         match tick {
             Tick::Family(family) => {
-                self.strike(family)?;
+                self.choose(Chosen::Strike(family), |run| run.strike(family)).unwrap_or(Ok(()))?;
                 self.again(family);
             }
             Tick::Restart(node) => self.restart(node)?,

@@ -14,7 +14,11 @@
 //! | `crash_at` | short stories with the power cut at every ask |
 //! | `run` | the loop, the checkers' view of it, the report |
 //! | [`checkers`] | what must hold |
+//! | `choice` | what of a run could have been left out |
+//! | `trail` | every event of a run in a few bytes |
 //! | `bundle` | a failure as a file |
+//! | `minimize` | a failure with less around it |
+//! | `flight` | a recording of a production node, lived again |
 //!
 //! # What it promises
 //!
@@ -27,26 +31,37 @@ mod bundle;
 mod census;
 mod checker;
 pub mod checkers;
+mod choice;
 mod cluster;
 mod config;
 mod crash_at;
 mod failure;
 mod faults;
+mod flight;
 mod liveness;
+mod minimize;
 mod run;
 mod scenario;
 mod swarm;
+mod trail;
 mod workload;
 
-pub use bundle::{Bundle, BundleError, Identity, Replayed};
+pub use bundle::{Bundle, Replayed};
 pub use census::Counts;
 pub use checker::{Checker, End, Observation, Sample, Violation};
+pub use choice::{Choice, Chosen, without};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
 pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint};
+pub use flight::{FlightParting, Relived, relive};
+pub use kimberlite_bundle::{
+    Ended, FILE_SIZE_MAX, FormatError, HEAD_SIZE, Head, Identity, Kind, Opening, ReadError, Reader, Tail,
+};
+pub use minimize::{Minimized, Size, minimize};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;
+pub use trail::{Parting, Seen, Trail};
 pub use workload::record_author;
 
 pub use kimberlite_io_sim::Keep;

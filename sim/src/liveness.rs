@@ -224,6 +224,13 @@ impl Run {
         if nodes.iter().any(|node| node.storage().pending() + node.storage().in_flight() > 0) {
             return stuck("a journal of the core does not come to rest");
         }
+        let busy = |node: &&Node| {
+            let (requests, queries) = node.unanswered();
+            node.replica().load() != kimberlite_vsr::Load::default() || requests + queries > 0
+        };
+        if nodes.iter().any(busy) {
+            return stuck("a replica of the core does not come to rest");
+        }
         None
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
-use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, StepKind};
+use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, Step, StepKind};
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_types::{Instant, ReplicaId};
@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::census::{Counts, Tally, memory};
 use crate::checker::{Checker, End, Observation, Sample};
+use crate::choice::{Choice, Chosen};
 use crate::cluster::{Cluster, Told};
 use crate::config::{Family, RunConfig};
 use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
+use crate::trail::{FAULTS_MAX, Seen, Trail};
 use crate::workload::{Ask, Workload};
 
 /// Events between two checkpoints of the digest.
@@ -99,6 +101,12 @@ pub struct Record {
     pub checkpoints: Vec<Checkpoint>,
     /// Where a replay left its record first, if it did.
     pub divergence: Option<Divergence>,
+    /// Every event, in a few bytes.
+    pub trail: Trail,
+    /// The first few thousand faults that took effect.
+    pub faults: Vec<Seen>,
+    /// What could have been left out.
+    pub choices: Vec<Choice>,
 }
 
 /// Runs `config` with the luck of `seed` under `rules`. Panics inside the run become failures.
@@ -151,7 +159,14 @@ impl Report {
 
 impl Record {
     fn empty() -> Self {
-        Self { decisions: DecisionLog::default(), checkpoints: Vec::new(), divergence: None }
+        Self {
+            decisions: DecisionLog::default(),
+            checkpoints: Vec::new(),
+            divergence: None,
+            trail: Trail::default(),
+            faults: Vec::new(),
+            choices: Vec::new(),
+        }
     }
 }
 
@@ -181,6 +196,11 @@ pub(crate) enum Tick {
 }
 
 impl Tick {
+    /// The word for what a tag stands for.
+    fn kind(tag: u64) -> u8 {
+        (tag >> 32) as u8
+    }
+
     pub(crate) const fn tag(self) -> u64 {
         let (kind, of) = match self {
             Self::Client(client) => (0, client),
@@ -247,7 +267,16 @@ pub(crate) struct Run {
     checkers: Vec<Box<dyn Checker>>,
     events: u64,
     began: Instant,
-    checkpoints: Option<Vec<Checkpoint>>,
+    diary: Option<Diary>,
+}
+
+/// What a run keeps that is recorded.
+#[derive(Default)]
+struct Diary {
+    checkpoints: Vec<Checkpoint>,
+    trail: Trail,
+    faults: Vec<Seen>,
+    choices: Vec<Choice>,
 }
 
 impl Run {
@@ -270,7 +299,7 @@ impl Run {
             play: None,
             checkers: rules(config),
             events: 0,
-            checkpoints: record.then(Vec::new),
+            diary: record.then(Diary::default),
         }
     }
 
@@ -361,6 +390,7 @@ impl Run {
     fn step(&mut self) -> Result<bool, Failure> {
         let step = self.cluster.world.step().expect("a replica always waits for something");
         self.events += 1;
+        self.keep_diary(&step);
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoint();
         }
@@ -406,10 +436,55 @@ impl Run {
     }
 
     fn checkpoint(&mut self) {
-        if let Some(checkpoints) = &mut self.checkpoints {
+        if let Some(diary) = &mut self.diary {
             let (at, digest) = (self.cluster.world.time(), self.cluster.world.digest());
-            checkpoints.push(Checkpoint { event: self.events, at, digest });
+            diary.checkpoints.push(Checkpoint { event: self.events, at, digest });
         }
+    }
+
+    /// Writes down what just happened, if this run is recorded.
+    fn keep_diary(&mut self, step: &Step<Told>) {
+        let Some(diary) = &mut self.diary else { return };
+        let pulse = self.cluster.world.pulse();
+        match &step.what {
+            StepKind::Delivered { node, event, .. } => diary.trail.push(step.at, *node, *event, pulse),
+            StepKind::Policy(tag) => diary.trail.push_policy(step.at, Tick::kind(*tag), pulse),
+        }
+        let event = self.events;
+        let seen = self.cluster.world.take_faults();
+        diary.faults.extend(seen.iter().map(|fault| Seen::of(event, fault)));
+        diary.faults.truncate(FAULTS_MAX);
+    }
+
+    /// Does something of the policy that may as well not be done, or leaves it out where the record says so. What it
+    /// decides while it is done is noted, so that whoever leaves it out can take that out, too.
+    pub(crate) fn choose<R>(&mut self, what: Chosen, act: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let gate = what.gate();
+        if !self.chance(gate, 1_000_000) {
+            return None;
+        }
+        if self.diary.is_none() {
+            return Some(act(self));
+        }
+        let concerns = what.concerns();
+        let before: Vec<_> =
+            concerns.iter().map(|concern| self.cluster.world.dice().positions(*concern)).collect();
+        let index = self.cluster.world.dice().position(Concern::Schedule, gate) - 1;
+        let result = act(self);
+        let mut decided = Vec::new();
+        for (concern, before) in concerns.iter().zip(before) {
+            for (key, to) in self.cluster.world.dice().positions(*concern) {
+                let from = before.get(&key).copied().unwrap_or(0);
+                if from < to {
+                    decided.push((*concern, key, from..to));
+                }
+            }
+        }
+        let (event, at) = (self.events, self.now());
+        if let Some(diary) = &mut self.diary {
+            diary.choices.push(Choice { what, event, at, index, decided });
+        }
+        Some(result)
     }
 
     fn on_tick(&mut self, tick: Tick) -> Result<bool, Failure> {
@@ -441,13 +516,23 @@ impl Run {
         if !self.cluster.world.is_up(node) || self.cluster.world.is_paused(node) {
             return Ok(());
         }
-        let input = match self.workload.next(client, self.cluster.world.dice_mut()) {
-            None => return Ok(()),
-            Some(Ask::Command { ticket, tenant, command }) => {
+        if !self.workload.may_ask(client) {
+            return Ok(());
+        }
+        let next = self
+            .choose(Chosen::Request(client), |run| run.workload.next(client, run.cluster.world.dice_mut()));
+        let input = match next {
+            // Left out; it counts as asked.
+            None => {
+                self.workload.pass(client);
+                return Ok(());
+            }
+            Some(None) => return Ok(()),
+            Some(Some(Ask::Command { ticket, tenant, command })) => {
                 self.observe(&Observation::Submitted { client, ticket, tenant, command: &command })?;
                 Input::Submit { ticket, tenant, command }
             }
-            Some(Ask::Query { ticket, query, to }) => {
+            Some(Some(Ask::Query { ticket, query, to })) => {
                 self.observe(&Observation::Asked { client, ticket, query: &query })?;
                 Input::Query { ticket, query, to }
             }
@@ -618,11 +703,13 @@ impl Run {
             digest: wide(&digest.finish()),
             memory: memory(world, self.cluster.nodes()),
         };
-        let record = match self.checkpoints {
+        let record = match self.diary {
             None => Record::empty(),
-            Some(checkpoints) => {
+            Some(Diary { checkpoints, trail, faults, mut choices }) => {
                 let dice = world.dice();
-                Record { decisions: dice.log(), checkpoints, divergence: dice.divergence() }
+                choices.extend(dice.fates().iter().map(Choice::of_fate));
+                let (decisions, divergence) = (dice.log(), dice.divergence());
+                Record { decisions, checkpoints, divergence, trail, faults, choices }
             }
         };
         (report, record)

@@ -109,10 +109,21 @@ impl Workload {
         self.plan.requests = self.issued + more;
     }
 
+    /// Whether the client may ask: not everything was asked, and it has room for one more.
+    pub(crate) fn may_ask(&self, client: u16) -> bool {
+        let open = self.hands[usize::from(client)].open.len();
+        !self.is_exhausted() && open < self.plan.open_max as usize
+    }
+
+    /// The client lets its turn pass. It counts, and its next request is the one that it would have been.
+    pub(crate) fn pass(&mut self, client: u16) {
+        self.issued += 1;
+        self.hands[usize::from(client)].tickets += 1;
+    }
+
     /// What the client asks next; nothing when it has enough open or all was asked.
     pub(crate) fn next(&mut self, client: u16, dice: &mut Dice) -> Option<Ask> {
-        let hand = &self.hands[usize::from(client)];
-        if self.is_exhausted() || hand.open.len() >= self.plan.open_max as usize {
+        if !self.may_ask(client) {
             return None;
         }
         self.issued += 1;

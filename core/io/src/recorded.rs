@@ -2,11 +2,13 @@
 //!
 //! Each step carries a digest of everything that was asked *before* it. So a step can be made durable
 //! before its event is handled, nothing is ever written twice, and a replay that asks for something else
-//! is caught at the next step. What a machine tells its parent is not covered.
+//! is caught at the next step. What a machine tells its parent is not covered, and of the head of a packet only
+//! what it says: authenticators follow from a secret that no recording holds.
 
 use alloc::vec::Vec;
 use core::fmt;
 
+use kimberlite_types::limits::FRAME_SAID_SIZE;
 use kimberlite_types::{Now, ReplicaId};
 use serde::{Deserialize, Serialize};
 
@@ -251,7 +253,7 @@ impl Disk for Digesting<'_> {
 impl Net for Digesting<'_> {
     fn send(&mut self, to: ReplicaId, packet: Packet) {
         self.digest.net(4, u64::from(to.0));
-        self.digest.bytes(&packet.head);
+        self.digest.bytes(&packet.head[..FRAME_SAID_SIZE]);
         self.digest.bytes(&packet.body);
         if let Some(io) = &mut self.io {
             io.send(to, packet);
@@ -429,6 +431,22 @@ mod tests {
         for (index, digest) in digests.iter().enumerate() {
             assert_ne!(*digest, EffectDigest::EMPTY, "ask {index} leaves no trace");
             assert!(!digests[..index].contains(digest), "ask {index} looks like an earlier one");
+        }
+    }
+
+    #[test]
+    fn a_digest_leaves_out_what_follows_from_a_secret_and_nothing_else_of_a_head() {
+        let digest = |byte: Option<usize>| {
+            let mut head = [7; FRAME_HEADER_SIZE];
+            if let Some(byte) = byte {
+                head[byte] ^= 1;
+            }
+            let mut recorder = Recorder::new();
+            recorder.wrap(&mut Asked::new()).send(ReplicaId(1), Packet { head, body: Frame::empty() });
+            recorder.digest()
+        };
+        for byte in 0..FRAME_HEADER_SIZE {
+            assert_eq!(digest(Some(byte)) == digest(None), byte >= FRAME_SAID_SIZE, "byte {byte}");
         }
     }
 

@@ -21,3 +21,11 @@ pub use mutant::Mutant;
 pub use mark::__private as __mark;
 #[doc(hidden)]
 pub use mutant::__private as __mutant;
+
+/// What of this crate is compiled in: it belongs to the identity of a build.
+pub const FEATURES: &[&str] = &[
+    #[cfg(feature = "marks")]
+    "marks",
+    #[cfg(feature = "mutants")]
+    "mutants",
+];

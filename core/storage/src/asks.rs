@@ -154,6 +154,12 @@ impl Asks {
         }
     }
 
+    /// Prepares being written, or waiting for room.
+    pub(crate) fn prepares(&self) -> usize {
+        let prepare = |write: &&Write| matches!(write.purpose, WriteFor::Prepare { .. });
+        self.writes.values().chain(&self.stalled).filter(prepare).count()
+    }
+
     /// When the writes that found no room are to be asked again.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.retry_at

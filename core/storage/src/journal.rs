@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Io, Place, sectors};
+use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Layout, Op};
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
 use kimberlite_wire::prepare::segment_room;
@@ -28,6 +29,10 @@ use crate::doubtful::Doubtful;
 use crate::footer::{self, Footer};
 use crate::ring::{Ring, Slot};
 use crate::{FetchError, Output, ViewState};
+
+/// Writes of prepares in flight at most: new ones, two pipelines of them, as many repairs, and what execution needs next.
+/// Only a disk that stands still while views change has more to do.
+pub(crate) const WRITES_MAX: usize = 5 * PIPELINE_MAX;
 
 /// How far a prepare has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,11 +434,12 @@ impl Journal {
         self.pump(asks, io);
     }
 
-    /// Begins the queued writes that overlap neither one in flight nor one queued before them, and writes
-    /// dirty slots.
+    /// Begins the queued writes that overlap neither one in flight nor one queued before them, as many as may be in
+    /// flight, and writes dirty slots.
     pub(crate) fn pump(&mut self, asks: &mut Asks, io: &mut dyn Io) {
         let mut waiting: VecDeque<Prepare> = VecDeque::new();
-        while let Some(prepare) = self.queue.pop_front() {
+        while !self.queue.is_empty() && asks.prepares() < WRITES_MAX {
+            let Some(prepare) = self.queue.pop_front() else { break };
             let header = prepare.header;
             let place = Place::log(header.place);
             let len = sectors(u64::from(header.size));
@@ -447,6 +453,7 @@ impl Journal {
                 asks.write(io, place, prepare.sectors(), purpose);
             }
         }
+        waiting.append(&mut self.queue);
         self.queue = waiting;
         self.ring.pump(asks, io);
     }

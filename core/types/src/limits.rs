@@ -6,6 +6,10 @@ pub const SECTOR_SIZE: usize = 4096;
 /// The head of a frame between replicas or between client and node, in bytes.
 pub const FRAME_HEADER_SIZE: usize = 128;
 
+/// The part of that head which says something, in bytes. Behind it stand the authenticator and a checksum over both:
+/// they follow from this part and a secret, so whoever must not know the secret compares this part alone.
+pub const FRAME_SAID_SIZE: usize = 96;
+
 /// The header of a prepare, in bytes. One ring slot; one unit in which a disk may tear a write.
 pub const PREPARE_HEADER_SIZE: usize = 512;
 

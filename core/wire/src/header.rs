@@ -17,7 +17,9 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::{Checksum, MacKey, checksum};
 use kimberlite_io::FrameShape;
-use kimberlite_types::limits::{COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, FRAME_HEADER_SIZE, REPLICAS_MAX};
+use kimberlite_types::limits::{
+    COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, FRAME_HEADER_SIZE, FRAME_SAID_SIZE, REPLICAS_MAX,
+};
 use kimberlite_types::{ClusterId, Op, ReplicaId, View};
 
 use crate::Malformed;
@@ -132,9 +134,7 @@ impl FrameHeader {
     /// The bytes of this header, authenticated for one receiver.
     pub fn encode_for(&self, key: &MacKey) -> [u8; FRAME_HEADER_SIZE] {
         let mut head = self.encode_unsealed();
-        let mac = key.mac(&[&head[..96]]);
-        put(&mut head, 96, &mac);
-        seal(&mut head);
+        authenticate(&mut head, key);
         head
     }
 
@@ -201,6 +201,19 @@ fn short_checksum(bytes: &[u8]) -> [u8; 16] {
     bytes_at(checksum(bytes).as_bytes(), 0)
 }
 
+/// Puts the authenticator into a head, and then its checksum.
+pub(crate) fn authenticate(head: &mut [u8; FRAME_HEADER_SIZE], key: &MacKey) {
+    let mac = key.mac(&[&head[..FRAME_SAID_SIZE]]);
+    put(head, FRAME_SAID_SIZE, &mac);
+    seal(head);
+}
+
+/// Takes the authenticator out of a head: nobody's, from here on.
+pub(crate) fn disown(head: &mut [u8; FRAME_HEADER_SIZE]) {
+    put(head, FRAME_SAID_SIZE, &[0; 16]);
+    seal(head);
+}
+
 fn seal(head: &mut [u8; FRAME_HEADER_SIZE]) {
     let sum = short_checksum(&head[..112]);
     put(head, 112, &sum);
@@ -244,7 +257,13 @@ impl LinkKeys {
     /// Whether `from` sent this header to us.
     pub fn verify(&self, from: ReplicaId, head: &[u8; FRAME_HEADER_SIZE]) -> Result<(), Malformed> {
         let key = self.receive.get(usize::from(from.0)).ok_or(Malformed::Unknown)?;
-        if key.verify(&[&head[..96]], &bytes_at(head, 96)) { Ok(()) } else { Err(Malformed::Authenticator) }
+        let authentic = key.verify(&[&head[..FRAME_SAID_SIZE]], &bytes_at(head, FRAME_SAID_SIZE));
+        if authentic { Ok(()) } else { Err(Malformed::Authenticator) }
+    }
+
+    /// The key of frames from `from`.
+    pub(crate) fn receive(&self, from: ReplicaId) -> Option<&MacKey> {
+        self.receive.get(usize::from(from.0))
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`message`] | what replicas say to each other |
 //! | [`command`] | what clients ask to be done, and what became of it |
 //! | [`client`] | the frames between a client and a node |
+//! | `replay` | frames as a recording holds them: without anything that follows from the cluster's secret |
 //!
 //! Everything decoded here comes from outside: a decoder answers [`Malformed`] and never panics. Integers
 //! are little-endian. Variable bodies are [postcard](https://postcard.jamesmunns.com/wire-format).
@@ -23,9 +24,11 @@ pub mod header;
 mod layout;
 pub mod message;
 pub mod prepare;
+mod replay;
 
 pub use entry::{Entry, EntryHeader, NewEntry};
 pub use header::{Command as FrameCommand, FrameHeader, LinkKeys, framing_of};
 pub use layout::Malformed;
 pub use message::Message;
 pub use prepare::{NewPrepare, Prepare, PrepareHeader};
+pub use replay::{REPLAY_SECRET, Resealer};

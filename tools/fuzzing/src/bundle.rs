@@ -1,12 +1,13 @@
 //! Bundles from anywhere.
 
+use kimberlite_bundle::{HEAD_SIZE, Kind, pack};
 use kimberlite_sim::Bundle;
 
 use crate::script::Script;
 
-/// Where the head ends and the body begins; the hash covers what is before it in the head, and the body.
-const HASH_AT: usize = 16;
-const HEAD_SIZE: usize = 48;
+/// Where the head's size and hash stand, and what the hash leaves out.
+const SIZE_AT: usize = 12;
+const HASH: std::ops::Range<usize> = 16..48;
 
 /// The first byte says what the others are: a file, a file whose size and hash are made true, or the content of one.
 pub(crate) fn run(bytes: &[u8]) {
@@ -25,20 +26,16 @@ pub(crate) fn run(bytes: &[u8]) {
 fn mended(mut file: Vec<u8>) -> Vec<u8> {
     if file.len() >= HEAD_SIZE {
         let size = (file.len() - HEAD_SIZE) as u32;
-        file[12..HASH_AT].copy_from_slice(&size.to_le_bytes());
+        file[SIZE_AT..HASH.start].copy_from_slice(&size.to_le_bytes());
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&file[..HASH_AT]);
-        hasher.update(&file[HEAD_SIZE..]);
-        file[HASH_AT..HEAD_SIZE].copy_from_slice(hasher.finalize().as_bytes());
+        hasher.update(&file[..HASH.start]);
+        hasher.update(&file[HASH.end..]);
+        file[HASH].copy_from_slice(hasher.finalize().as_bytes());
     }
     file
 }
 
 /// A file with this content.
 pub(crate) fn packed(content: &[u8]) -> Vec<u8> {
-    let body = zstd::bulk::compress(content, 1).expect("memory can be compressed");
-    let mut file = b"KMBUNDLE\x01\x00\x01\x00".to_vec();
-    file.resize(HEAD_SIZE, 0);
-    file.extend(body);
-    mended(file)
+    pack(Kind::Failure, content)
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use kimberlite_sim::{
-    Bundle, Failure, FailureKind, Identity, Luck, Outcome, Record, Report, RunConfig, Scenario,
-};
+use kimberlite_sim::{Bundle, Failure, FailureKind, Luck, Outcome, Record, Report, RunConfig, Scenario};
 
 use crate::script::Script;
 
@@ -79,19 +77,9 @@ fn found(outcome: &Outcome) -> Option<&Failure> {
 /// The failure of a history as a bundle, for `vopr replay`; none if it passes.
 pub fn bundle(bytes: &[u8]) -> Option<Bundle> {
     let history = History::of(bytes);
-    let (report, Record { decisions, checkpoints, .. }) = history.run();
-    let failure = found(&report.outcome)?.clone();
-    Some(Bundle {
-        identity: Identity::current(),
-        scenario: history.scenario.name().to_owned(),
-        seed: history.seed,
-        config: history.config,
-        decisions,
-        checkpoints,
-        events: report.events,
-        digest: report.digest,
-        failure,
-    })
+    let (report, record) = history.run();
+    found(&report.outcome)?;
+    Bundle::of_run(history.scenario.name(), &history.config, history.seed, report, record).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `demo`, `append`, `read`,
 //!   `status`, `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
 //! - [`connection`]: a blocking client on the client machine, for programs as well
+//! - `record`: the flight recorder of a node
 //! - `node_file`: what a node must know before it opens its data directory
 //! - `fleet`: nodes as child processes, to be killed and started again
 //! - `log`: what a node has to tell; `files`: which byte of which file a place is
@@ -38,6 +39,7 @@ mod node_file;
 mod output;
 mod random;
 mod read;
+mod record;
 mod signals;
 mod start;
 mod status;

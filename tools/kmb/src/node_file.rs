@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{ClusterId, Config, Layout, ReplicaId, Timing};
+use kimberlite_wire::REPLAY_SECRET;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -167,6 +168,13 @@ fn read_secret(path: &Path) -> Result<Secret, Failure> {
         };
         *byte = high << 4 | low;
     }
+    // Frames of recordings carry authenticators under this one, which everybody knows.
+    if *secret == REPLAY_SECRET {
+        return Err(Failure::failed(format!(
+            "{} holds the secret that recordings are replayed with, which everybody knows; make another one",
+            path.display()
+        )));
+    }
     Ok(secret)
 }
 
@@ -225,6 +233,14 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(shared_secret(&path).unwrap_err().to_string().contains("may be read by others"));
+    }
+
+    #[test]
+    fn the_secret_of_recordings_is_never_that_of_a_cluster() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("secret");
+        write_secret(&path, &Zeroizing::new(REPLAY_SECRET)).unwrap();
+        assert!(read_secret(&path).unwrap_err().to_string().contains("everybody knows"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use kimberlite_bundle::Ended;
 use kimberlite_io::{Event, Machine as _};
 use kimberlite_io_real::{DataDirectory, Driver, Geometry, Options, Waker};
 use kimberlite_runtime::{HaltReason, Node, Note};
@@ -17,6 +18,7 @@ use crate::address::{CLIENT_PORT, resolve};
 use crate::format::{self, Identity};
 use crate::log::{self, Level, Line, Log};
 use crate::node_file::{self, NodeFile};
+use crate::record::{Record, Recorder};
 use crate::signals::{Stop, on_signal};
 use crate::{Failure, files, random};
 
@@ -29,6 +31,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 Examples:
   kmb start --data ./data --format
   kmb start --data ./data1 --cluster 10.0.0.1:7410,10.0.0.2:7410,10.0.0.3:7410 --listen 10.0.0.2:7400
+  kmb start --data ./data --record today.kmb --record-limit 4GiB
 
 The node runs until it gets SIGTERM or SIGINT (Ctrl-C). Exit codes: 0 stopped, 1 halted or refused to start,
 2 wrong usage, 5 I/O error.")]
@@ -50,6 +53,8 @@ pub(crate) struct Start {
     format: bool,
     #[command(flatten)]
     identity: Identity,
+    #[command(flatten)]
+    record: Record,
     /// How the log is written to standard output
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = log::Format::Human)]
     log: log::Format,
@@ -91,9 +96,11 @@ pub(crate) fn run(args: &Start) -> Result<(), Failure> {
         stop_with_stdin(&stop, driver.waker());
     }
     announce(&log, &driver, &config, args);
-    let node = Node::new(config, &secret, random::number()?);
+    let seed = random::number()?;
+    let recorder = Recorder::begin(&args.record, config, &secret, seed, driver.now())?;
+    let node = Node::new(config, &secret, seed);
     drop(secret);
-    Running { driver, node, log, geometry, progress: Progress::new() }.until(&stop)
+    Running { driver, node, recorder, log, geometry, progress: Progress::new() }.until(&stop)
 }
 
 fn addresses(args: &Start, config: &Config) -> Result<(Option<SocketAddr>, SocketAddr), Failure> {
@@ -188,6 +195,7 @@ impl Progress {
 struct Running {
     driver: Driver,
     node: Node,
+    recorder: Recorder,
     log: Log,
     geometry: Geometry,
     progress: Progress,
@@ -199,18 +207,30 @@ impl Running {
         // The first event opens the journal; nothing else would come by itself.
         let (mut now, mut event) = (self.driver.now(), Event::Wake);
         loop {
-            self.node.on(now, event, &mut self.driver, &mut notes);
+            let Self { recorder, node, driver, .. } = &mut self;
+            if let Some(line) = recorder.hand_over(node, (now, event), driver, &mut notes) {
+                self.log.write(&line);
+            }
             self.tell(&mut notes);
             if let Some(reason) = self.node.halted() {
-                return Err(self.halted(reason));
+                let halted = self.halted(reason);
+                self.end_recording(Ended::Halted);
+                return Err(halted);
             }
             if stop.is_asked() {
                 let commit = self.node.replica().commit();
                 let text = format!("stopped as asked, committed up to op {commit}");
                 self.log.write(&Line::new(Level::Info, "stopped", text, json!({ "commit": commit })));
+                self.end_recording(Ended::Stopped);
                 return Ok(());
             }
             (now, event) = self.driver.next(self.node.wake_at())?;
+        }
+    }
+
+    fn end_recording(self, why: Ended) {
+        if let Some(line) = self.recorder.end(why, &self.node) {
+            self.log.write(&line);
         }
     }
 

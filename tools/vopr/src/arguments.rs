@@ -1,6 +1,7 @@
 //! What can be asked on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use kimberlite_sim::Scenario;
@@ -26,12 +27,20 @@ pub(crate) enum Command {
     /// Run many seeds, group their failures, keep a bundle of each
     #[command(after_help = "Example: vopr swarm default --seeds 1000 --jobs 4 --bundles failures")]
     Swarm(Swarm),
-    /// Run a bundle again and compare
-    #[command(after_help = "Example: vopr replay failures/default-42.kmb")]
+    /// Run a bundle again and compare: a simulated failure, or the recording of a node
+    #[command(after_help = "Example: vopr replay failures/default-42.kmb\n\n\
+                            A failure that happens again exits with 1. A recording that is lived again exactly exits \
+                            with 0, one that is not with 1.")]
     Replay(Replay),
     /// Cut the power at every ask of short stories, and see what is left
     #[command(after_help = "Example: vopr crash-at restart --replicas 3")]
     CrashAt(CrashAt),
+    /// Tell what is in a bundle
+    #[command(after_help = "Example: vopr show failures/default-42.kmb --faults 500")]
+    Show(Show),
+    /// Make a simulated failure smaller: fewer faults, requests, clients, replicas, events
+    #[command(after_help = "Example: vopr minimize failures/default-42.kmb -o small.kmb --for 5m")]
+    Minimize(Minimize),
     /// List the scenarios
     #[command(after_help = "Example: vopr scenarios --json")]
     Scenarios(List),
@@ -115,6 +124,48 @@ pub(crate) struct Replay {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The bundle
+    pub(crate) file: PathBuf,
+    /// Print one JSON object, with all faults
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Faults told one by one, the latest
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) faults: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Minimize {
+    /// The bundle of a simulated failure
+    pub(crate) file: PathBuf,
+    /// Where the smaller bundle is written [default: beside FILE, ending in .min.kmb]
+    #[arg(long, short, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// How long to try at most: a number and `s`, `m` or `h`
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) limit: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A time in words, such as `90s` or `10m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => 0,
+    };
+    match digits.parse::<u32>() {
+        Ok(number) if unit > 0 && number > 0 => Ok(Duration::from_secs(u64::from(number) * unit)),
+        _ => Err("a time is a number and a unit: 90s, 10m, 2h".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct List {
     /// Print JSON
     #[arg(long)]
@@ -169,6 +220,15 @@ mod tests {
         assert_eq!(scenario("storage"), Ok(Scenario::Storage));
         assert!(scenario("storge").unwrap_err().contains("near: storage"));
         assert!(scenario("crash").unwrap_err().contains("crashes"));
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
+        assert!(
+            ["", "s", "0s", "5 parsecs", "-1s", "99999999999s"].iter().all(|text| duration(text).is_err())
+        );
     }
 
     #[test]

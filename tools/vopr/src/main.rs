@@ -3,8 +3,10 @@
 //! | module | holds |
 //! |---|---|
 //! | `arguments` | what can be asked |
-//! | `one` | `run` and `replay` |
 //! | `crash_at` | power cuts at every ask of short stories |
+//! | `one` | `run` |
+//! | `bundles` | `replay`, `show` and `minimize` of simulated failures |
+//! | `flights` | `replay` and `show` of recordings of nodes |
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
@@ -12,7 +14,9 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bundles;
 mod crash_at;
+mod flights;
 mod lists;
 mod one;
 mod swarm;
@@ -57,7 +61,9 @@ impl Complaint {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(run) => one::run(&run),
-        Command::Replay(replay) => one::replay(&replay),
+        Command::Replay(replay) => bundles::replay(&replay),
+        Command::Show(show) => bundles::show(&show),
+        Command::Minimize(minimize) => bundles::minimize(&minimize),
         Command::Swarm(swarm) => swarm::swarm(&swarm),
         Command::CrashAt(crash_at) => crash_at::run(&crash_at),
         Command::Scenarios(list) => Ok(lists::scenarios(&list)),

@@ -1,13 +1,12 @@
-//! One run, or one run again.
+//! One run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kimberlite_sim::{Bundle, Luck, Outcome, RunConfig, Scenario, draw, rules, run as simulate};
-use serde_json::json;
 
-use crate::arguments::{Overrides, Replay, Run};
+use crate::arguments::{Overrides, Run};
 use crate::timeline::telling_rules;
 use crate::{Complaint, Verdict, told};
 
@@ -75,56 +74,8 @@ pub(crate) fn keep(
     Ok(path)
 }
 
-/// Runs a bundle again.
-pub(crate) fn replay(arguments: &Replay) -> Result<Verdict, Complaint> {
-    let path = &arguments.file;
-    let file = fs::read(path).map_err(|error| Complaint::io("read", path, &error))?;
-    let bundle = Bundle::decode(&file).map_err(|error| Complaint::io("use", path, &error))?;
-    let began = Instant::now();
-    let replayed = bundle.replay(rules);
-    let seconds = began.elapsed().as_secs_f64();
-    if arguments.json {
-        let mut value = told::json_of(
-            &bundle.scenario,
-            bundle.seed,
-            &bundle.config,
-            &replayed.report,
-            seconds,
-            path.to_str(),
-        );
-        value["replay"] = json!({
-            "exact": replayed.exact,
-            "same_failure": replayed.same_failure,
-            "identity_differs": replayed.identity,
-            "first_difference": replayed.first_difference.map(|checkpoint| checkpoint.event),
-            "recorded_failure": bundle.failure.to_string(),
-        });
-        println!("{value}");
-    } else {
-        print!("{}", told::text_of(&bundle.scenario, bundle.seed, &bundle.config, &replayed.report, seconds));
-        println!("{:<12} {}", "recorded", bundle.failure);
-        for (what, there, here) in &replayed.identity {
-            println!("{:<12} {what}: {there} there, {here} here", "build");
-        }
-        if let Some(checkpoint) = replayed.first_difference {
-            let event = checkpoint.event;
-            println!("{:<12} the digest differs from event {event} on, {:?}", "diverged", checkpoint.at);
-        }
-        if let Some(divergence) = replayed.divergence {
-            println!("{:<12} {divergence:?}", "decision");
-        }
-        let replay = match (replayed.exact, replayed.same_failure) {
-            (true, _) => "exact",
-            (false, true) => "another way to the same failure",
-            (false, false) => "the recorded failure did not happen",
-        };
-        println!("{:<12} {replay}", "replay");
-    }
-    Ok(verdict_of(&replayed.report.outcome))
-}
-
 /// The exit code of a single run.
-const fn verdict_of(outcome: &Outcome) -> Verdict {
+pub(crate) const fn verdict_of(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Passed => Verdict::Passed,
         Outcome::Excused(_) => Verdict::Excused,

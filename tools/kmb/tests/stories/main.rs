@@ -7,4 +7,5 @@ mod demo;
 mod garbage;
 mod kills;
 mod node;
+mod recordings;
 mod world;

@@ -117,12 +117,19 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn spawn(args: &[&str]) -> Self {
-        let mut child = command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start(command(args), args)
+    }
+
+    /// Runs another program, which may become `kmb`.
+    pub(crate) fn spawn_program(program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).env("NO_COLOR", "1");
+        Self::start(command, args)
+    }
+
+    fn start(mut command: Command, args: &[&str]) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = collect(child.stdout.take().unwrap());
         let errors = collect(child.stderr.take().unwrap());
         Self { child, args: args.iter().map(ToString::to_string).collect(), lines, errors }
@@ -259,16 +266,34 @@ pub(crate) struct Three {
     pub(crate) nodes: String,
     pub(crate) replicas: String,
     pub(crate) running: Vec<Option<Running>>,
+    /// Where each life of a node is recorded, if they are.
+    pub(crate) recordings: Option<Vec<(usize, PathBuf)>>,
 }
 
 impl Three {
     /// Formats three nodes and starts them.
     #[track_caller]
     pub(crate) fn new() -> Self {
+        let mut three = Self::formatted();
+        three.start();
+        three
+    }
+
+    /// As [`Self::new`], and each life of each node is recorded in a file of its own.
+    #[track_caller]
+    pub(crate) fn recorded() -> Self {
+        let mut three = Self::formatted();
+        three.recordings = Some(Vec::new());
+        three.start();
+        three
+    }
+
+    #[track_caller]
+    fn formatted() -> Self {
         let dir = temporary();
         let (_, nodes, replicas) = free_addresses();
         let secret = dir.path().join("secret");
-        let mut three = Self { nodes, replicas, running: vec![None, None, None], dir };
+        let three = Self { nodes, replicas, running: vec![None, None, None], recordings: None, dir };
         for replica in ["0", "1", "2"] {
             let data = three.dir.path().join(format!("node{replica}"));
             kmb(&[
@@ -288,7 +313,6 @@ impl Three {
             ])
             .ok();
         }
-        three.start();
         three
     }
 
@@ -302,7 +326,7 @@ impl Three {
         for node in 0..3 {
             if self.running[node].is_none() {
                 let data = self.data(node);
-                self.running[node] = Some(Running::spawn(&[
+                let mut args = vec![
                     "start",
                     "--data",
                     text(&data),
@@ -313,7 +337,14 @@ impl Three {
                     "--log",
                     "json",
                     "--stop-with-stdin",
-                ]));
+                ];
+                if let Some(recordings) = &mut self.recordings {
+                    let path = self.dir.path().join(format!("life{}.kmb", recordings.len()));
+                    recordings.push((node, path));
+                    let (_, path) = recordings.last().unwrap();
+                    args.extend(["--record", text(path)]);
+                }
+                self.running[node] = Some(Running::spawn(&args));
             }
         }
     }

@@ -50,10 +50,11 @@ const TABLE: &[Row] = &[
     row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "rust_decimal"])),
     row("runtime", &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr"],    &["io-sim", "client"],        Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
+    row("bundle",  &["types", "probe", "io", "wire"],                                          &[],                          Free),
     row("io-real", &["types", "io"],                                                           &["io-sim"],                  Free),
     row("io-sim",  &["types", "io"],                                                           &[],                          Free),
     row("sim",     &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr", "client",
-                     "row", "store", "query", "runtime", "server", "io-sim"],                  &[],                          Free),
+                     "row", "store", "query", "runtime", "server", "bundle", "io-sim"],        &[],                          Free),
 ];
 
 const CIPHERS: &[&str] =

@@ -91,6 +91,12 @@ impl Log {
         self.replica
     }
 
+    /// Whether a note becomes a line. Every op makes two notes that nobody is told unless every step is asked for,
+    /// and making their lines takes longer than executing the op.
+    pub(crate) fn tells(&self, note: &Note) -> bool {
+        self.least <= Level::Detail || !matches!(note, Note::Committed { .. } | Note::Durable { .. })
+    }
+
     pub(crate) fn write(&self, line: &Line) {
         if line.level < self.least {
             return;

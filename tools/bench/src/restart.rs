@@ -1,10 +1,12 @@
-//! Starting again on a log of many ops: from the start of the process until a client has its answer.
+//! Starting again on a log of many ops: from the start of the process until all of it is executed.
 
+use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use kimberlite_wire::client::{Answer, Query};
-use kmb::connection::Options;
-use kmb::{Connection, Failure, Name};
+use kimberlite_types::ReplicaId;
+use kimberlite_wire::client::{Answer, Query, Status};
+use kmb::{Connection, Failure};
 
 use crate::arguments::{Restart, Shape};
 use crate::cluster::{Cluster, Until};
@@ -13,6 +15,9 @@ use crate::setting::Setting;
 
 /// How long a node may take to replay its log.
 const PATIENCE: Duration = Duration::from_mins(30);
+
+/// How often it is looked whether a node is there, and how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Runs the command.
 pub(crate) fn measure(setting: &Setting, restart: &Restart) -> Result<Vec<Report>, Failure> {
@@ -25,8 +30,8 @@ pub(crate) fn measure(setting: &Setting, restart: &Restart) -> Result<Vec<Report
     let mut ops = 0;
     for round in 1..=setting.repetitions {
         setting.step(&format!("restart: {round} of {}", setting.repetitions))?;
-        let nothing = again(&mut empty, None)?.1;
-        let (replayed, took) = again(&mut cluster, Some(restart.ops))?;
+        let (_, nothing) = again(&mut empty)?;
+        let (replayed, took) = again(&mut cluster)?;
         ops = replayed;
         whole.push(took.as_secs_f64());
         bare.push(nothing.as_secs_f64());
@@ -36,31 +41,44 @@ pub(crate) fn measure(setting: &Setting, restart: &Restart) -> Result<Vec<Report
         );
     }
     let mut report = Report::new(format!("restart: a node with {ops} ops of one small record each"));
-    report.row("from its start to the first answer", "s", whole);
+    report.row("from its start to the end of its log", "s", whole);
     report.row("the same with an empty log", "s", bare);
     report.row("replay of 100,000 ops", "s", replay);
     Ok(vec![report])
 }
 
-/// Kills a node, starts it again and asks it until it answers. Tells its last op, and how long it took. `records` is
-/// what it must hold.
-fn again(cluster: &mut Cluster, records: Option<u64>) -> Result<(u64, Duration), Failure> {
-    cluster.fleet.kill(0)?;
-    let nodes = cluster.fleet.plan().clients.clone();
-    let options = Options { give_up_after: Some(PATIENCE), ..Options::default() };
+/// Ends a node, starts it again and asks it until it has executed all it had. Tells how many ops that were, and
+/// how long it took.
+fn again(cluster: &mut Cluster) -> Result<(u64, Duration), Failure> {
+    let wanted = status(&mut cluster.connect()?)?.commit;
+    cluster.fleet.stop()?;
     let begun = Instant::now();
     cluster.fleet.restart(0)?;
-    let mut client = Connection::open(&nodes, options)?;
-    let (tenant, stream) = (Name::new("default")?.tenant(), Name::new("bench")?.stream());
-    let answer = client.query(Query::StreamInfo { tenant, stream })?;
-    let took = begun.elapsed();
-    match (records, answer) {
-        (None, Answer::Refused(_)) => {}
-        (Some(records), Answer::Stream { end, .. }) if end.0 >= records => {}
-        (_, other) => return Err(Failure::failed(format!("a node that started again answered {other:?}"))),
+    let address = cluster.fleet.plan().clients[0];
+    while TcpStream::connect(address).is_err() {
+        look_again(begun, "does not listen")?;
     }
-    match client.query(Query::Status)? {
-        Answer::Status(status) => Ok((status.commit.0, took)),
+    let mut client = cluster.connect()?;
+    loop {
+        let found = status(&mut client)?;
+        if found.state == "normal" && found.commit >= wanted {
+            return Ok((wanted.0, begun.elapsed()));
+        }
+        look_again(begun, "does not come to the end of its log")?;
+    }
+}
+
+fn look_again(begun: Instant, trouble: &str) -> Result<(), Failure> {
+    if begun.elapsed() > PATIENCE {
+        return Err(Failure::failed(format!("a node that was started again {trouble}")));
+    }
+    thread::sleep(LOOK_EVERY);
+    Ok(())
+}
+
+fn status(client: &mut Connection) -> Result<Status, Failure> {
+    match client.query_node(Query::Status, ReplicaId(0))? {
+        Answer::Status(status) => Ok(status),
         other => Err(Failure::failed(format!("a node told its state as {other:?}"))),
     }
 }

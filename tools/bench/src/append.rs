@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, RECORD_SIZE, Until, per};
 use crate::figures::{Aim, Report, Series};
 use crate::floor::{Floor, Pattern};
 use crate::postgres::{CLIENTS as POSTGRES_CLIENTS, Postgres};
-use crate::setting::Setting;
+use crate::setting::{Setting, own_time};
 
 /// What is appended by whom, and what was found.
 struct Case {
@@ -20,6 +20,8 @@ struct Case {
     p50: Series,
     p99: Series,
     max: Series,
+    nodes_time: Series,
+    client_time: Series,
     floor: Series,
     of_floor: Series,
     peer: Series,
@@ -37,6 +39,8 @@ impl Case {
             p50: none(),
             p99: none(),
             max: none(),
+            nodes_time: none(),
+            client_time: none(),
             floor: none(),
             of_floor: none(),
             peer: none(),
@@ -64,7 +68,10 @@ impl Case {
     fn measure(&mut self, setting: &Setting, cluster: &Cluster, floor: &mut Floor) -> Result<(), Failure> {
         let slice = (setting.seconds / 3).max(Duration::from_millis(50));
         let before = floor.measure(self.pattern(), slice)?;
+        let (nodes_before, client_before) = (cluster.processor_time()?, own_time());
         let found = cluster.append(setting, self.clients, self.shape, Until::Time(setting.seconds))?;
+        let nodes_time = cluster.processor_time()?.saturating_sub(nodes_before);
+        let client_time = own_time().saturating_sub(client_before);
         let after = floor.measure(self.pattern(), slice)?;
         let floor = f64::midpoint(before, after);
         let requests = per(found.acknowledged, found.elapsed);
@@ -73,6 +80,9 @@ impl Case {
         self.p50.push(millis(found.latencies.percentile(50)));
         self.p99.push(millis(found.latencies.percentile(99)));
         self.max.push(millis(found.latencies.max()));
+        let each = |time: Duration| 1e6 / per(found.acknowledged, time);
+        self.nodes_time.push(each(nodes_time));
+        self.client_time.push(each(client_time));
         self.floor.push(floor);
         self.of_floor.push(match self.shape {
             Shape::Small => requests / floor,
@@ -106,6 +116,8 @@ impl Case {
         report.row("latency, p50", "ms", self.p50);
         report.row("latency, p99", "ms", self.p99);
         report.row("latency, max", "ms", self.max);
+        report.row("processor time of all nodes, a request", "us", self.nodes_time);
+        report.row("processor time of the clients, a request", "us", self.client_time);
         report.row(format!("floor: {}", pattern.name()), "/s", self.floor);
         let what = match self.shape {
             Shape::Small => "requests for each of the floor's",

@@ -1,6 +1,7 @@
 //! Nodes as processes of the program that is measured, on loopback, and what is appended to them.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kimberlite_types::ClusterId;
@@ -77,6 +78,11 @@ impl Cluster {
         self.fleet.heal(&mut watcher).map(drop)
     }
 
+    /// The time that the nodes' threads have run.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
+        (0..self.fleet.plan().clients.len()).map(|node| processor_time(self.fleet.process(node))).sum()
+    }
+
     /// The directory of a node's data.
     pub(crate) fn data(&self, node: usize) -> PathBuf {
         self.fleet.plan().data(node)
@@ -118,6 +124,20 @@ impl Cluster {
         }
         Ok(summary)
     }
+}
+
+/// The time that a process's threads have run, to the nanosecond (`/proc/N/task/*/schedstat`).
+pub(crate) fn processor_time(process: u32) -> Result<Duration, Failure> {
+    let tasks = format!("/proc/{process}/task");
+    let tasks = Path::new(&tasks);
+    let mut nanos = 0;
+    for task in fs::read_dir(tasks).map_err(|error| Failure::on(tasks, &error))?.flatten() {
+        let path = task.path().join("schedstat");
+        // A thread may have ended meanwhile.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// A fraction of two counts as people count.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kmb::Failure;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, processor_time};
 use crate::figures::{Aim, Report, Series};
 use crate::setting::Setting;
 
@@ -54,20 +54,6 @@ fn status(process: u32, name: &str) -> Result<f64, Failure> {
     kilobytes
         .map(|kib| kib * 1024.0 / 1e6)
         .ok_or_else(|| Failure::failed(format!("{path} does not tell {name}")))
-}
-
-/// The time that a process's threads have run, to the nanosecond (`/proc/N/task/*/schedstat`).
-fn processor_time(process: u32) -> Result<Duration, Failure> {
-    let tasks = format!("/proc/{process}/task");
-    let tasks = Path::new(&tasks);
-    let mut nanos = 0;
-    for task in fs::read_dir(tasks).map_err(|error| Failure::on(tasks, &error))?.flatten() {
-        let path = task.path().join("schedstat");
-        // A thread may have ended meanwhile.
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanos))
 }
 
 /// Bytes that the files below a directory take on disk.

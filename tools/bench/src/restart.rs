@@ -26,30 +26,31 @@ pub(crate) fn measure(setting: &Setting, restart: &Restart) -> Result<Vec<Report
     // One client: each request is an op of its own.
     cluster.append(setting, 1, Shape::Small, Until::Requests(restart.ops))?;
     let mut empty = Cluster::start(setting, 1)?;
-    let (mut whole, mut bare, mut replay) = (Series::default(), Series::default(), Series::default());
+    let none = Series::default;
+    let (mut whole, mut bare, mut replay, mut processor) = (none(), none(), none(), none());
     let mut ops = 0;
     for round in 1..=setting.repetitions {
         setting.step(&format!("restart: {round} of {}", setting.repetitions))?;
-        let (_, nothing) = again(&mut empty)?;
-        let (replayed, took) = again(&mut cluster)?;
+        let (_, nothing, nothing_ran) = again(&mut empty)?;
+        let (replayed, took, ran) = again(&mut cluster)?;
         ops = replayed;
+        let all = 100_000.0 / f64::from(u32::try_from(ops).unwrap_or(u32::MAX));
+        processor.push((ran.as_secs_f64() - nothing_ran.as_secs_f64()) * all);
         whole.push(took.as_secs_f64());
         bare.push(nothing.as_secs_f64());
-        replay.push(
-            (took.as_secs_f64() - nothing.as_secs_f64()) * 100_000.0
-                / f64::from(u32::try_from(ops).unwrap_or(u32::MAX)),
-        );
+        replay.push((took.as_secs_f64() - nothing.as_secs_f64()) * all);
     }
     let mut report = Report::new(format!("restart: a node with {ops} ops of one small record each"));
     report.row("from its start to the end of its log", "s", whole);
     report.row("the same with an empty log", "s", bare);
     report.row("replay of 100,000 ops", "s", replay);
+    report.row("processor time of it", "s", processor);
     Ok(vec![report])
 }
 
-/// Ends a node, starts it again and asks it until it has executed all it had. Tells how many ops that were, and
-/// how long it took.
-fn again(cluster: &mut Cluster) -> Result<(u64, Duration), Failure> {
+/// Ends a node, starts it again and asks it until it has executed all it had. Tells how many ops that were, how long
+/// it took, and how much of that time the node's threads ran.
+fn again(cluster: &mut Cluster) -> Result<(u64, Duration, Duration), Failure> {
     let wanted = status(&mut cluster.connect()?)?.commit;
     cluster.fleet.stop()?;
     let begun = Instant::now();
@@ -62,7 +63,7 @@ fn again(cluster: &mut Cluster) -> Result<(u64, Duration), Failure> {
     loop {
         let found = status(&mut client)?;
         if found.state == "normal" && found.commit >= wanted {
-            return Ok((wanted.0, begun.elapsed()));
+            return Ok((wanted.0, begun.elapsed(), cluster.processor_time()?));
         }
         look_again(begun, "does not come to the end of its log")?;
     }

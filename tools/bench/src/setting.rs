@@ -7,6 +7,7 @@ use std::{env, fs};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kmb::{Failure, Stop, Temporary, on_signal};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::Common;
 
@@ -93,4 +94,10 @@ fn bar() -> ProgressBar {
     );
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// The time that this thread has run.
+pub(crate) fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

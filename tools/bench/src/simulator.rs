@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use kimberlite_sim::{Luck, Outcome, Scenario, draw, rules, run};
 use kmb::Failure;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::Sim;
 use crate::figures::{Aim, Report, Series};
-use crate::setting::Setting;
+use crate::setting::{Setting, own_time};
 
 /// Runs the command.
 pub(crate) fn measure(setting: &Setting, sim: &Sim) -> Result<Vec<Report>, Failure> {
@@ -69,9 +68,9 @@ struct Sum {
 impl Sum {
     fn take(&mut self, seed: u64) {
         let config = draw(Scenario::Default, seed);
-        let begun = processor_time();
+        let begun = own_time();
         let (report, _) = run(&config, seed, Luck::Free, rules);
-        let seconds = processor_time().saturating_sub(begun).as_secs_f64();
+        let seconds = own_time().saturating_sub(begun).as_secs_f64();
         let simulated = Duration::from_nanos(report.at.0).as_secs_f64();
         self.seconds += seconds;
         self.simulated += simulated;
@@ -87,10 +86,4 @@ impl Sum {
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
 fn count(count: u64) -> f64 {
     count as f64
-}
-
-/// The time that this thread has run.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

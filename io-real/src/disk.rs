@@ -6,7 +6,7 @@
 //! - A transfer that comes up short is continued; a transfer that crosses the end of a segment goes on in
 //!   the next one. An error is never retried, except `EINTR` and `EAGAIN`, with which nothing was tried.
 //! - A write into a segment that does not exist waits until the segment is complete and durable. The next
-//!   segment is ordered as soon as one is written to, so that this wait is rare.
+//!   segment is ordered when a quarter of one is used, so that this wait is rare and a log that is hardly used is small.
 //! - A directory opened for reading has no thread that makes segments, and whoever asks for a write has a bug.
 
 use std::collections::btree_map::Entry;
@@ -28,6 +28,10 @@ use crate::waker::Waker;
 
 /// Writes to one file in one round that are made durable one by one. More of them share one `fdatasync`.
 const DURABLE_WRITES_MAX: usize = 2;
+
+/// The next segment is ordered by the first write that reaches behind this part of one. What is left takes far longer
+/// to fill than a segment takes to make: zeros are written at the disk's full bandwidth, prepares are hashed first.
+const USED_BEFORE_NEXT: u64 = 4;
 
 /// Segment files kept open. Idle ones beyond that are closed, the least recently used first.
 const SEGMENTS_OPEN_MAX: usize = 64;
@@ -352,7 +356,9 @@ impl Data {
             }
         };
         let next = number + 1;
-        if let Entry::Vacant(vacant) = self.segments.entry(next) {
+        let piece = self.piece(id);
+        let used = piece.offset + piece.len > self.geometry.segment_size / USED_BEFORE_NEXT;
+        if used && let Entry::Vacant(vacant) = self.segments.entry(next) {
             vacant.insert(Segment::Ordered { parked: Vec::new() });
             self.order(next);
         }

@@ -98,7 +98,10 @@ fn more_segments_than_may_be_open_are_all_readable() {
 fn a_segment_that_is_made_ahead_does_not_exist_for_reads_until_it_is_written_to() {
     let parent = temporary();
     let mut driver = format(&parent);
+    // The first quarter of a segment orders no other.
     assert_eq!(write(&mut driver, Place::log(0), sectors(1, 1)), Ok(()));
+    assert_eq!(fs::read_dir(parent.path().join("data/log")).expect("listed").count(), 1);
+    assert_eq!(write(&mut driver, Place::log(SECTOR), sectors(1, 1)), Ok(()));
     let ahead = parent.path().join("data/log/00000001.segment");
     while !ahead.exists() {
         std::thread::yield_now();

@@ -194,7 +194,7 @@ fn processes(luck: &Luck, config: &mut RunConfig) {
 fn storage(luck: &Luck, config: &mut RunConfig) {
     if config.replicas == 1 {
         // A lone replica that finds damage refuses to go on, and that run is excused.
-        if luck.on("swarm.damage_alone", 85) {
+        if luck.on("swarm.damage_alone", 94) {
             return;
         }
         config.faults.tolerated = 1;

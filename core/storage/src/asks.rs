@@ -28,6 +28,8 @@ pub(crate) enum ReadFor {
     Ahead { offset: u64 },
     /// A whole footer, to find a sealed prepare.
     Footer { segment: u64 },
+    /// A window of the log, for fetches that follow each other.
+    Window,
     /// A prepare to answer `Fetch`.
     Fetch { id: u64 },
     /// A prepare kept at open, to make it durable again.

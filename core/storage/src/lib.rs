@@ -9,6 +9,7 @@
 //! | `journal` | the append path: prepare, then slot, then `Durable` |
 //! | `doubtful` | what the disk may hold and the log does not name |
 //! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
+//! | `window` | large reads for fetches that follow each other |
 //! | `recovery`, `decision`, `scout` | opening: the walk, the table it decides by, and its reads |
 //! | `format`, `verify`, [`inspect`] | making, checking and looking at a data directory |
 //! | `asks` | asks in flight; a full disk is waited out here |
@@ -46,6 +47,7 @@ mod storage;
 mod superblock;
 mod verify;
 mod view;
+mod window;
 
 pub use contract::{Damage, FetchError, HaltReason, Input, Output, Recovered, ViewState};
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};

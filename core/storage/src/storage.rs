@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_io::{Buf, Event, Io, Machine, Place, ReadFault, sectors};
+use kimberlite_io::{Buf, Event, Frame, Io, Machine, Place, ReadFault, sectors};
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Instant, Now, Op};
 use kimberlite_wire::message::Mark;
@@ -18,6 +18,7 @@ use crate::recovery::Opening;
 use crate::sealed::{Found, Shelf, Waiting};
 use crate::superblock::Superblock;
 use crate::view::ViewKeeper;
+use crate::window::{Way, Window};
 use crate::{Damage, FetchError, HaltReason, Input, Output, ViewState};
 
 /// Missing ops named in answer to one survey: as many as are repaired at once.
@@ -39,6 +40,8 @@ struct Fetching {
     /// What must be there.
     expected: Checksum,
     place: Place,
+    /// Bytes, in whole sectors.
+    len: u64,
 }
 
 /// An append that waits for a view.
@@ -59,6 +62,7 @@ pub struct Storage {
     view: ViewKeeper,
     shelf: Shelf,
     fetches: BTreeMap<u64, Fetching>,
+    window: Window,
     fetch_next: u64,
     waiting: VecDeque<Waits>,
 }
@@ -73,6 +77,7 @@ impl Storage {
             view: ViewKeeper::new(Superblock::initial(&config)),
             shelf: Shelf::new(config.cluster),
             fetches: BTreeMap::new(),
+            window: Window::new(config.layout),
             fetch_next: 0,
             waiting: VecDeque::new(),
             config,
@@ -167,7 +172,7 @@ impl Storage {
                 }
                 ReadFor::Walk => opening.on_walk(result, journal, asks, io, out),
                 ReadFor::Settle { op, .. } => opening.on_settle(op, result, journal, asks, io, out),
-                ReadFor::Footer { .. } | ReadFor::Fetch { .. } | ReadFor::Ahead { .. } => {
+                ReadFor::Footer { .. } | ReadFor::Window | ReadFor::Fetch { .. } | ReadFor::Ahead { .. } => {
                     panic!("nothing is fetched while the data directory is being opened")
                 }
             }
@@ -175,6 +180,13 @@ impl Storage {
         }
         match purpose {
             ReadFor::Fetch { id } => self.on_fetched(id, result, io, out),
+            ReadFor::Window => {
+                for id in self.window.arrived(result) {
+                    let Fetching { place, len, .. } = self.fetches[&id];
+                    let bytes = self.window.part(place.offset, len);
+                    self.on_part(id, bytes.as_ref(), io, out);
+                }
+            }
             ReadFor::Footer { segment } => {
                 let found = shelf.on_footer(segment, result, journal, asks, io, out);
                 self.on_found(found, io, out);
@@ -245,7 +257,7 @@ impl Storage {
                 let found = self.shelf.find(waiting, &self.journal, &mut self.asks, io);
                 self.on_found(found.into_iter().collect(), io, out);
             } else if let Some(header) = asked.and_then(|asked| self.journal.doubtful.readable(op, asked)) {
-                self.read_prepare(op, asked, &Row::of(&header), io);
+                self.read_prepare(op, asked, &Row::of(&header), io, out);
             } else {
                 out.push(Output::Fetched { op, checksum: asked, result: Err(FetchError::Missing) });
             }
@@ -254,7 +266,7 @@ impl Storage {
         let own = entry.header.checksum;
         let other = asked.filter(|asked| *asked != own);
         if let Some(header) = other.and_then(|other| self.journal.doubtful.readable(op, other)) {
-            self.read_prepare(op, asked, &Row::of(&header), io);
+            self.read_prepare(op, asked, &Row::of(&header), io, out);
             return;
         }
         let result = if other.is_some() {
@@ -264,7 +276,7 @@ impl Storage {
         } else {
             match entry.state {
                 State::Missing(_) if self.journal.doubtful.readable(op, own).is_some() => {
-                    self.read_prepare(op, asked, &Row::of(&entry.header), io);
+                    self.read_prepare(op, asked, &Row::of(&entry.header), io, out);
                     return;
                 }
                 State::Missing(Mark::Unknown) => {
@@ -273,7 +285,7 @@ impl Storage {
                 State::Missing(_) => Err(FetchError::Missing),
                 _ => {
                     let row = Row::of(&entry.header);
-                    self.read_prepare(op, asked, &row, io);
+                    self.read_prepare(op, asked, &row, io, out);
                     return;
                 }
             }
@@ -281,12 +293,33 @@ impl Storage {
         out.push(Output::Fetched { op, checksum: asked, result });
     }
 
-    fn read_prepare(&mut self, op: Op, asked: Option<Checksum>, row: &Row, io: &mut dyn Io) {
-        let place = Place::log(row.place);
+    fn read_prepare(
+        &mut self,
+        op: Op,
+        asked: Option<Checksum>,
+        row: &Row,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let (place, len) = (Place::log(row.place), sectors(u64::from(row.size)));
         let id = self.fetch_next;
         self.fetch_next += 1;
-        self.fetches.insert(id, Fetching { op, asked, expected: row.checksum, place });
-        self.asks.read(io, place, sectors(u64::from(row.size)) as usize, ReadFor::Fetch { id });
+        self.fetches.insert(id, Fetching { op, asked, expected: row.checksum, place, len });
+        match self.window.way(id, row.place, len) {
+            Way::Here(bytes) => self.on_part(id, Some(&bytes), io, out),
+            Way::Coming => {}
+            Way::Ahead(len) => self.asks.read(io, place, len, ReadFor::Window),
+            Way::Alone => self.asks.read(io, place, len as usize, ReadFor::Fetch { id }),
+        }
+    }
+
+    /// Answers a fetch with its part of a window; if what is expected is not there, it is read alone.
+    fn on_part(&mut self, id: u64, bytes: Option<&Frame>, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let Fetching { expected, place, len, .. } = self.fetches[&id];
+        match bytes.and_then(|bytes| expect(bytes, expected)) {
+            Some(prepare) => self.answer_fetch(id, Some(prepare), io, out),
+            None => self.asks.read(io, place, len as usize, ReadFor::Fetch { id }),
+        }
     }
 
     fn on_fetched(
@@ -296,12 +329,15 @@ impl Storage {
         io: &mut dyn Io,
         out: &mut Vec<Output>,
     ) {
-        let Fetching { op, asked, expected, place } = self.fetches.remove(&id).expect("a fetch is read once");
-        let prepare = result
-            .ok()
-            .and_then(|bytes| Prepare::parse(&bytes.freeze()).ok())
-            .filter(|prepare| prepare.header.checksum == expected)
-            .or_else(|| self.journal.in_memory(op, expected).cloned());
+        let expected = self.fetches[&id].expected;
+        let prepare = result.ok().and_then(|bytes| expect(&bytes.freeze(), expected));
+        self.answer_fetch(id, prepare, io, out);
+    }
+
+    fn answer_fetch(&mut self, id: u64, prepare: Option<Prepare>, io: &mut dyn Io, out: &mut Vec<Output>) {
+        let Fetching { op, asked, expected, place, .. } =
+            self.fetches.remove(&id).expect("a fetch is answered once");
+        let prepare = prepare.or_else(|| self.journal.in_memory(op, expected).cloned());
         let result = prepare.ok_or_else(|| {
             // What stood in a hole may have been overwritten since: that is no damage to be told of.
             let durable = |entry: &Entry| entry.header.checksum == expected && entry.state == State::Durable;
@@ -346,7 +382,7 @@ impl Storage {
                     } else if let Some(prepare) = self.journal.in_memory(op, row.checksum) {
                         out.push(Output::Fetched { op, checksum, result: Ok(prepare.clone()) });
                     } else {
-                        self.read_prepare(op, checksum, &row, io);
+                        self.read_prepare(op, checksum, &row, io, out);
                     }
                 }
                 (Waiting::Fetch { op, checksum }, None) => {
@@ -402,6 +438,11 @@ impl Storage {
             }
         }
     }
+}
+
+/// The prepare with this checksum, if that is what stands there.
+fn expect(bytes: &Frame, expected: Checksum) -> Option<Prepare> {
+    Prepare::parse(bytes).ok().filter(|prepare| prepare.header.checksum == expected)
 }
 
 impl Machine for Storage {

@@ -7,3 +7,4 @@ mod order;
 mod stories;
 mod superblock;
 mod verify;
+mod window;

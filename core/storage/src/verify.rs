@@ -26,11 +26,12 @@ use crate::ring::{Ring, Slot};
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Copies, CopyFault, Superblock, choose, copy_offset};
 
-/// Bytes of the log in one read.
-const PIECE: u64 = 1 << 20;
-/// Pieces that are read ahead of the walk, the one it stands in included: 4 MiB in memory. A prepare spans
-/// at most three.
-const PIECES_AHEAD: usize = 4;
+/// Bytes of the log in one read. A prepare that spans two pieces is copied together, so a piece holds several of the
+/// largest.
+const PIECE: u64 = 4 << 20;
+/// Pieces that are read ahead of the walk, the one it stands in included: 8 MiB in memory. A prepare spans
+/// at most two.
+const PIECES_AHEAD: usize = 2;
 /// Progress is told every so many bytes.
 const PROGRESS_BYTES: u64 = 64 << 20;
 

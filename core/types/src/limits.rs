@@ -25,8 +25,9 @@ pub const PIPELINE_MAX: usize = 8;
 /// The largest prepare a configuration may allow, in bytes: header and body.
 pub const PREPARE_SIZE_LIMIT: u32 = (1 << 20) + (1 << 16);
 
-/// The largest command in one request, in bytes. A prepare of the default size holds at least one.
-pub const COMMAND_SIZE_LIMIT: u32 = 1 << 20;
+/// The largest command in one request, in bytes. 8,000 records of 128 bytes with their lengths fit (1,056,000), and a
+/// prepare of the default size holds at least one.
+pub const COMMAND_SIZE_LIMIT: u32 = (1 << 20) + (1 << 15);
 
 /// The largest body of any frame, in bytes: a whole prepare, or a command or read reply with its envelope.
 pub const FRAME_BODY_SIZE_LIMIT: u32 = PREPARE_SIZE_LIMIT;

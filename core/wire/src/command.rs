@@ -68,7 +68,41 @@ impl<'a> Command<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records<'a> {
     count: u32,
+    #[serde(serialize_with = "whole::serialize")]
     packed: &'a [u8],
+}
+
+/// Bytes encoded as a whole. Serde takes a list of bytes for any other list and goes through it byte by byte; the
+/// encoding is the same.
+mod whole {
+    use alloc::vec::Vec;
+    use core::fmt;
+
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &impl AsRef<[u8]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes.as_ref())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Whole)
+    }
 }
 
 impl<'a> Records<'a> {
@@ -137,6 +171,7 @@ impl<'a> Iterator for RecordIter<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordsBuilder {
     count: u32,
+    #[serde(with = "whole")]
     packed: Vec<u8>,
 }
 
@@ -285,6 +320,17 @@ mod tests {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
         assert_eq!(records.iter().collect::<Vec<_>>(), [b"one".as_slice(), b"", b"three"]);
+    }
+
+    #[test]
+    fn records_are_encoded_as_any_list_of_bytes_is() {
+        let mut builder = RecordsBuilder::default();
+        builder.push(&[7; 300]);
+        let as_list = postcard::to_allocvec(&(builder.count, &builder.packed)).unwrap();
+        assert_eq!(postcard::to_allocvec(&builder.records()).unwrap(), as_list);
+        assert_eq!(postcard::to_allocvec(&builder).unwrap(), as_list);
+        assert_eq!(postcard::from_bytes(&as_list), Ok(builder.clone()));
+        assert_eq!(postcard::from_bytes(&as_list), Ok(builder.records()));
     }
 
     #[test]

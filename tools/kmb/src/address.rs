@@ -7,6 +7,7 @@ use clap::Args;
 use kimberlite_crypto::checksum;
 use kimberlite_types::{ClusterId, StreamId, TenantId};
 
+use crate::Failure;
 use crate::node_file::parse_cluster;
 
 /// Where clients look for a cluster that they were not told of: the ports of `kmb dev`.
@@ -52,7 +53,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 /// A tenant or stream as people give it: a number, or a name that stands for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
+pub struct Name {
     /// Its number.
     pub(crate) id: u64,
     /// What it is called when it is made.
@@ -60,13 +61,18 @@ pub(crate) struct Name {
 }
 
 impl Name {
+    /// Reads a number, or a name of 1 to 255 bytes. The same name always stands for the same number.
+    pub fn new(text: &str) -> Result<Self, Failure> {
+        name(text).map_err(|why| Failure::usage(format!("`{text}`: {why}")))
+    }
+
     /// The tenant of this name.
-    pub(crate) fn tenant(&self) -> TenantId {
+    pub fn tenant(&self) -> TenantId {
         TenantId(self.id)
     }
 
     /// The stream of this name.
-    pub(crate) fn stream(&self) -> StreamId {
+    pub fn stream(&self) -> StreamId {
         StreamId(self.id)
     }
 }

@@ -157,8 +157,14 @@ impl Connection {
             if woken || until.is_some_and(|until| until <= self.driver.now().monotonic) {
                 return Ok(None);
             }
-            let timers = self.sessions.iter().filter_map(Client::wake_at);
-            let (now, event) = self.driver.next(timers.chain(until).min())?;
+            // Timers, one or more for each session, are looked at when the events run out.
+            let (now, event) = match self.driver.try_next() {
+                Some(ready) => ready,
+                None => {
+                    let timers = self.sessions.iter().filter_map(Client::wake_at);
+                    self.driver.next(timers.chain(until).min())?
+                }
+            };
             match event {
                 Event::Opened { conn }
                 | Event::Received { conn, .. }

@@ -60,10 +60,13 @@ pub(crate) struct Dev {
 
 /// The addresses and directories of a cluster on this machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) dir: PathBuf,
-    pub(crate) clients: Vec<SocketAddr>,
-    pub(crate) replicas: Vec<SocketAddr>,
+pub struct Plan {
+    /// Holds a directory for each node, and what they share.
+    pub dir: PathBuf,
+    /// Where clients connect to, by replica.
+    pub clients: Vec<SocketAddr>,
+    /// Where replicas connect to, by replica.
+    pub replicas: Vec<SocketAddr>,
 }
 
 impl Plan {
@@ -76,12 +79,12 @@ impl Plan {
     }
 
     /// Where a node's data is.
-    pub(crate) fn data(&self, node: usize) -> PathBuf {
+    pub fn data(&self, node: usize) -> PathBuf {
         self.dir.join(format!("node{node}"))
     }
 
     /// Formats the nodes whose directories are blank.
-    pub(crate) fn format(&self, layout: LayoutName) -> Result<(), Failure> {
+    pub fn format(&self, layout: LayoutName) -> Result<(), Failure> {
         fs::create_dir_all(&self.dir).map_err(|error| Failure::on(&self.dir, &error))?;
         let nodes = self.clients.len();
         let mut cluster = None;
@@ -137,16 +140,22 @@ pub(crate) fn own_program() -> Result<PathBuf, Failure> {
 }
 
 /// A directory that is removed when this is dropped.
-pub(crate) struct Temporary(PathBuf);
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
 
 impl Temporary {
     /// A name that nobody else uses, below the directory for temporary files. Nothing is made yet.
-    pub(crate) fn new(command: &str) -> Result<Self, Failure> {
-        Ok(Self(env::temp_dir().join(format!("kimberlite-{command}-{:016x}", random::number()?))))
+    pub fn new(command: &str) -> Result<Self, Failure> {
+        Self::below(&env::temp_dir(), command)
+    }
+
+    /// A name that nobody else uses, below `parent`. Nothing is made yet.
+    pub fn below(parent: &Path, command: &str) -> Result<Self, Failure> {
+        Ok(Self(parent.join(format!("kimberlite-{command}-{:016x}", random::number()?))))
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 

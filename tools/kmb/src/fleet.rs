@@ -16,7 +16,7 @@ use crate::failure::Kind;
 use crate::{Connection, Failure, random, status};
 
 /// How long a cluster may take to come back to where all is well.
-pub(crate) const HEAL_PATIENCE: Duration = Duration::from_mins(2);
+pub const HEAL_PATIENCE: Duration = Duration::from_mins(2);
 
 /// How long a node that was asked to stop may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ fn ports() -> Range<u64> {
 
 impl Plan {
     /// `nodes` nodes on ports that nobody uses at the moment.
-    pub(crate) fn on_free_ports(dir: PathBuf, nodes: u8) -> Result<Self, Failure> {
+    pub fn on_free_ports(dir: PathBuf, nodes: u8) -> Result<Self, Failure> {
         let mut luck = Streams::new(random::number()?).stream("ports", 0);
         let ports = ports();
         let mut addresses = Vec::new();
@@ -64,7 +64,8 @@ impl Plan {
 }
 
 /// Nodes as child processes. All are killed when this is dropped.
-pub(crate) struct Fleet {
+#[derive(Debug)]
+pub struct Fleet {
     plan: Plan,
     program: PathBuf,
     nodes: Vec<Child>,
@@ -80,13 +81,23 @@ impl Drop for Fleet {
 }
 
 impl Fleet {
-    /// Nodes that do not run yet.
+    /// Nodes of this very program. They do not run yet.
     pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
-        Ok(Self { program: own_program()?, nodes: Vec::new(), plan })
+        Ok(Self::of(plan, own_program()?))
+    }
+
+    /// Nodes of the `kmb` at `program`. They do not run yet.
+    pub fn of(plan: Plan, program: PathBuf) -> Self {
+        Self { program, nodes: Vec::new(), plan }
+    }
+
+    /// The number of a node's process.
+    pub fn process(&self, node: usize) -> u32 {
+        self.nodes[node].id()
     }
 
     /// Starts all nodes; they are formatted.
-    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+    pub fn start(&mut self) -> Result<(), Failure> {
         assert!(self.nodes.is_empty(), "a fleet starts once");
         for node in 0..self.plan.clients.len() {
             let child = self.spawn(node)?;
@@ -96,7 +107,7 @@ impl Fleet {
     }
 
     /// Where the nodes are.
-    pub(crate) fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
@@ -117,7 +128,7 @@ impl Fleet {
     }
 
     /// Kills a running node with SIGKILL. Answers the number its process had.
-    pub(crate) fn kill(&mut self, node: usize) -> Result<u32, Failure> {
+    pub fn kill(&mut self, node: usize) -> Result<u32, Failure> {
         self.check_running(node)?;
         let child = &mut self.nodes[node];
         let process = child.id();
@@ -126,13 +137,13 @@ impl Fleet {
     }
 
     /// Starts a node that was killed.
-    pub(crate) fn restart(&mut self, node: usize) -> Result<(), Failure> {
+    pub fn restart(&mut self, node: usize) -> Result<(), Failure> {
         self.nodes[node] = self.spawn(node)?;
         Ok(())
     }
 
     /// Ends all nodes cleanly, with SIGTERM.
-    pub(crate) fn stop(&mut self) -> Result<(), Failure> {
+    pub fn stop(&mut self) -> Result<(), Failure> {
         for index in 0..self.nodes.len() {
             self.check_running(index)?;
             kill_process(Pid::from_child(&self.nodes[index]), Signal::TERM)
@@ -170,7 +181,7 @@ impl Fleet {
 
     /// Waits until all nodes are in one view, nothing on their disks is damaged, and each has what the primary
     /// had committed when it was asked. Answers the primary.
-    pub(crate) fn heal(&mut self, watcher: &mut Connection) -> Result<usize, Failure> {
+    pub fn heal(&mut self, watcher: &mut Connection) -> Result<usize, Failure> {
         let begun = Instant::now();
         let mut wanted = None;
         loop {

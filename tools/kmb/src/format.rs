@@ -60,7 +60,7 @@ pub(crate) struct Identity {
 
 /// The built-in layouts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LayoutName {
+pub enum LayoutName {
     /// For real data.
     #[default]
     Production,

@@ -8,7 +8,8 @@
 //! - [`connection`]: a blocking client on the client machine, for programs as well
 //! - `record`: the flight recorder of a node
 //! - `node_file`: what a node must know before it opens its data directory
-//! - `fleet`: nodes as child processes, to be killed and started again
+//! - [`fleet`]: nodes as child processes, to be killed and started again; [`Plan`]: where they are
+//! - [`histogram`]: how long things took
 //! - `log`: what a node has to tell; `files`: which byte of which file a place is
 //! - `address`, `output`, `random`, `signals`, [`failure`]: what their names say
 //!
@@ -30,13 +31,14 @@ mod demo;
 mod dev;
 pub mod failure;
 mod files;
-mod fleet;
+pub mod fleet;
 mod format;
+pub mod histogram;
 mod inspect;
-mod load;
+pub mod load;
 mod log;
 mod node_file;
-mod output;
+pub mod output;
 mod random;
 mod read;
 mod record;
@@ -44,11 +46,15 @@ mod signals;
 mod start;
 mod status;
 mod torture;
-mod verify;
+pub mod verify;
 mod walk;
 
+pub use address::Name;
 pub use connection::Connection;
+pub use dev::{Plan, Temporary};
 pub use failure::Failure;
+pub use format::LayoutName;
+pub use signals::{Stop, on_signal};
 
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use kimberlite_client::Output;
 use kimberlite_types::ClusterId;
+use kimberlite_types::limits::BATCH_RECORDS_MAX;
 use kimberlite_wire::command::{Command, Outcome, RecordsBuilder};
 use serde_json::json;
 
 use crate::address::{Cluster, Name, name, seconds};
 use crate::connection::{Connection, Options};
+use crate::histogram::Histogram;
 use crate::output::{per_second, say, thousands};
 use crate::signals::{Stop, on_signal};
 use crate::{Failure, append, random};
@@ -48,9 +50,13 @@ pub(crate) struct Load {
     /// Stop after this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<Duration>,
-    /// Stop after this many records
+    /// Stop after this many requests
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Records in a request
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_RECORDS_MAX)))]
+    batch: u32,
     /// Bytes of a record at least
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     size: usize,
@@ -63,26 +69,41 @@ pub(crate) struct Load {
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Summary {
-    pub(crate) acknowledged: u64,
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Requests that were acknowledged.
+    pub acknowledged: u64,
     /// Commands whose outcome is unknown: their session was evicted.
-    pub(crate) unknown: u64,
-    pub(crate) elapsed: Duration,
+    pub unknown: u64,
+    /// From the first request to the last acknowledgement.
+    pub elapsed: Duration,
+    /// From each request to its acknowledgement.
+    pub latencies: Histogram,
 }
 
 /// How a load runs.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) nodes: Vec<std::net::SocketAddr>,
-    pub(crate) cluster: ClusterId,
-    pub(crate) tenant: Name,
-    pub(crate) stream: Name,
-    pub(crate) clients: u16,
-    pub(crate) size: usize,
-    pub(crate) duration: Option<Duration>,
-    pub(crate) count: Option<u64>,
-    pub(crate) journal: Option<PathBuf>,
+pub struct Plan {
+    /// The client addresses of all nodes, in the order of their replica numbers.
+    pub nodes: Vec<std::net::SocketAddr>,
+    /// The cluster, or [`ClusterId::UNNAMED`].
+    pub cluster: ClusterId,
+    /// Whose stream it is. Made if it does not exist.
+    pub tenant: Name,
+    /// Where records go. Made if it does not exist.
+    pub stream: Name,
+    /// Sessions, each with one request at a time.
+    pub clients: u16,
+    /// Records in a request. The first describes itself, and the others repeat it.
+    pub batch: u32,
+    /// Bytes of a record at least.
+    pub size: usize,
+    /// When to stop.
+    pub duration: Option<Duration>,
+    /// After how many requests to stop.
+    pub count: Option<u64>,
+    /// Where to write what was acknowledged.
+    pub journal: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -95,6 +116,7 @@ pub(crate) fn run(args: &Load) -> Result<(), Failure> {
         tenant: args.tenant.clone(),
         stream: args.stream.clone(),
         clients: args.clients,
+        batch: args.batch,
         size: args.size,
         duration: args.seconds,
         count: args.count,
@@ -102,15 +124,21 @@ pub(crate) fn run(args: &Load) -> Result<(), Failure> {
     };
     let summary = load(&plan, &stop, &Arc::default())?;
     let seconds = summary.elapsed.as_secs_f64();
-    let rate = per_second(summary.acknowledged, summary.elapsed);
+    let records = summary.acknowledged * u64::from(args.batch);
+    let rate = per_second(records, summary.elapsed);
+    let [p50, p99] = [50, 99].map(|percent| summary.latencies.percentile(percent));
+    let max = summary.latencies.max();
     if args.json {
-        let report = json!({ "acknowledged": summary.acknowledged, "unknown": summary.unknown,
-                             "seconds": seconds, "per_second": rate });
+        let micros = |time: Duration| time.as_micros() as u64;
+        let report = json!({ "acknowledged": records, "unknown": summary.unknown,
+                             "seconds": seconds, "per_second": rate, "p50_us": micros(p50),
+                             "p99_us": micros(p99), "max_us": micros(max) });
         return say(&report.to_string());
     }
     say(&format!(
-        "{} records acknowledged in {seconds:.1} s by {} clients: {} a second; {} of unknown outcome",
-        thousands(summary.acknowledged),
+        "{} records acknowledged in {seconds:.1} s by {} clients: {} a second; {} requests of unknown outcome; \
+         a request took {p50:.1?} (p50), {p99:.1?} (p99), {max:.1?} (max)",
+        thousands(records),
         args.clients,
         thousands(rate),
         summary.unknown
@@ -154,7 +182,7 @@ pub(crate) fn parse(record: &[u8]) -> Option<(usize, u64)> {
 }
 
 /// Appends until the plan or `stop` says to end. `acknowledged` counts along.
-pub(crate) fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> Result<Summary, Failure> {
+pub fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> Result<Summary, Failure> {
     let clients = usize::from(plan.clients);
     let mut connection = Connection::open(
         &plan.nodes,
@@ -165,13 +193,15 @@ pub(crate) fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> R
     let run = random::number()?;
     let begun = Instant::now();
     let mut next = vec![0; clients];
-    let mut flying: HashMap<u64, (usize, u64)> = HashMap::new();
-    let begin = |connection: &mut Connection, client: usize, sequence: u64| {
-        let mut records = RecordsBuilder::default();
-        records.push(&record(run, client, sequence, plan.size));
+    let mut flying: HashMap<u64, (usize, u64, Instant)> = HashMap::new();
+    let mut records = RecordsBuilder::default();
+    let mut begin = |connection: &mut Connection, client: usize, sequence: u64| {
+        records.clear();
+        let record = record(run, client, sequence, plan.size);
+        (0..plan.batch).for_each(|_| records.push(&record));
         let command =
             Command::AppendBatch { stream: plan.stream.stream(), expected: None, records: records.records() };
-        (connection.begin(client, plan.tenant.tenant(), command.encode()), (client, sequence))
+        (connection.begin(client, plan.tenant.tenant(), command.encode()), (client, sequence, Instant::now()))
     };
     flying.extend((0..clients).map(|client| begin(&mut connection, client, 0)));
     let mut summary = Summary::default();
@@ -200,9 +230,10 @@ pub(crate) fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> R
             Some((_, Output::Failed { why, .. })) => return Err(connection.explain(why)),
             _ => continue,
         };
-        let Some((client, sequence)) = flying.remove(&ticket) else { continue };
+        let Some((client, sequence, asked)) = flying.remove(&ticket) else { continue };
         match offset {
             Some(offset) => {
+                summary.latencies.add(asked.elapsed());
                 journal.write(client, sequence, offset)?;
                 summary.acknowledged += 1;
                 acknowledged.fetch_add(1, Ordering::Relaxed);

@@ -91,6 +91,12 @@ impl Log {
         self.replica
     }
 
+    /// Whether a note becomes a line. Every op makes two notes that nobody is told unless every step is asked for,
+    /// and making their lines takes longer than executing the op.
+    pub(crate) fn tells(&self, note: &Note) -> bool {
+        self.least <= Level::Detail || !matches!(note, Note::Committed { .. } | Note::Durable { .. })
+    }
+
     pub(crate) fn write(&self, line: &Line) {
         if line.level < self.least {
             return;
@@ -301,5 +307,23 @@ pub(crate) fn of_driver(note: &DriverNote) -> Line {
             format_args!("connections cannot be accepted for now: {reason}"),
             json!({ "why": reason }),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kimberlite_crypto::Checksum;
+
+    use super::*;
+
+    #[test]
+    fn what_every_op_says_is_told_only_when_every_step_is_asked_for() {
+        let routine = Note::Durable { op: Op(1), checksum: Checksum::ZERO };
+        let geometry = Geometry { superblock_size: 4096, headers_size: 4096, segment_size: 4096 };
+        assert_eq!(of_note(&routine, &geometry).level, Level::Detail);
+        for (verbose, op, full) in [(false, false, true), (true, true, true)] {
+            let log = Log::new(Format::Json, verbose, ReplicaId(0));
+            assert_eq!((log.tells(&routine), log.tells(&Note::Full)), (op, full));
+        }
     }
 }

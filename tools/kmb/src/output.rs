@@ -7,7 +7,8 @@ use crate::{Failure, failure::Kind};
 
 /// ANSI colours used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colour {
+#[expect(missing_docs, reason = "colours are what they are called")]
+pub enum Colour {
     Red = 31,
     Green = 32,
     Yellow = 33,
@@ -18,12 +19,12 @@ pub(crate) enum Colour {
 }
 
 /// Whether standard output takes colours: it is a terminal, and nobody asked for none (no-color.org).
-pub(crate) fn takes_colour() -> bool {
+pub fn takes_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The text in a colour, if wanted.
-pub(crate) fn paint(text: &str, colour: Colour, wanted: bool) -> String {
+pub fn paint(text: &str, colour: Colour, wanted: bool) -> String {
     if wanted { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn per_second(count: u64, elapsed: Duration) -> u64 {
 }
 
 /// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -10,22 +10,22 @@ use crate::failure::Kind;
 
 /// Whether the program was asked to end.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Asks.
-    pub(crate) fn ask(&self) {
+    pub fn ask(&self) {
         self.0.store(true, Ordering::Release);
     }
 
     /// Whether it was asked.
-    pub(crate) fn is_asked(&self) -> bool {
+    pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
 /// Asks `stop` on every signal to end, and wakes the drivers that may sleep then. Once per process.
-pub(crate) fn on_signal<const N: usize>(stop: &Stop, wakers: [Waker; N]) -> Result<(), Failure> {
+pub fn on_signal<const N: usize>(stop: &Stop, wakers: [Waker; N]) -> Result<(), Failure> {
     let stop = stop.clone();
     ctrlc::set_handler(move || {
         stop.ask();

@@ -239,7 +239,9 @@ impl Running {
             if let Note::Committed { applied, .. } = &note {
                 self.progress.committed = applied.op;
             }
-            self.log.write(&log::of_note(&note, &self.geometry));
+            if self.log.tells(&note) {
+                self.log.write(&log::of_note(&note, &self.geometry));
+            }
         }
         for note in self.driver.take_notes() {
             self.log.write(&log::of_driver(&note));

@@ -135,6 +135,7 @@ impl Ordeal {
             tenant: self.tenant.clone(),
             stream: self.stream.clone(),
             clients: self.clients,
+            batch: 1,
             size: 100,
             duration: None,
             count: None,

@@ -39,13 +39,16 @@ pub(crate) struct Verify {
 
 /// How a directory was found.
 #[derive(Clone, Debug)]
-pub(crate) struct Verdict {
-    pub(crate) totals: Totals,
-    pub(crate) finding: Option<Finding>,
+pub struct Verdict {
+    /// How much was verified.
+    pub totals: Totals,
+    /// What is wrong, if anything is.
+    pub finding: Option<Finding>,
     /// What was never received, if nothing is wrong with what was.
     pub(crate) missing: Option<Missing>,
     pub(crate) geometry: Geometry,
-    pub(crate) elapsed: Duration,
+    /// How long it took, with opening the directory.
+    pub elapsed: Duration,
     /// What a person should know beside that.
     pub(crate) warnings: Vec<String>,
 }
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
 }
 
 /// Verifies the directory of a stopped node. Fails when it cannot be opened; damage is a verdict.
-pub(crate) fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict, Failure> {
+pub fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict, Failure> {
     let begun = Instant::now();
     let config = NodeFile::read(data)?.config()?;
     let directory = DataDirectory::open_read_only(data)?;

@@ -289,6 +289,11 @@ impl Node {
         self.out.clear();
         self.input(Input::Fetch { op: Op(op), checksum });
         self.run();
+        self.fetched()
+    }
+
+    /// The answer to the fetch since which nothing was forgotten.
+    pub(super) fn fetched(&mut self) -> Result<Prepare, crate::FetchError> {
         let found = self.out.drain(..).find_map(|output| match output {
             Output::Fetched { result, .. } => Some(result),
             _ => None,

@@ -601,13 +601,14 @@ impl Journal {
     // ── Adopting ────────────────────────────────────────────────────────────────────────────────────────
 
     /// Takes the headers of a durable view as the end of the log. What stands in front of them and does not
-    /// lead up to them is of another log: only what is known to be `committed` is kept of it.
-    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], committed: Op, out: &mut Vec<Output>) {
+    /// lead up to them is of another log: only what this journal knows to be committed is kept of it. The view's
+    /// own commit number says nothing about it: that counts ops as the new log names them.
+    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], out: &mut Vec<Output>) {
         let (first, last) = (headers[0], headers[headers.len() - 1]);
         assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
         self.drop_from(last.op.next());
         if !self.leads_to(headers) {
-            for header in self.drop_between(committed, first.op) {
+            for header in self.drop_between(self.committed, first.op) {
                 self.doubtful.insert(header);
             }
         }

@@ -127,7 +127,7 @@ pub struct ViewState {
     pub view: View,
     /// The last view whose log it adopted; at most `view`.
     pub log_view: View,
-    /// What it knew to be committed.
+    /// What it knew to be committed, as the adopted log names it.
     pub commit: Op,
     /// The last headers of the log adopted with `log_view`, at least one and at most
     /// [`HEADERS_MAX`](kimberlite_wire::message::HEADERS_MAX), each the parent of the next. The last one is the log's head.

@@ -202,14 +202,35 @@ impl Journal {
     pub(crate) fn begin_settling(&mut self, state: &ViewState, settle: &[Op]) {
         self.adopted = (state.headers[0].op, state.head().op);
         assert!(self.head.op >= self.adopted.1, "an adopted op never ends the log");
-        self.issued = self.head.op;
-        self.said = self.head.op;
+        // Rule 2: an op that is not held and that its slot denies lets nothing behind it be acknowledged.
+        self.issued = self.first_denied().map_or(self.head.op, Op::previous);
+        self.said = self.issued;
         self.settling = true;
         for op in settle {
             self.index.get_mut(op).expect("what is settled was found").state = State::Writing;
             self.unsettled.insert(*op);
         }
         self.prune();
+    }
+
+    /// The first missing op behind the adopted ones that its slot denies.
+    fn first_denied(&self) -> Option<Op> {
+        let mut behind = self.index.range(self.adopted.1.next()..);
+        behind
+            .find(|(op, entry)| matches!(entry.state, State::Missing(_)) && self.is_denied(**op))
+            .map(|(op, _)| *op)
+    }
+
+    /// Whether the slot of an op is intact and names neither this op of the log nor a later one.
+    fn is_denied(&self, op: Op) -> bool {
+        match self.ring.slot(op) {
+            Slot::Bad => false,
+            Slot::Reserved => true,
+            Slot::Header(named) if named.op == op => {
+                self.index.get(&op).is_some_and(|entry| entry.header != named)
+            }
+            Slot::Header(named) => named.op < op,
+        }
     }
 
     /// A prepare that was found, but cannot be made sure of now: its slot is not free. It can still be fetched.
@@ -471,10 +492,12 @@ impl Journal {
                     out.push(Output::Repaired { op, place: Place::log(entry.header.place) });
                 }
             }
+            // A sealed repair is held until it is written; a write that was dropped long before the seal is not.
             None if is_sealed => {
-                let place = held.expect("a sealed repair is held until it is written").header.place;
-                out.push(Output::Repaired { op, place: Place::log(place) });
-                out.push(Output::Durable { op, checksum });
+                if let Some(prepare) = held {
+                    out.push(Output::Repaired { op, place: Place::log(prepare.header.place) });
+                    out.push(Output::Durable { op, checksum });
+                }
             }
             // Dropped, or written twice.
             _ => {}
@@ -511,6 +534,7 @@ impl Journal {
         let last_adopted = self.adopted.1;
         let slots = u64::from(self.layout.ring_slots);
         let newest = self.head.op.max(self.doubt_until).0;
+        self.pass_by();
         let unsettled: Vec<Op> = self.unsettled.iter().copied().collect();
         for op in unsettled {
             let slot_free = self.slot_is_free(op);
@@ -539,9 +563,25 @@ impl Journal {
                     out.push(Output::Durable { op, checksum: entry.header.checksum });
                 }
             }
+            self.pass_by();
         }
         assert!(self.said <= self.issued, "nothing is said to be durable before its slot was issued");
         assert!(self.issued <= self.head.op, "slots are issued for ops of the log");
+    }
+
+    /// Goes past what stands behind the last op that was issued, or said to be durable, and is not on its way: it is held,
+    /// or lost and known to be. What its slot denies has to come first.
+    fn pass_by(&mut self) {
+        let passes = |op: Op| !self.unsettled.contains(&op) && !self.is_denied(op);
+        let mut issued = self.issued;
+        while issued < self.head.op && passes(issued.next()) {
+            issued = issued.next();
+        }
+        let mut said = self.said;
+        while said < issued && passes(said.next()) {
+            said = said.next();
+        }
+        (self.issued, self.said) = (issued, said);
     }
 
     /// A copy that was durable turned out to be damaged.
@@ -554,8 +594,12 @@ impl Journal {
         }
     }
 
-    /// An op that was to be settled cannot be read any more.
+    /// An op that was to be settled cannot be read any more. What stands behind it is kept, so its slot must not go on to
+    /// deny it.
     fn lose(&mut self, op: Op) {
+        if op > self.adopted.1 && self.is_denied(op) {
+            self.ring.spoil(op);
+        }
         self.index.get_mut(&op).expect("what is settled is in the index").state =
             State::Missing(Mark::Unknown);
         self.unsettled.remove(&op);
@@ -564,13 +608,14 @@ impl Journal {
     // ── Adopting ────────────────────────────────────────────────────────────────────────────────────────
 
     /// Takes the headers of a durable view as the end of the log. What stands in front of them and does not
-    /// lead up to them is of another log: only what is known to be `committed` is kept of it.
-    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], committed: Op, out: &mut Vec<Output>) {
+    /// lead up to them is of another log: only what this journal knows to be committed is kept of it. The view's
+    /// own commit number says nothing about it: that counts ops as the new log names them.
+    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], out: &mut Vec<Output>) {
         let (first, last) = (headers[0], headers[headers.len() - 1]);
         assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
         self.drop_from(last.op.next());
         if !self.leads_to(headers) {
-            for header in self.drop_between(committed, first.op) {
+            for header in self.drop_between(self.committed, first.op) {
                 self.doubtful.insert(header);
             }
         }

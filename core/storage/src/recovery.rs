@@ -103,6 +103,9 @@ pub(crate) struct Opening {
     scan: Option<Scan>,
     /// The op behind a gap that is known, and the walk's new start.
     anchor: Option<PrepareHeader>,
+    /// The first op behind a gap's first that its slot denies. Nothing behind it was acknowledged, and the walk must not
+    /// begin anew there: once the gap is repaired, that op would end the log in front of what was kept.
+    denied: Op,
     /// The first and the last op lost in gaps.
     gap: Option<(Op, Op)>,
     /// Ops that are lost together with their headers and begin a gap, or the unknown end; and where they should stand.
@@ -141,6 +144,7 @@ impl Opening {
             proven: Op::ZERO,
             scan: None,
             anchor: None,
+            denied: Op(u64::MAX),
             gap: None,
             lost: Vec::new(),
             settle: VecDeque::new(),
@@ -346,8 +350,9 @@ impl Opening {
         let last = journal.ring.doubt_behind(self.cursor.previous(), log_view);
         self.solid = false;
         self.lost.push((self.cursor, place));
-        self.anchor =
-            journal.ring.lowest_behind(self.cursor, log_view).filter(|header| journal.fits_segment(header));
+        self.denied = journal.ring.denied_behind(self.cursor, log_view);
+        let named = journal.ring.lowest_behind(self.cursor, log_view);
+        self.anchor = named.filter(|header| header.op < self.denied && journal.fits_segment(header));
         // Prepares leave at most half of a segment unused: the next one did not fit.
         let ops = (last.0 - self.cursor.0 + 1).min(u64::from(ring_slots));
         let reach =
@@ -388,7 +393,8 @@ impl Opening {
         let range = self.proven.next()..first;
         let cluster = self.config.cluster;
         let log_view = self.superblock().state.log_view;
-        let behind = self.cursor.next()..self.anchor.map_or(Op(u64::MAX), |anchor| anchor.op);
+        let behind =
+            self.cursor.next()..self.anchor.map_or(Op(self.denied.0.saturating_add(1)), |anchor| anchor.op);
         let scan = self.scan.as_mut().expect("a hole is being searched");
         match seen {
             Seen::Whole(prepare) => {

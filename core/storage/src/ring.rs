@@ -173,6 +173,30 @@ impl Ring {
         named.min_by_key(|header| header.op)
     }
 
+    /// The first op behind `op` that its slot denies: it is intact and names neither that op, of `view` or later, nor a
+    /// later one. Slots are issued in the order of ops, so nothing behind it was acknowledged.
+    pub(crate) fn denied_behind(&self, op: Op, view: View) -> Op {
+        let slots = u64::from(self.slots);
+        let denied = (0..self.slots).filter_map(|slot| {
+            let from = match self.at(slot) {
+                Slot::Bad => return None,
+                Slot::Reserved => op.next().0,
+                Slot::Header(header) if header.view >= view => op.max(header.op).next().0,
+                Slot::Header(header) => op.next().max(header.op).0,
+            };
+            Some(Op(from + (u64::from(slot) + slots - from % slots) % slots))
+        });
+        denied.min().unwrap_or(Op(u64::MAX))
+    }
+
+    /// Makes a slot say nothing: its op was held, and is lost.
+    pub(crate) fn spoil(&mut self, op: Op) {
+        let slot = self.slot_of(op);
+        self.fill(slot, &[0; PREPARE_HEADER_SIZE]);
+        self.bad.insert(slot);
+        self.dirty.entry(slot / SLOTS_PER_SECTOR).or_default();
+    }
+
     /// Sets the slot of a prepare that is durable. [`Ring::written`] names it when the slot is, too.
     pub(crate) fn set(&mut self, header: &PrepareHeader) {
         let slot = self.slot_of(header.op);

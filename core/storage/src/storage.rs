@@ -227,7 +227,7 @@ impl Storage {
         let Some(before) = self.view.copy_written(copy, &mut self.asks, io) else { return };
         let state = self.view.state();
         if before.log_view != state.log_view || before.headers != state.headers {
-            self.journal.adopt(&state.headers, state.commit, out);
+            self.journal.adopt(&state.headers, out);
         }
         out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
         self.view.begin_queued(&mut self.asks, io);

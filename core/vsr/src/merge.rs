@@ -105,8 +105,9 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     let nack_quorum = usize::from(quorums.nack);
     let mut headers: Vec<PrepareHeader> = Vec::new();
     let mut cut = false;
-    let lowest = named.keys().next().copied().unwrap_or_default();
-    for op in (lowest.min(commit.next()).0..=longest.op.0).map(Op) {
+    // Of what is committed only as much is looked at as the new log can name; a sender may be far behind.
+    let named_at_most = Op((longest.op.0 + 1).saturating_sub(HEADERS_MAX as u64));
+    for op in (named_at_most.min(commit.next()).0..=longest.op.0).map(Op) {
         let Some(header) = named.get(&op) else {
             // Lost with its header by all who adopted this log: an op of the newest view, or one that is committed.
             let nacks =

@@ -250,13 +250,17 @@ impl Replica {
     }
 
     /// Makes a view's log durable; the switch follows when it is.
+    ///
+    /// What it knows to be committed goes with it. Its headers may begin right behind that, when those in front are lost,
+    /// and a restarted adopter must not take what it no longer names for ops of this view.
     fn adopt(&mut self, headers: Vec<PrepareHeader>, commit: Op, cx: &mut Cx<'_>) {
         assert!(!self.is_adopting(), "one log is adopted at a time");
         self.asked_view = self.view;
+        let head = headers.last().expect("a view's log has at least one header").op;
         cx.out.push(Output::PersistView(ViewState {
             view: self.view,
             log_view: self.view,
-            commit: self.commit_max,
+            commit: self.commit_max.max(commit.min(head)),
             headers: headers.clone(),
         }));
         self.adoption = Some(Adoption { view: self.view, headers, commit });
@@ -367,7 +371,11 @@ impl Replica {
             return;
         }
         let head = headers.last().expect("decoded with at least one header").op;
-        if head < self.commit_max || !self.are_sane(headers.iter(), view) {
+        let denies = |header: &PrepareHeader| {
+            header.op <= self.commit_max
+                && self.log.get(header.op).is_some_and(|slot| slot.header.checksum != header.checksum)
+        };
+        if head < self.commit_max || headers.iter().any(denies) || !self.are_sane(headers.iter(), view) {
             cx.note(Note::Misbehaved { from, what: Misbehavior::WrongCommit });
             return;
         }
@@ -402,5 +410,96 @@ impl Replica {
         if self.is_primary() && view <= self.view {
             self.say_start_view(from, nonce, cx);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_io::{Address, Conn, Frame, Net, Packet};
+    use kimberlite_types::{
+        ClusterId, Config, Layout, Now, RequestNumber, SessionId, TenantId, Timing, View, WallTime,
+    };
+    use kimberlite_wire::message::{Letter, Mark};
+    use kimberlite_wire::{LinkKeys, NewEntry, NewPrepare, Prepare};
+
+    use crate::replica::{Input, Recovered};
+
+    const SECRET: [u8; 32] = [7; 32];
+
+    struct Deaf;
+
+    impl Net for Deaf {
+        fn send(&mut self, _: ReplicaId, _: Packet) {}
+        fn connect(&mut self, _: Conn, _: Address) {}
+        fn stream(&mut self, _: Conn, _: Frame) {}
+        fn grant(&mut self, _: Conn, _: u32) {}
+        fn close(&mut self, _: Conn) {}
+    }
+
+    fn config() -> Config {
+        Config {
+            cluster: ClusterId(1),
+            replica: ReplicaId(2),
+            replicas: 3,
+            layout: Layout::SMALL,
+            timing: Timing::PRODUCTION,
+            pipeline_max: 8,
+            sessions_max: 4,
+        }
+    }
+
+    /// The headers of a log of `count` ops of view 0, each proposed when the op three before it was committed.
+    fn log(count: u64) -> Vec<PrepareHeader> {
+        let mut headers = vec![PrepareHeader::root(ClusterId(1))];
+        for op in 1..=count {
+            let parent = *headers.last().unwrap();
+            let new = NewPrepare {
+                parent: &parent,
+                view: View(0),
+                commit: Op(op.saturating_sub(3)),
+                timestamp: WallTime(op),
+                layout: &Layout::SMALL,
+                proposer: ReplicaId(0),
+            };
+            let entry = NewEntry {
+                session: SessionId::NONE,
+                request: RequestNumber(0),
+                tenant: TenantId(0),
+                command: b"x",
+            };
+            headers.push(Prepare::build(&new, &[entry]).header);
+        }
+        headers
+    }
+
+    #[test]
+    fn what_a_view_knows_to_be_committed_is_durable_with_its_log() {
+        let headers = log(12);
+        let mut replica = Replica::new(config(), &SECRET, 1);
+        let mut out = Vec::new();
+        let recovered = Recovered {
+            view: View(0),
+            log_view: View(0),
+            adopted: headers[..1].to_vec(),
+            headers: headers[..6].iter().map(|header| (*header, Mark::Present)).collect(),
+            commit: Op(3),
+            doubt_until: Op(5),
+            gap: None,
+            below_gap: Vec::new(),
+        };
+        replica.on(Now::default(), Input::Open(recovered), &mut Deaf, &mut out);
+        // Ops 10 and 11 are committed and lost with their headers by those who chose the log: op 12 alone is its end,
+        // and proves no more than op 9.
+        let message = Message::StartView { nonce: 0, headers: headers[12..].to_vec() };
+        let letter = Letter { from: ReplicaId(1), view: View(1), commit: Op(11), message };
+        let packet = letter.seal(ClusterId(1), &LinkKeys::derive(&SECRET, ReplicaId(1)), ReplicaId(2));
+        out.clear();
+        replica.on(Now::default(), Input::Message { from: ReplicaId(1), packet }, &mut Deaf, &mut out);
+        let durable = out.iter().find_map(|output| match output {
+            Output::PersistView(state) => Some((state.log_view, state.commit)),
+            _ => None,
+        });
+        assert_eq!(durable, Some((View(1), Op(11))));
     }
 }

@@ -1,12 +1,12 @@
 //! What is not known for sure: ops in a hole, whose copies may be the last ones, and how far a lost end may have gone.
 
-use kimberlite_io::Place;
+use kimberlite_io::{Place, sectors};
 use kimberlite_types::{Op, View};
 use kimberlite_wire::message::Mark;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
-use super::disk::{Author, Node, config};
-use crate::{FetchError, Input, Output, Recovered, ViewState};
+use super::disk::{Ask, Author, Node, config};
+use crate::{FetchError, Input, Output, Recovered, Storage, ViewState};
 
 fn slot_place(op: u64) -> Place {
     Place::headers(op % u64::from(config().layout.ring_slots) * 512)
@@ -360,4 +360,93 @@ fn an_adopted_op_is_missing_behind_the_doubt_and_unknown_within_it() {
     }
     append(&mut node, &log[3..]);
     assert_eq!(doubt(&node.reopen()), (8, 8));
+}
+
+/// Answers writes of prepares of these ops, and of nothing else; then the power goes.
+fn written_when_the_power_goes(node: &mut Node, log: &[Prepare]) {
+    for prepare in log {
+        let place = Place::log(prepare.header.place);
+        let asked = |ask: &Ask| matches!(ask, Ask::Write(_, at, _) if *at == place);
+        let index = node.platter.asks.iter().position(asked).unwrap();
+        node.answer(index);
+    }
+    node.platter.cut_power(|| false);
+}
+
+#[test]
+fn the_log_does_not_go_on_behind_an_op_that_its_slot_denies() {
+    let mut node = Node::fresh(58);
+    let log = Author::new().log(0, 7);
+    append(&mut node, &log[..4]);
+    // Op 6 is written before op 5; neither was acknowledged.
+    node.input(Input::Append(log[4].clone()));
+    node.input(Input::Append(log[5].clone()));
+    written_when_the_power_goes(&mut node, &log[5..6]);
+    lose(&mut node, &log[3]);
+    // Were op 6 the head, op 7 would be acknowledged on it; and once op 4 is back, op 5 would end the log.
+    let recovered = node.reopen();
+    assert_eq!((doubt(&recovered), recovered.gap), ((3, 4), None));
+}
+
+#[test]
+fn what_follows_a_lost_op_without_a_slot_is_kept_and_its_slot_is_set() {
+    let mut node = Node::fresh(59);
+    let log = Author::new().log(0, 6);
+    append(&mut node, &log[..4]);
+    node.input(Input::Append(log[4].clone()));
+    written_when_the_power_goes(&mut node, &log[4..5]);
+    lose(&mut node, &log[3]);
+    assert_eq!(gap(&node.reopen()), (5, Some((4, 4)), vec![0, 1, 2, 3], vec![5]));
+    append(&mut node, &log[5..]);
+    append(&mut node, &log[3..4]);
+    node.platter.spoil(Place::log(log[4].header.place));
+    assert_eq!(node.reopen().head().op, Op(6), "op 6 was acknowledged: it is never cut");
+}
+
+#[test]
+fn nothing_is_durable_behind_an_op_that_waits_for_its_slot_since_a_crash() {
+    let (mut node, log) = with_hole(60);
+    let mut author = Author { head: log[39].header };
+    let newer = author.log(1, 5);
+    append(&mut node, &log[31..]);
+    append(&mut node, &newer[..4]);
+    node.platter.cut_power(|| false);
+    assert_eq!(node.reopen().head().op, Op(44));
+    for prepare in &log {
+        append(&mut node, std::slice::from_ref(prepare));
+        node.input(Input::Committed(prepare.header.op));
+        node.run();
+    }
+    node.out.clear();
+    append(&mut node, &newer[4..]);
+    assert_eq!(node.durable(), [0; 0], "the slots of 41 to 44 still deny them");
+    append(&mut node, &newer[..4]);
+    assert_eq!(node.durable(), [41, 42, 43, 44, 45]);
+    node.platter.spoil(Place::log(newer[0].header.place));
+    assert_eq!(node.reopen().head().op, Op(45));
+}
+
+#[test]
+fn an_op_that_is_lost_while_it_is_settled_does_not_end_the_log() {
+    let mut node = Node::fresh(61);
+    let log = Author::new().log(0, 7);
+    append(&mut node, &log[..4]);
+    node.input(Input::Append(log[4].clone()));
+    node.input(Input::Append(log[5].clone()));
+    written_when_the_power_goes(&mut node, &log[4..6]);
+    node.storage = Storage::new(config());
+    node.out.clear();
+    node.input(Input::Start);
+    let header = log[4].header;
+    let len = sectors(u64::from(header.size)) as usize;
+    let settles =
+        |ask: &Ask| matches!(ask, Ask::Read(_, at, of) if *at == Place::log(header.place) && *of == len);
+    while !node.platter.asks.iter().any(settles) {
+        assert!(node.step(), "op 5 is read to be settled");
+    }
+    node.platter.spoil(Place::log(header.place));
+    node.run();
+    append(&mut node, &log[6..]);
+    assert!(node.durable().contains(&7));
+    assert_eq!(node.reopen().head().op, Op(7), "op 7 was acknowledged: it is never cut");
 }

@@ -39,6 +39,14 @@ impl Chain {
         let op = header.op;
         let body = &prepare.frame()[PREPARE_HEADER_SIZE..];
         hold!(
+            header.timestamp.0 < TIMESTAMP_LIMIT,
+            LIMIT,
+            None,
+            op,
+            "op {op} is of {:?}, beyond what a timestamp may be",
+            header.timestamp
+        );
+        hold!(
             header.is_sound() && checksum(body) == header.body_checksum && header.cluster == last.cluster,
             SOUND,
             None,
@@ -67,14 +75,6 @@ impl Chain {
             "op {op} is of {:?}, the one before of {:?}",
             header.timestamp,
             last.timestamp
-        );
-        hold!(
-            header.timestamp.0 < TIMESTAMP_LIMIT,
-            LIMIT,
-            None,
-            op,
-            "op {op} is of {:?}, beyond what a timestamp may be",
-            header.timestamp
         );
         let due = last.next_place(header.size, &self.config.layout);
         hold!(

@@ -135,7 +135,7 @@ impl Caught {
 }
 
 /// The text with each run of digits as one `#`.
-fn without_numbers(text: &str) -> String {
+pub fn without_numbers(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if !c.is_ascii_digit() {

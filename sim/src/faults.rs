@@ -386,3 +386,33 @@ impl Run {
         self.cluster.world.disk_mut(Cluster::node_of(replica)).arm(fault);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kimberlite_io_sim::Concern;
+
+    use super::*;
+    use crate::run::{Luck, run};
+    use crate::{Scenario, draw, rules};
+
+    #[test]
+    fn a_family_that_is_taken_away_does_not_shift_the_others() {
+        let mut config = draw(Scenario::Calm, 1);
+        let every = Every { mean: Duration::from_millis(300), last: Duration::from_millis(40) };
+        for family in [Family::Partition, Family::Pause, Family::Reset] {
+            config.faults.families.insert(family, every);
+        }
+        let waits = |config: &crate::RunConfig, family| {
+            let (_, record) = run(config, 1, Luck::Recorded, rules);
+            record.decisions.decisions(Concern::Schedule, lane(family, Question::When))
+        };
+        let mut fewer = config.clone();
+        fewer.faults.families.remove(&Family::Pause);
+        for family in [Family::Partition, Family::Reset] {
+            let (with, without) = (waits(&config, family), waits(&fewer, family));
+            let both = with.len().min(without.len());
+            assert!(both > 2 && with[..both] == without[..both], "{}: {with:?}, {without:?}", family.name());
+        }
+        assert!(waits(&fewer, Family::Pause).is_empty() && !waits(&config, Family::Pause).is_empty());
+    }
+}

@@ -269,6 +269,18 @@ impl Run {
             )
             .expect("strings grow");
         }
+        // What each waits for, by name: a quorum, a prepare, a read.
+        for (replica, node) in self.core() {
+            let waits: Vec<String> = node
+                .map(|node| node.replica().waits())
+                .unwrap_or_default()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            if !waits.is_empty() {
+                write!(text, "; replica {replica} waits for {}", waits.join(", ")).expect("strings grow");
+            }
+        }
         for (client, tickets) in self.workload.open_by_client() {
             write!(text, "; client {client} waits for {tickets:?}").expect("strings grow");
         }

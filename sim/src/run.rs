@@ -8,11 +8,13 @@ use std::time::Duration;
 use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
 use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, Step, StepKind};
+use kimberlite_probe::mark;
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_types::{Instant, ReplicaId};
 use serde::{Deserialize, Serialize};
 
+use crate::cells::{Cells, Tracker};
 use crate::census::{Counts, Tally, memory};
 use crate::checker::{Checker, End, Observation, Sample};
 use crate::choice::{Choice, Chosen};
@@ -78,6 +80,10 @@ pub struct Report {
     pub counts: Counts,
     /// What happened, in the words of the world: events, asks and faults by name.
     pub census: Vec<(&'static str, u64)>,
+    /// How often each mark in the code was counted.
+    pub marks: mark::Counts,
+    /// Which faults hit replicas doing what.
+    pub cells: Cells,
     /// How much each checker compared.
     pub compared: Vec<(&'static str, u64)>,
     /// How much each checker left undecided, if it did.
@@ -147,6 +153,8 @@ impl Report {
             outcome: Outcome::Failed(failure),
             counts: Counts::default(),
             census: Vec::new(),
+            marks: mark::take().0,
+            cells: Cells::default(),
             compared: Vec::new(),
             skipped: Vec::new(),
             events: 0,
@@ -250,6 +258,7 @@ pub(crate) struct Run {
     pub(crate) config: RunConfig,
     pub(crate) workload: Workload,
     pub(crate) tally: Tally,
+    pub(crate) tracker: Tracker,
     /// Replicas whose disk was told to die, and those whose disk did: one bit each.
     pub(crate) doomed: u8,
     pub(crate) dead: u8,
@@ -281,14 +290,18 @@ struct Diary {
 
 impl Run {
     fn new(config: &RunConfig, dice: Dice, rules: Rules, record: bool) -> Self {
+        mark::begin();
         let mut cluster = Cluster::new(config, dice);
         cluster.configure_faults();
+        // What it took to format the disks is no fault.
+        cluster.world.take_faults();
         Self {
             began: cluster.world.time(),
             cluster,
             config: config.clone(),
             workload: Workload::new(config.work, &config.layout, config.replicas),
             tally: Tally::default(),
+            tracker: Tracker::default(),
             doomed: 0,
             dead: 0,
             partitions: 0,
@@ -390,6 +403,7 @@ impl Run {
     fn step(&mut self) -> Result<bool, Failure> {
         let step = self.cluster.world.step().expect("a replica always waits for something");
         self.events += 1;
+        self.track_faults();
         self.keep_diary(&step);
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoint();
@@ -403,12 +417,35 @@ impl Run {
                 for told in outputs {
                     self.on_told(node, told)?;
                 }
+                if let Some(replica) = self.cluster.replica_on(node) {
+                    self.tracker.see(replica, self.cluster.node(replica));
+                }
+                if let Some(broken) = mark::broken() {
+                    return Err(Self::of_mark(broken));
+                }
                 self.spring_ambush(node)?;
                 self.cut_power(node)?;
                 self.go_on_with_play();
                 Ok(false)
             }
         }
+    }
+
+    /// Counts the faults that took effect since it was last asked.
+    fn track_faults(&mut self) {
+        let (seen, event) = (self.cluster.world.take_faults(), self.events);
+        self.tracker.count(&seen, self.config.replicas);
+        if let Some(diary) = &mut self.diary {
+            diary.faults.extend(seen.iter().map(|fault| Seen::of(event, fault)));
+            diary.faults.truncate(FAULTS_MAX);
+        }
+    }
+
+    /// A mark in the code was broken: what always holds did not, or what is never reached was.
+    fn of_mark(broken: mark::Broken) -> Failure {
+        let mark::Broken { mark, line } = broken;
+        let rule = format!("{} {}: {}", mark.kind.name(), mark.name, mark.meaning);
+        Failure::new(FailureKind::Violation, "mark", rule, format!("{}:{line}", mark.file), None)
     }
 
     /// Lets checkers look, and counts replicas that fell behind by more than the headers they keep.
@@ -450,10 +487,6 @@ impl Run {
             StepKind::Delivered { node, event, .. } => diary.trail.push(step.at, *node, *event, pulse),
             StepKind::Policy(tag) => diary.trail.push_policy(step.at, Tick::kind(*tag), pulse),
         }
-        let event = self.events;
-        let seen = self.cluster.world.take_faults();
-        diary.faults.extend(seen.iter().map(|fault| Seen::of(event, fault)));
-        diary.faults.truncate(FAULTS_MAX);
     }
 
     /// Does something of the policy that may as well not be done, or leaves it out where the record says so. What it
@@ -619,7 +652,9 @@ impl Run {
     }
 
     pub(crate) fn start_replica(&mut self, replica: ReplicaId) -> Result<(), Failure> {
+        self.track_faults();
         self.cluster.start_replica(replica);
+        self.tracker.see(replica, self.cluster.node(replica));
         self.observe(&Observation::Started { replica })
     }
 
@@ -630,6 +665,8 @@ impl Run {
             return Ok(());
         }
         self.cluster.crash_replica(replica);
+        self.track_faults();
+        self.tracker.see(replica, None);
         self.tally.counts.crashes += 1;
         self.observe(&Observation::Crashed { replica })
     }
@@ -673,6 +710,13 @@ impl Run {
     }
 
     fn finish(mut self, outcome: Outcome) -> (Report, Record) {
+        self.track_faults();
+        let (marks, broken) = mark::take();
+        let outcome = match broken {
+            // Whatever else breaks in the same step follows from it.
+            Some(broken) => Outcome::Failed(self.dated(Self::of_mark(broken))),
+            None => outcome,
+        };
         let world = &self.cluster.world;
         self.tally.absorb(world.census());
         let counts = &mut self.tally.counts;
@@ -691,6 +735,8 @@ impl Run {
             outcome,
             counts: *counts,
             census: world.census().iter().collect(),
+            marks,
+            cells: self.tracker.cells,
             compared: self.checkers.iter().map(|checker| (checker.name(), checker.compared())).collect(),
             skipped: self
                 .checkers

@@ -273,6 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn whole_groups_of_families_are_off_in_some_runs_and_rates_spread_over_orders_of_magnitude() {
+        let plans: Vec<FaultPlan> = (0..400).map(|seed| draw(Scenario::Default, seed).faults).collect();
+        let without = |families: &[Family]| {
+            plans
+                .iter()
+                .filter(|plan| families.iter().all(|family| !plan.families.contains_key(family)))
+                .count()
+        };
+        let groups: [&[Family]; 4] = [
+            &[Family::Partition, Family::Clog, Family::Reset],
+            &[Family::Crash, Family::Pause, Family::Clock, Family::ClientCrash],
+            &[Family::Damage, Family::Death],
+            &[Family::Stall, Family::Slow, Family::Full],
+        ];
+        for group in groups {
+            assert!(without(group) >= 8, "{}", group[0].name());
+        }
+        let no_rate = plans.iter().filter(|plan| {
+            plan.disk
+                == DiskRates {
+                    stall_ppm: plan.disk.stall_ppm,
+                    stall_mean: plan.disk.stall_mean,
+                    ..DiskRates::HEALTHY
+                }
+        });
+        assert!(no_rate.count() >= 8);
+        for family in Family::ALL {
+            let means = || plans.iter().filter_map(|plan| plan.families.get(&family)).map(|every| every.mean);
+            let (least, most) = (means().min().expect("on in some"), means().max().expect("on in some"));
+            assert!(most >= 16 * least, "{}: {least:?} to {most:?}", family.name());
+        }
+    }
+
+    #[test]
     fn a_calm_run_has_no_faults() {
         for seed in 0..50 {
             assert_eq!(draw(Scenario::Calm, seed).faults, FaultPlan::none());

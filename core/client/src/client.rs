@@ -386,6 +386,7 @@ impl Client {
             (None, _) => return Err(Malformed::Body),
             (Some(ticket), Err(Refusal::NoSession)) => {
                 self.session = None;
+                kimberlite_probe::reachable!("client.evicted");
                 step.out.push(Output::Evicted);
                 step.out.push(Output::Failed { ticket, why: ClientError::Evicted });
             }
@@ -436,12 +437,17 @@ impl Client {
         task.sent = None;
         let pinned = self.queries.get(&nonce).is_some_and(|asked| asked.to.is_some());
         match turn {
-            Turn::TooLarge => self.drop_task(nonce, ClientError::TooLarge, step),
+            Turn::TooLarge => {
+                kimberlite_probe::reachable!("client.too_large");
+                self.drop_task(nonce, ClientError::TooLarge, step);
+            }
             Turn::Primary(_) if pinned => self.drop_task(nonce, ClientError::WrongReplica, step),
             Turn::Primary(to) if to != replica && to.0 < self.options.replicas => {
+                kimberlite_probe::reachable!("client.redirected");
                 self.redirect(replica, to, step);
             }
             Turn::Busy => {
+                kimberlite_probe::reachable!("client.told_busy");
                 self.put_off(step.now, replica);
             }
             // A node that names itself, or one that does not exist, knows no primary either.
@@ -450,6 +456,7 @@ impl Client {
                     self.route(replica).laters += 1;
                 }
                 if !pinned && self.route(replica).laters >= LATER_MAX {
+                    kimberlite_probe::reachable!("client.later_too_often");
                     self.fail(replica, Disconnect::NoPrimary, step);
                 }
             }

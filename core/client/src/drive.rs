@@ -63,6 +63,7 @@ impl Client {
         }
         self.redirects += 1;
         if self.redirects > REDIRECTS_MAX {
+            kimberlite_probe::reachable!("client.redirected_in_circles");
             self.fail(from, Disconnect::NoPrimary, step);
             return;
         }
@@ -114,6 +115,7 @@ impl Client {
     pub(crate) fn expire(&mut self, step: &mut Step<'_>) {
         // All wait with the same patience, so the first that was submitted is the first to be given up.
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| is_due(waiting.give_up_at, step.now)) {
+            kimberlite_probe::reachable!("client.gives_up_waiting");
             let why = ClientError::GaveUp { sent: false };
             step.out.push(Output::Failed { ticket: waiting.ticket, why });
         }
@@ -123,6 +125,7 @@ impl Client {
             .map(|(_, task)| (task.nonce, task.ever_sent))
             .collect();
         for (nonce, sent) in due {
+            kimberlite_probe::sometimes!("client.gives_up_sent", sent);
             self.drop_task(nonce, ClientError::GaveUp { sent }, step);
         }
         // A session is registered for those that wait.
@@ -133,8 +136,10 @@ impl Client {
             let Some(link) = &self.routes[usize::from(replica.0)].link else { continue };
             let timeout = self.options.request_timeout;
             if is_due(link.open_by, step.now) {
+                kimberlite_probe::reachable!("client.connect_times_out");
                 self.fail(replica, Disconnect::ConnectTimeout, step);
             } else if self.tasks().any(|(_, task)| is_due(task.overdue_at(link.conn, timeout), step.now)) {
+                kimberlite_probe::reachable!("client.request_times_out");
                 self.fail(replica, Disconnect::RequestTimeout, step);
             }
         }
@@ -158,6 +163,7 @@ impl Client {
             match (conn, open) {
                 (_, Some(conn)) => {
                     for task in unsent {
+                        kimberlite_probe::sometimes!("client.sends_again", task.ever_sent);
                         task.sent = Some((conn, step.now));
                         task.ever_sent = true;
                         step.net.stream(conn, task.frame.clone());

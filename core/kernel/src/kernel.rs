@@ -133,15 +133,25 @@ impl Kernel {
         let (session, request) = (entry.header.session, entry.header.request);
         let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
             Lookup::Duplicate(verdict) => {
+                kimberlite_probe::reachable!("kernel.duplicate");
                 (EntryVerdict { session, request, verdict, duplicate: true }, false, Change::Nothing)
             }
-            Lookup::Stale => (heard(entry, Err(Refusal::Stale)), false, Change::Nothing),
-            Lookup::NoSession => (heard(entry, Err(Refusal::NoSession)), false, Change::Nothing),
+            Lookup::Stale => {
+                kimberlite_probe::reachable!("kernel.stale");
+                (heard(entry, Err(Refusal::Stale)), false, Change::Nothing)
+            }
+            Lookup::NoSession => {
+                kimberlite_probe::reachable!("kernel.no_session");
+                (heard(entry, Err(Refusal::NoSession)), false, Change::Nothing)
+            }
             Lookup::New => {
                 let remembered = session != SessionId::NONE;
                 match self.execute(entry) {
                     Ok((outcome, change)) => (heard(entry, Ok(outcome)), remembered, change),
-                    Err(refusal) => (heard(entry, Err(refusal)), remembered, Change::Nothing),
+                    Err(refusal) => {
+                        kimberlite_probe::reachable!("kernel.refuses");
+                        (heard(entry, Err(refusal)), remembered, Change::Nothing)
+                    }
                 }
             }
         };
@@ -172,6 +182,7 @@ impl Kernel {
             Command::AppendBatch { stream, expected, records } => {
                 let first = self.tenants.stream(tenant, stream)?.end;
                 if expected.is_some_and(|expected| expected != first) {
+                    kimberlite_probe::reachable!("kernel.offset_mismatch");
                     return Err(Refusal::OffsetMismatch { actual: first });
                 }
                 let count = records.count();
@@ -198,6 +209,7 @@ impl Kernel {
             Change::Nothing => {}
             Change::Register { evict } => {
                 if let Some(oldest) = evict {
+                    kimberlite_probe::reachable!("kernel.evicts");
                     self.sum.remove(&self.sessions.evict(oldest));
                 }
                 self.sum.add(&self.sessions.register(SessionId(position), verdict));

@@ -2,7 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `mark` | `always!`, `sometimes!`, `reachable!`, `unreachable!`: what a swarm must have seen |
+//! | [`mark`] | `always!`, `sometimes!`, `reachable!`, `unreachable!`: what a swarm must have seen |
+//! | `table` | every mark there is |
 //! | `mutant` | `mutant!`: planted bugs at their real sites, switched on one at a time |
 //!
 //! **What it promises.** Without the features `marks` and `mutants` every macro is a constant or nothing at all, and this
@@ -12,13 +13,12 @@
 #![cfg_attr(not(any(test, feature = "marks", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]
 
-mod mark;
+pub mod mark;
 mod mutant;
+mod table;
 
 pub use mutant::Mutant;
 
-#[doc(hidden)]
-pub use mark::__private as __mark;
 #[doc(hidden)]
 pub use mutant::__private as __mutant;
 

@@ -121,6 +121,7 @@ impl Node {
             self.on_frame(conn, frame, io);
         }
         if let Err(why) = result {
+            kimberlite_probe::reachable!("node.client_malformed");
             out.push(Note::ClientMalformed { conn, why });
             io.close(conn);
             self.forget(conn);
@@ -155,6 +156,7 @@ impl Node {
         io: &mut dyn Io,
     ) {
         if !self.replica.is_primary() {
+            kimberlite_probe::reachable!("node.not_primary");
             self.clients.turn(conn, number.0, self.elsewhere(), io);
             return;
         }
@@ -166,10 +168,12 @@ impl Node {
             // What is decided is decided for good, whoever is primary now; the rest the log decides.
             match self.kernel.reply_of(session, number) {
                 Lookup::Duplicate(verdict) => {
+                    kimberlite_probe::reachable!("node.filters_duplicate");
                     self.clients.reply(conn, session, number, verdict, io);
                     return;
                 }
                 Lookup::Stale => {
+                    kimberlite_probe::reachable!("node.filters_stale");
                     let verdict = Verdict { position: LogPosition::default(), result: Err(Refusal::Stale) };
                     self.clients.reply(conn, session, number, verdict, io);
                     return;
@@ -180,6 +184,8 @@ impl Node {
         if !self.clients.wait(session, number, conn) {
             let request = vsr::Request { session, number, tenant, command };
             self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
+        } else {
+            kimberlite_probe::reachable!("node.already_under_way");
         }
     }
 
@@ -198,8 +204,10 @@ impl Node {
     fn elsewhere(&self) -> Turn {
         let primary = self.config.primary(self.replica.view());
         if self.replica.status() == vsr::Status::Normal && primary != self.config.replica {
+            kimberlite_probe::reachable!("node.redirects");
             Turn::Primary(primary)
         } else {
+            kimberlite_probe::reachable!("node.knows_no_primary");
             Turn::Later
         }
     }
@@ -246,6 +254,7 @@ impl Node {
                     if !self.replica.is_primary() =>
                 {
                     // It stopped being the primary earlier in this very step, and said so to the clients.
+                    kimberlite_probe::reachable!("node.resigned_meanwhile");
                 }
                 Work::Vsr(input) => {
                     self.replica.on(now, input, io, &mut self.vsr_out);
@@ -289,6 +298,7 @@ impl Node {
         out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {
+            kimberlite_probe::reachable!("node.refuses_damage_alone");
             self.halt(HaltReason::Damaged { op: *op, place: *place }, out);
             return;
         }
@@ -319,6 +329,7 @@ impl Node {
                 Ok(prepare)
             }
             Err(FetchError::Damaged { place, checksum: _ }) if self.config.replicas == 1 => {
+                kimberlite_probe::reachable!("node.finds_damage_alone");
                 if op > self.replica.commit() {
                     self.halt(HaltReason::Damaged { op, place }, out);
                     return;
@@ -376,6 +387,7 @@ impl Node {
                     }
                 }
                 vsr::Output::Resigned => {
+                    kimberlite_probe::reachable!("node.sends_clients_away");
                     self.clients.turn_all(Turn::Later, io);
                     for (conn, nonce) in self.reads.unconfirmed() {
                         self.clients.turn(conn, nonce, Turn::Later, io);

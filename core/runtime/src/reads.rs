@@ -208,6 +208,7 @@ impl Reader {
         let mut full = self.next >= self.end || self.records_left == 0;
         while !full && let Some(first) = extents.first() {
             let Some(prepare) = self.arrived.remove(&first.op) else { break };
+            kimberlite_probe::reachable!("query.reads_journal");
             full = self.take(&prepare, extents);
             let op = first.op;
             extents = &extents[extents.iter().take_while(|extent| extent.op == op).count()..];
@@ -237,10 +238,12 @@ impl Reader {
                 unreachable!("the kernel applied this very prepare, so its entries parse")
             };
             if offset >= self.end {
+                kimberlite_probe::reachable!("query.ends_where_it_began");
                 return true;
             }
             let size = record.len() + 4;
             if self.records_left == 0 || (size > self.bytes_left && !self.records.is_empty()) {
+                kimberlite_probe::reachable!("query.answer_is_full");
                 return true;
             }
             self.records.push(record);

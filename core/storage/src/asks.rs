@@ -126,6 +126,7 @@ impl Asks {
             Ok(()) => {
                 if self.full && self.stalled.is_empty() {
                     self.full = false;
+                    kimberlite_probe::reachable!("disk.room");
                     out.push(Output::Room);
                 }
                 Ok(Some(write.purpose))
@@ -135,11 +136,15 @@ impl Asks {
                     self.full = true;
                     out.push(Output::Full);
                 }
+                kimberlite_probe::reachable!("disk.full");
                 self.stalled.push(write);
                 self.retry_at = Some(now.after(RETRY_AFTER));
                 Ok(None)
             }
-            Err(WriteFault::Failed) => Err(HaltReason::WriteFailed { place: write.place }),
+            Err(WriteFault::Failed) => {
+                kimberlite_probe::reachable!("disk.write_fails");
+                Err(HaltReason::WriteFailed { place: write.place })
+            }
         }
     }
 

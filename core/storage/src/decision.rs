@@ -115,7 +115,25 @@ pub(crate) fn decide(adopted: bool, copy: Copy, says: Says) -> (Verdict, &'stati
     let mut lines = TABLE.iter().filter(|row| row.matches(adopted, copy, says));
     let row = lines.next().expect("the table covers every case");
     assert!(lines.next().is_none(), "the table's lines do not overlap");
+    mark(row.label);
     (row.verdict, row.label)
+}
+
+/// Marks the line that was taken.
+fn mark(label: &str) {
+    match label {
+        "@Keep" => kimberlite_probe::reachable!("open.keep"),
+        "@Sealed" => kimberlite_probe::reachable!("open.sealed"),
+        "@Settle" => kimberlite_probe::reachable!("open.settle"),
+        "@Faulty" => kimberlite_probe::reachable!("open.faulty"),
+        "@Torn" => kimberlite_probe::reachable!("open.torn"),
+        "@Stale" => kimberlite_probe::reachable!("open.stale"),
+        "@Unknown" => kimberlite_probe::reachable!("open.unknown"),
+        "@Gone" => kimberlite_probe::reachable!("open.gone"),
+        "@Adopted" => kimberlite_probe::reachable!("open.adopted_missing"),
+        "@AdoptedLost" => kimberlite_probe::reachable!("open.adopted_lost"),
+        _ => panic!("every line of the table has a mark"),
+    }
 }
 
 /// What an op must look like to belong to the log that is being opened.

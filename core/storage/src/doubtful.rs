@@ -38,6 +38,7 @@ impl Doubtful {
     pub(crate) fn insert(&mut self, header: PrepareHeader) {
         self.held.entry((header.op, header.checksum)).or_insert(Held { header, damaged: false });
         if self.held.len() > self.max {
+            kimberlite_probe::reachable!("doubtful.has_too_many");
             self.held.pop_last();
         }
     }
@@ -55,6 +56,7 @@ impl Doubtful {
     /// A read has shown that the copy is damaged, or was written over.
     pub(crate) fn damaged(&mut self, op: Op, checksum: Checksum) {
         if let Some(held) = self.held.get_mut(&(op, checksum)) {
+            kimberlite_probe::reachable!("doubtful.is_damaged");
             held.damaged = true;
         }
     }

@@ -278,11 +278,15 @@ impl Journal {
         match self.index.get(&header.op).copied() {
             Some(entry) if entry.header == header => match entry.state {
                 State::Durable => out.push(Output::Durable { op: header.op, checksum: header.checksum }),
-                State::Missing(mark) => self.begin(prepare, mark == Mark::Unknown, asks, io, out),
+                State::Missing(mark) => {
+                    kimberlite_probe::sometimes!("journal.mends", mark == Mark::Unknown);
+                    self.begin(prepare, mark == Mark::Unknown, asks, io, out);
+                }
                 State::Writing | State::Written | State::Ringing | State::Ringed => {}
             },
             Some(_) => {
                 self.replace(header.op);
+                kimberlite_probe::reachable!("journal.replaces");
                 self.begin(prepare, false, asks, io, out);
             }
             None => self.begin(prepare, false, asks, io, out),
@@ -380,6 +384,7 @@ impl Journal {
             && let Some(header) = self.doubtful.get(child.op.previous(), child.parent)
         {
             let state = State::Missing(Mark::Unknown);
+            kimberlite_probe::reachable!("journal.believes");
             self.index.insert(header.op, Entry { header, state, repair: false });
             child = header;
         }
@@ -392,6 +397,7 @@ impl Journal {
         let op = child.op.previous();
         if op > self.sealed_through() && !self.index.contains_key(&op) {
             let (checksum, place) = (Some(child.parent), Place::log(child.place));
+            kimberlite_probe::reachable!("journal.tells_gap");
             let result = Err(FetchError::Damaged { checksum, place });
             out.push(Output::Fetched { op, checksum: None, result });
         }
@@ -468,6 +474,7 @@ impl Journal {
                 other.header.place < header.place + len && header.place < other.header.end()
             };
             if asks.overlaps(place, len) || waiting.iter().any(behind) {
+                kimberlite_probe::reachable!("journal.write_waits");
                 waiting.push_back(prepare);
             } else {
                 let purpose = WriteFor::Prepare { op: header.op, checksum: header.checksum };
@@ -495,6 +502,7 @@ impl Journal {
             // A sealed repair is held until it is written; a write that was dropped long before the seal is not.
             None if is_sealed => {
                 if let Some(prepare) = held {
+                    kimberlite_probe::reachable!("journal.mends_sealed");
                     out.push(Output::Repaired { op, place: Place::log(prepare.header.place) });
                     out.push(Output::Durable { op, checksum });
                 }
@@ -541,16 +549,24 @@ impl Journal {
             let entry = self.index.get_mut(&op).expect("what is on its way is in the index");
             if entry.state == State::Written {
                 let in_order = op <= last_adopted || op <= self.issued.next();
+                kimberlite_probe::sometimes!("journal.slot_waits_for_order", !in_order);
+                kimberlite_probe::sometimes!("journal.slot_waits_for_seal", !slot_free);
                 if in_order && slot_free {
                     entry.state = State::Ringing;
                     self.issued = self.issued.max(op);
                     match self.ring.slot(op) {
                         // The slot was passed on in an earlier life, when this op was sealed; that proves as
                         // much about it as its own header there would, and the newer op needs the slot.
-                        Slot::Header(newer) if newer.op > op => entry.state = State::Ringed,
+                        Slot::Header(newer) if newer.op > op => {
+                            kimberlite_probe::reachable!("journal.slot_was_passed_on");
+                            entry.state = State::Ringed;
+                        }
                         // The slot may have been passed on, and is damaged. Were it to name this op, it would
                         // deny the newer one; left bad, it denies neither.
-                        Slot::Bad if op.0 + slots <= newest => entry.state = State::Ringed,
+                        Slot::Bad if op.0 + slots <= newest => {
+                            kimberlite_probe::reachable!("journal.leaves_slot_bad");
+                            entry.state = State::Ringed;
+                        }
                         _ => self.ring.set(&entry.header),
                     }
                 }
@@ -615,6 +631,7 @@ impl Journal {
         assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
         self.drop_from(last.op.next());
         if !self.leads_to(headers) {
+            kimberlite_probe::reachable!("journal.adopts_with_hole");
             for header in self.drop_between(self.committed, first.op) {
                 self.doubtful.insert(header);
             }
@@ -631,6 +648,7 @@ impl Journal {
                     let doubtful = self.doubtful.get(header.op, header.checksum).is_some();
                     let may_be_lost = header.op <= self.doubt_until || doubtful;
                     let mark = if may_be_lost { Mark::Unknown } else { Mark::Nack };
+                    kimberlite_probe::sometimes!("journal.adopts_doubtful", may_be_lost);
                     self.doubtful.decide(header.op, header.checksum);
                     self.drop_one(header.op);
                     let entry = Entry { header: *header, state: State::Missing(mark), repair: false };
@@ -799,6 +817,7 @@ impl Journal {
             let (first, last) = (inside[0], inside[inside.len() - 1]);
             self.found_sealed(first.op, last);
         }
+        kimberlite_probe::reachable!("journal.seals");
         out.push(Output::Sealed { segment });
         self.prune();
         self.advance(out);

@@ -204,7 +204,10 @@ impl Opening {
     pub(crate) fn mend_next(&mut self, asks: &mut Asks, io: &mut dyn Io) {
         let Stage::Mend { left } = &mut self.stage else { panic!("copies are mended second") };
         match left.pop_front() {
-            Some(copy) => write_copy(self.superblock(), copy, asks, io),
+            Some(copy) => {
+                kimberlite_probe::reachable!("open.mends_superblock");
+                write_copy(self.superblock(), copy, asks, io);
+            }
             None => self.read_ring(asks, io),
         }
     }
@@ -237,6 +240,7 @@ impl Opening {
         match result {
             Ok(bytes) => journal.ring.load(offset, &bytes),
             Err(_) if len > SECTOR_SIZE => {
+                kimberlite_probe::reachable!("open.reads_ring_by_sector");
                 for part in (offset..offset + len as u64).step_by(SECTOR_SIZE) {
                     asks.read(
                         io,
@@ -248,7 +252,9 @@ impl Opening {
                 }
             }
             // What was not read stays zero, which no slot ever is: bad.
-            Err(_) => {}
+            Err(_) => {
+                kimberlite_probe::reachable!("open.ring_sector_lost");
+            }
         }
         if *left == 0 {
             for offset in journal.ring.survey() {
@@ -295,6 +301,7 @@ impl Opening {
             && self.cursor == first
             && header.parent != parent.checksum
         {
+            kimberlite_probe::reachable!("open.front_is_of_other_log");
             // The op in front stands on another log than the adopted one.
             self.open_hole(journal);
         }
@@ -310,6 +317,7 @@ impl Opening {
             head.first == self.cursor && head.parent == parent.checksum && parent.op > Op::ZERO
         });
         if self.solid && (ended || begins) {
+            kimberlite_probe::reachable!("open.knows_segment_end");
             return VecDeque::from([next]);
         }
         let mut places = places_after(parent, layout);
@@ -335,6 +343,7 @@ impl Opening {
         };
         let mut found: BTreeMap<Op, Vec<PrepareHeader>> = BTreeMap::new();
         for header in journal.drop_between(proven, first.op) {
+            kimberlite_probe::reachable!("open.hole");
             found.entry(header.op).or_default().push(header);
         }
         journal.doubt_ring(proven, first.op);
@@ -349,6 +358,7 @@ impl Opening {
         let log_view = self.superblock().state.log_view;
         let last = journal.ring.doubt_behind(self.cursor.previous(), log_view);
         self.solid = false;
+        kimberlite_probe::reachable!("open.gap");
         self.lost.push((self.cursor, place));
         self.denied = journal.ring.denied_behind(self.cursor, log_view);
         let named = journal.ring.lowest_behind(self.cursor, log_view);
@@ -367,9 +377,11 @@ impl Opening {
         let first = scan.found.into_values().flatten().next();
         self.anchor = first.or(self.anchor);
         let Some(anchor) = self.anchor else {
+            kimberlite_probe::reachable!("open.gap_has_no_end");
             self.end_unknown = true;
             return true;
         };
+        kimberlite_probe::reachable!("open.goes_on_behind_gap");
         let (from, _) = self.gap.unwrap_or((self.cursor, self.cursor));
         self.gap = Some((from, anchor.op.previous()));
         self.cursor = anchor.op;
@@ -409,7 +421,10 @@ impl Opening {
                 }
                 scan.place = if here && scan.what == Search::Gap { scan.end } else { header.end() };
             }
-            Seen::Broken => scan.place += SECTOR_SIZE as u64,
+            Seen::Broken => {
+                kimberlite_probe::reachable!("open.scans_over_damage");
+                scan.place += SECTOR_SIZE as u64;
+            }
             Seen::Absent => scan.place = scan.end,
         }
     }
@@ -450,6 +465,7 @@ impl Opening {
         }
         let below = journal.entry(child.op.previous()).map(|entry| entry.header.checksum);
         self.solid = below == Some(child.parent) || journal.sealed_leads_to(&child);
+        kimberlite_probe::sometimes!("open.hole_closes", self.solid);
         self.cursor = self.adopted().0;
         self.parent = journal.entry(self.cursor.previous()).map(|entry| entry.header);
         self.next_op(journal);
@@ -491,6 +507,7 @@ impl Opening {
             head.first == self.cursor && self.parent.is_some_and(|parent| parent.checksum == head.parent)
         };
         if let Some(head) = head.filter(follows) {
+            kimberlite_probe::reachable!("open.skips_sealed_segment");
             self.take_sealed(&head, journal, asks, io, out);
             self.next_op(journal);
             self.walk(None, journal, asks, io, out);
@@ -514,6 +531,7 @@ impl Opening {
             let footer = Footer::of(&headers, &self.config.layout);
             let place = Place::log(offset(footer.head.segment, &self.config.layout));
             out.push(Output::Damaged { place, what: Damage::Footer, op: Some(headers[0].op) });
+            kimberlite_probe::reachable!("open.rebuilds_footer");
             journal.write_footer(&footer, asks, io);
             journal.found_sealed(headers[0].op, footer.head.last);
             self.settle.retain(|op| *op > footer.head.last.op);
@@ -709,6 +727,7 @@ impl Opening {
             let (_, last) = self.adopted();
             assert!(head >= last, "what is unknown stands behind the adopted headers");
             self.doubt_until = journal.ring.doubt_behind(head, self.superblock().state.log_view);
+            kimberlite_probe::reachable!("open.end_is_uncertain");
             assert!(self.doubt_until > head, "the slot of an unknown op is bad, or passed on");
         }
         let lost = self.gap.map_or(Op::ZERO, |(_, last)| last);
@@ -718,6 +737,7 @@ impl Opening {
             // Behind a hole, slots still belong to the ops of the hole: what waits for such a slot was never
             // acknowledged, and is appended again when the hole is filled.
             for op in self.settle.iter().filter(|op| op.0 > slots + sealed.0) {
+                kimberlite_probe::reachable!("open.disowns");
                 let lost = journal.ring.slot(*op) == Slot::Bad;
                 journal.disown(*op, if lost { Mark::Unknown } else { Mark::Nack });
             }
@@ -734,6 +754,7 @@ impl Opening {
             };
             let bad: Vec<u32> = journal.ring.bad().filter(unowned).collect();
             for slot in bad {
+                kimberlite_probe::reachable!("open.reserves_bad_slot");
                 journal.ring.reserve(slot);
             }
         }
@@ -767,11 +788,13 @@ impl Opening {
     ) {
         let Stage::Settle { reading } = &mut self.stage else { panic!("ops are settled last") };
         *reading -= 1;
+        kimberlite_probe::reachable!("open.settles");
         let expected = journal.entry(op).expect("what is settled is in the index").header;
         let prepare = result
             .ok()
             .and_then(|bytes| Prepare::parse(&bytes.freeze()).ok())
             .filter(|prepare| prepare.header == expected);
+        kimberlite_probe::sometimes!("open.settled_copy_is_gone", prepare.is_none());
         if prepare.is_none() {
             let place = Place::log(expected.place);
             out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });

@@ -71,6 +71,7 @@ impl Scout {
                 self.judge(asks, io)
             }
             Err(_) if !look.careful && look.asked != Some(SECTOR_SIZE) => {
+                kimberlite_probe::reachable!("scout.looks_closer");
                 look.careful = true;
                 look.asked = Some(SECTOR_SIZE);
                 asks.read(io, Place::log(look.place), SECTOR_SIZE, ReadFor::Walk);
@@ -109,6 +110,7 @@ impl Scout {
             Ok(header) if header.place == place && header.size <= self.layout.prepare_size_max => {
                 let len = sectors(u64::from(header.size)) as usize;
                 if len > bytes.len() && len <= room && look.asked != Some(len) {
+                    kimberlite_probe::reachable!("scout.reads_rest");
                     look.asked = Some(len);
                     look.careful = true;
                     asks.read(io, Place::log(place), len, ReadFor::Walk);

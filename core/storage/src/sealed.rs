@@ -86,6 +86,7 @@ impl Shelf {
         let op = waiting.op();
         let (segment, _) = journal.sealed_segment(op).expect("only sealed ops are looked for here");
         if let Some(at) = self.footers.iter().position(|footer| footer.head.segment == segment) {
+            kimberlite_probe::reachable!("shelf.has_footer");
             let footer = self.footers.remove(at);
             let row = footer.row(op).copied();
             self.footers.push(footer);
@@ -121,6 +122,7 @@ impl Shelf {
         }
         let place = Place::log(footer::offset(segment, &journal.layout));
         out.push(Output::Damaged { place, what: Damage::Footer, op: Some(first) });
+        kimberlite_probe::reachable!("shelf.footer_is_broken");
         self.broken.push(segment);
         self.rebuild_next(journal, asks, io)
     }
@@ -220,11 +222,13 @@ impl Shelf {
         let mut found = if rebuild.next > rebuild.last {
             let footer = Footer::of(&rebuild.headers, &journal.layout);
             let place = Place::log(footer::offset(rebuild.segment, &journal.layout));
+            kimberlite_probe::reachable!("shelf.rebuilds");
             if !asks.overlaps(place, SECTOR_SIZE as u64) {
                 journal.write_footer(&footer, asks, io);
             }
             self.shelve(footer)
         } else {
+            kimberlite_probe::reachable!("shelf.rebuild_fails");
             let walked = |op: Op| rebuild.headers.iter().find(|header| header.op == op).map(Row::of);
             let mut waiting = self.loading.remove(&rebuild.segment).unwrap_or_default();
             if waiting.iter().all(|who| who.op() != rebuild.next) {

@@ -233,6 +233,10 @@ impl Storage {
         self.view.begin_queued(&mut self.asks, io);
         if !self.view.is_busy() {
             for waits in core::mem::take(&mut self.waiting) {
+                kimberlite_probe::sometimes!(
+                    "storage.append_is_outdated",
+                    waits.outdated && !self.journal.connects(&waits.prepare.header)
+                );
                 if !waits.outdated || self.journal.connects(&waits.prepare.header) {
                     self.append(waits.prepare, io, out);
                 }
@@ -257,6 +261,7 @@ impl Storage {
                 let found = self.shelf.find(waiting, &self.journal, &mut self.asks, io);
                 self.on_found(found.into_iter().collect(), io, out);
             } else if let Some(header) = asked.and_then(|asked| self.journal.doubtful.readable(op, asked)) {
+                kimberlite_probe::reachable!("storage.reads_doubtful");
                 self.read_prepare(op, asked, &Row::of(&header), io, out);
             } else {
                 out.push(Output::Fetched { op, checksum: asked, result: Err(FetchError::Missing) });
@@ -266,10 +271,12 @@ impl Storage {
         let own = entry.header.checksum;
         let other = asked.filter(|asked| *asked != own);
         if let Some(header) = other.and_then(|other| self.journal.doubtful.readable(op, other)) {
+            kimberlite_probe::reachable!("storage.reads_other_doubtful");
             self.read_prepare(op, asked, &Row::of(&header), io, out);
             return;
         }
         let result = if other.is_some() {
+            kimberlite_probe::reachable!("storage.superseded");
             Err(FetchError::Superseded)
         } else if let Some(prepare) = self.journal.in_memory(op, own) {
             Ok(prepare.clone())
@@ -354,6 +361,7 @@ impl Storage {
                 _ => {}
             }
             out.push(Output::Damaged { place, what: Damage::Prepare, op: Some(op) });
+            kimberlite_probe::reachable!("storage.finds_damage");
             let damaged = FetchError::Damaged { checksum: Some(expected), place };
             if asked.is_some() {
                 // Whoever asked knows what is damaged; that it is of the own log is said besides.
@@ -365,6 +373,7 @@ impl Storage {
             Err(FetchError::Damaged { .. }) => self.journal.damaged(op, expected),
             // Believed to be of this log, and intact: it is made sure of, like one that a peer sent.
             Ok(prepare) if self.journal.lacks(op, expected) => {
+                kimberlite_probe::reachable!("storage.keeps_believed");
                 self.journal.append(prepare.clone(), &mut self.asks, io, out);
             }
             _ => {}
@@ -470,6 +479,7 @@ impl Machine for Storage {
             Input::Event(event) => self.on_event(now, event, io, out),
             Input::Append(prepare) => {
                 if self.view.is_busy() {
+                    kimberlite_probe::reachable!("storage.append_waits_for_view");
                     self.waiting.push_back(Waits { prepare, outdated: false });
                 } else {
                     self.append(prepare, io, out);

@@ -249,11 +249,16 @@ pub(crate) fn choose(copies: &Copies) -> Result<Choice, HaltReason> {
     if let Some((superblock, own)) = best
         && intact().count() >= INTACT_MIN
     {
+        kimberlite_probe::sometimes!("superblock.newest_alone", agree(own) == 1);
+        kimberlite_probe::sometimes!("superblock.two_intact", intact().count() == 2);
+        kimberlite_probe::sometimes!("superblock.three_intact", intact().count() == 3);
+        kimberlite_probe::sometimes!("superblock.four_intact", intact().count() == 4);
         let broken = (0..SUPERBLOCK_COPIES).filter(|index| copies[*index].is_err());
         let older = (0..SUPERBLOCK_COPIES)
             .filter(|index| copies[*index].as_ref().is_ok_and(|(_, other)| other != own));
         return Ok(Choice { superblock: superblock.clone(), mend: broken.chain(older).collect() });
     }
+    kimberlite_probe::reachable!("superblock.lost");
     let version = copies.iter().find_map(|copy| match copy {
         Err(CopyFault::Version(found)) => Some(*found),
         _ => None,

@@ -65,6 +65,7 @@ impl ViewKeeper {
         );
         let state = ViewState { commit: state.commit.max(latest.commit), ..state };
         if self.writing.is_some() {
+            kimberlite_probe::reachable!("view.queued");
             self.queued = Some(state);
         } else {
             self.begin(state, asks, io);

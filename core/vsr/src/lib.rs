@@ -13,6 +13,7 @@
 //! | `repair` | fetch what is missing or damaged, serve others, catch up |
 //! | `reads` | leadership rounds that confirm reads |
 //! | `load` | what a replica holds on to, counted |
+//! | `waits` | what a replica waits for, for people |
 //!
 //! It knows no disk: it says [`Output::Append`] and hears [`Input::Durable`]. It is handed the network
 //! alone. Its parent (the runtime) carries values between it, the journal and the kernel.
@@ -45,6 +46,7 @@ mod reads;
 mod repair;
 mod replica;
 mod view_change;
+mod waits;
 
 pub use load::Load;
 pub use log::Held;
@@ -52,3 +54,4 @@ pub use merge::{Choice, Dvc, choose};
 pub use replica::{
     Input, Lost, Misbehavior, Note, Output, Peer, Recovered, Replica, Request, Status, ViewState,
 };
+pub use waits::{Replicas, Waits};

@@ -131,6 +131,7 @@ impl Log {
             headers.iter().filter(|header| header.op <= committed).all(same),
             "what is committed here is in every later log"
         );
+        kimberlite_probe::sometimes!("log.adopts_with_hole", !connects);
         let mut slots: VecDeque<Slot> =
             self.slots.iter().copied().filter(|slot| connects && slot.header.op < first).collect();
         for header in headers {

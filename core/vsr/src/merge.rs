@@ -85,11 +85,13 @@ pub enum Choice {
 /// Chooses the log of a view.
 pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     if dvcs.len() < usize::from(quorums.view_change) {
+        kimberlite_probe::reachable!("merge.needs_quorum");
         return Choice::NeedQuorum;
     }
     let newest = dvcs.iter().map(|dvc| dvc.log_view).max().expect("a quorum is not empty");
     let canonical: Vec<&Dvc> = dvcs.iter().filter(|dvc| dvc.log_view == newest).collect();
     let longest = canonical.iter().max_by_key(|dvc| dvc.op).expect("somebody has the newest log");
+    kimberlite_probe::sometimes!("merge.mixed_logs", canonical.len() < dvcs.len());
     let named = match union(&canonical, longest) {
         Ok(named) => named,
         Err((one, other)) => return Choice::Contradiction(one, other),
@@ -99,6 +101,7 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     let known = dvcs.iter().map(|dvc| dvc.commit);
     let commit = proven.chain(known).max().expect("a quorum is not empty");
     if commit > longest.op {
+        kimberlite_probe::unreachable!("merge.committed_is_missing");
         let knows = dvcs.iter().find(|dvc| dvc.commit == commit).unwrap_or(longest);
         return Choice::Contradiction(longest.replica, knows.replica);
     }
@@ -113,11 +116,14 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
             let nacks =
                 dvcs.iter().filter(|dvc| dvc.log_view < newest || dvc.op < op && op > dvc.doubt_until);
             if op <= commit {
+                kimberlite_probe::reachable!("merge.committed_is_unnamed");
                 headers.clear();
             } else if nacks.count() >= nack_quorum {
+                kimberlite_probe::reachable!("merge.cuts_unnamed");
                 cut = true;
                 break;
             } else {
+                kimberlite_probe::reachable!("merge.undecided_unnamed");
                 return Choice::Undecided(op);
             }
             continue;
@@ -127,10 +133,12 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
             let present = marks.clone().any(|mark| mark == Mark::Present);
             let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
             if !present && nacks >= nack_quorum {
+                kimberlite_probe::reachable!("merge.cuts");
                 cut = true;
                 break;
             }
             if !present {
+                kimberlite_probe::reachable!("merge.undecided");
                 return Choice::Undecided(op);
             }
         }
@@ -144,9 +152,15 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
     let marks = dvcs.iter().map(behind_of);
     let doubt = marks.clone().any(|mark| mark == Mark::Unknown);
     let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
+    kimberlite_probe::sometimes!("merge.doubt_overruled", doubt && nacks >= nack_quorum);
     if doubt && !cut && nacks < nack_quorum {
+        kimberlite_probe::reachable!("merge.undecided_behind");
         return Choice::Undecided(behind);
     }
+    kimberlite_probe::sometimes!(
+        "merge.keeps_uncommitted",
+        headers.last().is_some_and(|head| head.op > commit)
+    );
     // The new log begins at a header that is committed at the latest; without one, more voices are needed.
     if headers.is_empty() { Choice::Undecided(commit) } else { Choice::Log { headers, commit } }
 }
@@ -160,6 +174,7 @@ fn union(canonical: &[&Dvc], longest: &Dvc) -> Result<BTreeMap<Op, PrepareHeader
         for (header, _) in &other.headers {
             let here = named.entry(header.op).or_insert(*header);
             if here.checksum != header.checksum {
+                kimberlite_probe::unreachable!("merge.voters_contradict");
                 return Err((longest.replica, other.replica));
             }
         }

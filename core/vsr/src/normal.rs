@@ -30,6 +30,7 @@ impl Replica {
             self.waiting.push_back(request);
             self.propose(cx);
         } else {
+            kimberlite_probe::reachable!("normal.queue_is_full");
             let Request { session, number, .. } = request;
             cx.out.push(Output::RequestRefused { session, number });
         }
@@ -41,12 +42,21 @@ impl Replica {
     pub(crate) fn propose(&mut self, cx: &mut Cx<'_>) {
         let small = SMALL_IN_FLIGHT_MAX.min(usize::from(self.config.pipeline_max));
         let pipeline = usize::from(self.config.pipeline_max);
+        kimberlite_probe::sometimes!(
+            "normal.requests_gather",
+            !self.waiting.is_empty() && self.pipeline.len() >= small && self.pipeline.len() < pipeline
+        );
+        kimberlite_probe::sometimes!(
+            "normal.pipeline_is_full",
+            !self.waiting.is_empty() && self.pipeline.len() >= pipeline
+        );
         while !self.waiting.is_empty()
             && (self.pipeline.len() < small
                 || (self.pipeline.len() < pipeline && self.waiting_bytes >= LARGE_PREPARE))
             && self.log.writing() < WRITING_MAX
         {
             let batch = self.take_batch();
+            kimberlite_probe::sometimes!("normal.group_commits", batch.len() > 1);
             let entries: Vec<NewEntry<'_>> = batch
                 .iter()
                 .map(|request| NewEntry {
@@ -89,6 +99,7 @@ impl Replica {
                 size > self.config.layout.prepare_size_max as usize || batch.len() >= ENTRIES_MAX as usize;
             if full {
                 assert!(!batch.is_empty(), "the runtime refuses commands that fit no prepare");
+                kimberlite_probe::reachable!("normal.prepare_is_full");
                 break;
             }
             self.waiting_bytes -= request.command.len();
@@ -113,6 +124,7 @@ impl Replica {
             return;
         }
         if view > self.view && from == self.config.primary(view) {
+            kimberlite_probe::reachable!("normal.prepare_of_later_view");
             self.follow(view, cx);
             return;
         }
@@ -124,11 +136,13 @@ impl Replica {
             return;
         }
         if self.log.names(op, &prepare.header.checksum) {
+            kimberlite_probe::reachable!("normal.prepare_again");
             self.acknowledge(op, cx);
         } else if op == self.head().op.next() {
             self.keep_ahead(prepare);
             self.accept_ahead(cx);
         } else if op > self.head().op {
+            kimberlite_probe::reachable!("normal.prepare_ahead");
             self.keep_ahead(prepare);
             self.ask_for_gap(op, cx);
         } else if op > self.commit_max && prepare.header.view == self.view && self.log.get(op).is_some() {
@@ -180,6 +194,10 @@ impl Replica {
         let Some(slot) = self.log.get(op) else { return };
         if slot.held == Held::Durable {
             let checksum = slot.header.checksum;
+            kimberlite_probe::always!(
+                "normal.ack_in_durable_view",
+                self.durable_view == (self.view, self.view)
+            );
             self.send(self.config.primary(self.view), Message::PrepareOk { op, checksum }, cx);
         }
     }
@@ -188,6 +206,7 @@ impl Replica {
         self.repair.durable(op);
         self.durable_at = cx.now.monotonic;
         if !self.log.names(op, checksum) {
+            kimberlite_probe::reachable!("normal.durable_too_late");
             self.execute(cx);
             return;
         }
@@ -228,18 +247,28 @@ impl Replica {
         if entry.checksum != *checksum {
             return;
         }
+        kimberlite_probe::sometimes!("normal.acks_twice", entry.acks & (1 << from.0) != 0);
         entry.acks |= 1 << from.0;
         self.commit_pipeline(cx);
     }
 
     /// Commits from the front of the pipeline what a quorum holds.
     pub(crate) fn commit_pipeline(&mut self, cx: &mut Cx<'_>) {
+        kimberlite_probe::sometimes!(
+            "normal.acked_out_of_order",
+            self.pipeline
+                .iter()
+                .skip(1)
+                .any(|late| late.acks.count_ones() >= u32::from(self.quorums.replication))
+                && self.pipeline[0].acks.count_ones() < u32::from(self.quorums.replication)
+        );
         let before = self.commit_max;
         while let Some(front) = self.pipeline.front() {
             if front.acks.count_ones() < u32::from(self.quorums.replication) {
                 break;
             }
             assert!(front.op == self.commit_max.next(), "ops commit in order, without gaps");
+            kimberlite_probe::sometimes!("normal.commits_alone", self.quorums.replication == 1);
             self.commit_max = front.op;
             self.pipeline.pop_front();
         }
@@ -255,6 +284,7 @@ impl Replica {
         assert!(self.status == Status::Normal, "commits are learnt in the view whose log we hold");
         let commit = commit.min(self.head().op);
         if commit > self.commit_max {
+            kimberlite_probe::reachable!("normal.commit_learnt");
             self.commit_max = commit;
             cx.out.push(Output::Committed(commit));
             self.execute(cx);
@@ -268,6 +298,7 @@ impl Replica {
             let Some(prepare) = self.cache.get(&next) else { break };
             let named = self.log.get(next).is_none_or(|slot| slot.header.checksum == prepare.header.checksum);
             if !named || prepare.header.parent != self.executed {
+                kimberlite_probe::reachable!("normal.cached_of_other_log");
                 // Not of this log; what is gets fetched.
                 self.cache.remove(&next);
                 break;
@@ -287,10 +318,12 @@ impl Replica {
             return;
         }
         self.timers.heartbeat = Some(cx.now.monotonic.after(self.config.timing.heartbeat));
+        kimberlite_probe::sometimes!("normal.not_heard", !self.is_heard(cx));
         if self.is_heard(cx) && !self.is_stalled(cx) {
             self.expect_primary(cx);
         }
         // A primary that nobody answers falls silent, so that those who cannot answer it elect another.
+        kimberlite_probe::sometimes!("normal.falls_silent", self.attempts > 0);
         if self.attempts == 0 {
             self.say_commit(cx);
         }
@@ -315,6 +348,10 @@ impl Replica {
         if self.log.writing() == 0 && !lacks_front {
             self.durable_at = cx.now.monotonic;
         }
+        kimberlite_probe::sometimes!(
+            "normal.stalls",
+            cx.now.monotonic.since(self.durable_at) >= self.config.timing.abdicate
+        );
         cx.now.monotonic.since(self.durable_at) >= self.config.timing.abdicate
     }
 
@@ -407,6 +444,7 @@ impl Replica {
         for entry in late {
             for to in self.config.others() {
                 if entry.acks & (1 << to.0) == 0 {
+                    kimberlite_probe::reachable!("normal.resends");
                     self.serve(to, entry.op, Some(entry.checksum), cx);
                 }
             }

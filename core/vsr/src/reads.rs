@@ -39,6 +39,11 @@ impl Reads {
         self.waiting.len()
     }
 
+    /// Reads that wait for a round that is under way, and who acknowledged it, one bit each.
+    pub(crate) fn open_round(&self) -> Option<(usize, u8)> {
+        (self.confirmed < self.round).then_some((self.waiting.len(), self.acks))
+    }
+
     /// Forgets waiting reads and makes every earlier acknowledgement worthless.
     pub(crate) fn reset(&mut self) {
         self.waiting.clear();
@@ -52,6 +57,7 @@ impl Replica {
     pub(crate) fn on_confirm_read(&mut self, ticket: u64, cx: &mut Cx<'_>) {
         assert!(self.is_primary(), "the runtime sends others' clients to the primary");
         if self.reads.waiting.len() >= READS_MAX {
+            kimberlite_probe::reachable!("reads.refused");
             cx.out.push(Output::ReadRefused { ticket });
             return;
         }
@@ -81,10 +87,15 @@ impl Replica {
 
     fn finish_round(&mut self, cx: &mut Cx<'_>) {
         if self.reads.acks.count_ones() < u32::from(self.quorums.read) {
+            kimberlite_probe::reachable!("reads.round_waits");
             return;
         }
         self.reads.confirmed = self.reads.round;
         self.reads.floor = self.reads.floor_next;
+        kimberlite_probe::sometimes!(
+            "reads.share_round",
+            self.reads.waiting.iter().filter(|(_, needs)| *needs <= self.reads.confirmed).count() > 1
+        );
         self.confirm_reads(cx);
         if self.reads.waiting.back().is_some_and(|(_, needs)| *needs > self.reads.round) {
             self.start_round(cx);
@@ -93,6 +104,10 @@ impl Replica {
 
     /// Answers the reads whose round is confirmed, once everything committed before it is executed.
     pub(crate) fn confirm_reads(&mut self, cx: &mut Cx<'_>) {
+        kimberlite_probe::sometimes!(
+            "reads.wait_for_execution",
+            self.is_primary() && self.commit_min < self.reads.floor && !self.reads.waiting.is_empty()
+        );
         if !self.is_primary() || self.commit_min < self.reads.floor {
             return;
         }
@@ -101,6 +116,7 @@ impl Replica {
                 break;
             }
             self.reads.waiting.pop_front();
+            kimberlite_probe::always!("reads.see_inherited", self.commit_min >= self.inherited);
             cx.out.push(Output::ReadConfirmed { ticket });
         }
     }

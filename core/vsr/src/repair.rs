@@ -122,6 +122,11 @@ impl Replica {
         self.repair.wanted.keys().copied()
     }
 
+    /// The same, and whether the checksum of each is known.
+    pub(crate) fn wanted_by_checksum(&self) -> impl Iterator<Item = (Op, bool)> {
+        self.repair.wanted.iter().map(|(op, wanted)| (*op, wanted.checksum.is_some()))
+    }
+
     /// Wants every op of the window that is lacking.
     pub(crate) fn lack_what_is_lacking(&mut self, cx: &mut Cx<'_>) {
         let lacking: Vec<(Op, Checksum)> = self
@@ -160,6 +165,7 @@ impl Replica {
         wanted.again_at = cx.now.monotonic.after(wait);
         let Wanted { checksum, turn, tries, again_at } = *wanted;
         if tries.is_multiple_of(LOOK_AGAIN_TRIES) {
+            kimberlite_probe::reachable!("repair.looks_again");
             // What the journal could not tell before it may tell by now: the op behind it may have come and named it.
             cx.out.push(Output::Fetch { op, checksum });
         }
@@ -216,12 +222,16 @@ impl Replica {
             None => commit >= op && op <= self.commit_max,
         };
         if !right || !self.may_mend(op) {
+            kimberlite_probe::sometimes!("repair.disk_is_busy", right);
+            kimberlite_probe::sometimes!("repair.not_believed", !right);
             return false;
         }
         if !self.fits(&prepare.header) {
             cx.note(Note::Misbehaved { from, what: Misbehavior::BrokenChain });
             return false;
         }
+        kimberlite_probe::sometimes!("repair.taken_on_word", self.repair.wanted[&op].checksum.is_none());
+        kimberlite_probe::sometimes!("repair.taken_by_checksum", self.repair.wanted[&op].checksum.is_some());
         self.repair.wanted.remove(&op);
         self.mend(from, prepare.clone(), cx);
         true
@@ -260,6 +270,7 @@ impl Replica {
             return;
         }
         let count = u32::try_from(before.0 - first.0).unwrap_or(u32::MAX).min(ASK_MAX);
+        kimberlite_probe::reachable!("repair.asks_for_gap");
         self.repair.gap = Some(Asked { until: Op(first.0 + u64::from(count) - 1), at: now });
         let message = Message::RequestPrepare { op: first, count, checksum: None };
         self.send(self.config.primary(self.view), message, cx);
@@ -272,6 +283,7 @@ impl Replica {
             self.repair.ahead.insert(op, prepare);
         }
         while self.repair.ahead.len() > AHEAD_MAX {
+            kimberlite_probe::reachable!("repair.too_far_ahead");
             self.repair.ahead.pop_last();
         }
     }
@@ -299,6 +311,7 @@ impl Replica {
                 break;
             }
             let may_tell = checksum.is_some() || op <= self.commit_max || ours;
+            kimberlite_probe::sometimes!("repair.may_not_tell", !may_tell);
             if !may_tell {
                 break;
             }
@@ -316,10 +329,12 @@ impl Replica {
             let checksum = slot.header.checksum;
             let held = slot.held;
             if let Some(prepare) = self.cached(op, &checksum) {
+                kimberlite_probe::reachable!("repair.serves_from_memory");
                 self.send(to, Message::Prepare(prepare.clone()), cx);
                 return;
             }
             if held != Held::Durable {
+                kimberlite_probe::reachable!("repair.has_none_to_serve");
                 self.vouch(to, op, checksum, cx);
                 return;
             }
@@ -338,6 +353,7 @@ impl Replica {
         }
         serving.receivers.push(to);
         if serving.receivers.len() == 1 {
+            kimberlite_probe::reachable!("repair.serves_from_journal");
             cx.out.push(Output::Fetch { op, checksum });
         }
     }
@@ -345,6 +361,7 @@ impl Replica {
     /// Tells a peer what the log names at a committed op that cannot be sent.
     fn vouch(&self, to: ReplicaId, op: Op, checksum: Checksum, cx: &mut Cx<'_>) {
         if op <= self.commit_max {
+            kimberlite_probe::reachable!("repair.vouches");
             self.send(to, Message::Vouch { op, checksum }, cx);
         }
     }
@@ -358,6 +375,7 @@ impl Replica {
             && wanted.checksum.is_none_or(|known| known == checksum)
         {
             wanted.checksum = Some(checksum);
+            kimberlite_probe::reachable!("repair.hears_vouch");
             cx.out.push(Output::Fetch { op, checksum: Some(checksum) });
         }
     }
@@ -381,6 +399,7 @@ impl Replica {
                 Some(slot) if slot.held.is_lacking() => self.lack(op, Some(slot.header.checksum), cx),
                 Some(slot) if slot.held == Held::Writing => {}
                 _ => {
+                    kimberlite_probe::sometimes!("repair.executes_from_disk", slot.is_none());
                     self.repair.fetching.insert(op);
                     let checksum = slot.map(|slot| slot.header.checksum);
                     cx.out.push(Output::Fetch { op, checksum });
@@ -412,6 +431,7 @@ impl Replica {
                     // Asked for by its checksum, the journal also gives what it holds in doubt. Whoever knows
                     // that checksum may have it, but nobody may take it for committed on our word.
                     let vouched = asked.is_none() || named;
+                    kimberlite_probe::sometimes!("repair.serves_in_doubt", !vouched);
                     let commit = if vouched { self.commit_max } else { op.previous().min(self.commit_max) };
                     for to in receivers {
                         self.send_as_of(commit, to, Message::Prepare(prepare.clone()), cx);
@@ -424,6 +444,7 @@ impl Replica {
                     None => asked.is_none() && op <= self.commit_max,
                 });
                 if found && !self.is_adopting() {
+                    kimberlite_probe::reachable!("repair.finds_at_home");
                     // Without room it stays wanted, and is looked for again.
                     if self.may_mend(op) {
                         self.repair.wanted.remove(&op);
@@ -452,6 +473,7 @@ impl Replica {
                 }
                 if let Some(slot) = self.log.get(op).copied() {
                     if known.is_some_and(|known| known != slot.header.checksum) {
+                        kimberlite_probe::reachable!("repair.journal_answers_late");
                         // The journal answered for a log that has been replaced since.
                         if for_execution {
                             self.execute(cx);
@@ -459,6 +481,7 @@ impl Replica {
                         return;
                     }
                     if slot.held == Held::Durable {
+                        kimberlite_probe::reachable!("repair.finds_damage");
                         self.log.set_held(op, &slot.header.checksum, Held::Damaged);
                     }
                     if slot.held != Held::Writing {
@@ -466,6 +489,7 @@ impl Replica {
                     }
                     return;
                 }
+                kimberlite_probe::reachable!("repair.lost_old_op");
                 // Asked for by its checksum, it may have been a peer that asked, for what no log names any more.
                 if asked.is_none() && op <= self.commit_max {
                     self.lack(op, known, cx);

@@ -430,17 +430,22 @@ impl Replica {
         };
         if self.is_solo() {
             assert!(self.doubt.is_none(), "the runtime refuses to open a lone replica in doubt");
+            kimberlite_probe::reachable!("replica.opens_alone");
             self.status = Status::Normal;
             self.commit_max = self.head().op;
             self.inherited = self.head().op;
         } else if !head_certain {
             self.status = Status::Recovering;
+            kimberlite_probe::reachable!("replica.opens_in_doubt");
         } else if self.log_view == self.view && self.config.primary(self.view) != self.config.replica {
             self.status = Status::Normal;
+            kimberlite_probe::reachable!("replica.opens_as_backup");
         } else {
             // Either a vote was cast and the view did not start here before the crash, or this was the
             // primary of the view: it may have proposed ops it no longer remembers, so it never goes on.
             self.status = Status::ViewChange;
+            kimberlite_probe::sometimes!("replica.opens_after_vote", self.log_view < self.view);
+            kimberlite_probe::sometimes!("replica.opens_as_old_primary", self.log_view == self.view);
         }
         if !self.is_solo() {
             self.expect_primary(cx);
@@ -466,7 +471,10 @@ impl Replica {
                 self.peers[usize::from(from.0)].heard = Some(cx.now.monotonic);
                 self.on_letter(letter, cx);
             }
-            Err(why) => cx.note(Note::Malformed { from, why }),
+            Err(why) => {
+                kimberlite_probe::reachable!("replica.malformed");
+                cx.note(Note::Malformed { from, why });
+            }
         }
     }
 
@@ -634,6 +642,7 @@ impl Replica {
                 self.cache.remove(&oldest);
             } else {
                 let newest = *self.cache.keys().next_back().expect("not empty");
+                kimberlite_probe::reachable!("replica.cache_gives_newest_up");
                 self.cache.remove(&newest);
             }
         }

@@ -33,7 +33,7 @@ pub(crate) struct Adoption {
 impl Replica {
     /// Whether the superblock is being written for an adoption. Until it is, no other view is entered: the
     /// journal must not switch to a log that this replica no longer knows of.
-    pub(crate) const fn is_adopting(&self) -> bool {
+    pub const fn is_adopting(&self) -> bool {
         self.adoption.is_some()
     }
 
@@ -49,6 +49,8 @@ impl Replica {
 
     pub(crate) fn on_view_change_due(&mut self, cx: &mut Cx<'_>) {
         self.attempts += 1;
+        kimberlite_probe::sometimes!("view_change.tries_again", self.attempts > 1);
+        kimberlite_probe::sometimes!("view_change.loses_patience", self.attempts == 1);
         let doublings = self.attempts.min(PATIENCE_DOUBLINGS_MAX);
         let patience = self.jittered(self.config.timing.view_change * (1 << doublings) / 2);
         self.timers.view_change = Some(cx.now.monotonic.after(patience));
@@ -88,6 +90,7 @@ impl Replica {
         peer.wanted = wanted;
         peer.wanted_at = cx.now.monotonic;
         if view > self.view {
+            kimberlite_probe::reachable!("view_change.joins");
             // The sender is there already, so a quorum wanted that view once; nobody can go back to ours.
             self.enter(view, cx);
         }
@@ -105,6 +108,7 @@ impl Replica {
         // With q votes for a view, q replicas want it or a higher one: the q-th highest wish.
         let agreed = wanted[replicas - usize::from(self.quorums.view_change)];
         if agreed > self.view {
+            kimberlite_probe::reachable!("view_change.quorum_agrees");
             self.enter(agreed, cx);
         }
     }
@@ -112,6 +116,7 @@ impl Replica {
     /// Leaves the current view for `view`, durably, and then votes.
     fn enter(&mut self, view: View, cx: &mut Cx<'_>) {
         if self.is_adopting() {
+            kimberlite_probe::reachable!("view_change.finishes_adoption_first");
             return;
         }
         self.leave_for(view, cx);
@@ -149,6 +154,7 @@ impl Replica {
         self.timers.heartbeat = None;
         self.timers.resend = Some(cx.now.monotonic.after(self.config.timing.resend));
         if was_primary {
+            kimberlite_probe::reachable!("view_change.primary_resigns");
             cx.out.push(Output::Resigned);
         }
     }
@@ -174,6 +180,9 @@ impl Replica {
         if !may_vote {
             return;
         }
+        kimberlite_probe::always!("view_change.vote_is_durable", self.durable_view.0 == self.view);
+        kimberlite_probe::sometimes!("view_change.votes_in_doubt", self.doubt.is_some());
+        kimberlite_probe::sometimes!("view_change.votes_around_gap", !self.below_gap.is_empty());
         let op = self.head().op;
         let mut headers = self.below_gap.clone();
         headers.retain(|(header, _)| header.op < self.log.first() && header.op.0 + HEADERS_MAX as u64 > op.0);
@@ -182,11 +191,13 @@ impl Replica {
         let doubt_until = self.doubt.map_or(op, |(_, until)| until.max(op));
         let primary = self.config.primary(self.view);
         if primary == self.config.replica {
+            kimberlite_probe::reachable!("view_change.votes_for_itself");
             let (log_view, commit) = (self.log_view, self.commit_max);
             let dvc = Dvc { replica: primary, log_view, op, commit, doubt_until, headers };
             self.on_do_view_change(self.view, dvc, cx);
         } else {
             let log_view = self.log_view;
+            kimberlite_probe::reachable!("view_change.votes");
             self.send(primary, Message::DoViewChange { log_view, op, doubt_until, headers }, cx);
         }
     }
@@ -196,6 +207,7 @@ impl Replica {
         if self.asked_view < self.view && !self.is_adopting() {
             // The view was learnt from its primary, which has not been heard since: stand by it, to be of use
             // should it have to be changed.
+            kimberlite_probe::reachable!("view_change.stands_by_heard_view");
             self.persist_view(cx);
         }
         self.vote(cx);
@@ -217,11 +229,13 @@ impl Replica {
             self.enter(view, cx);
         }
         if self.is_primary() {
+            kimberlite_probe::reachable!("view_change.vote_is_late");
             self.say_start_view(dvc.replica, 0, cx);
             return;
         }
         // A restarted primary does not lead the view again whose log it already holds.
         if self.log_view == self.view {
+            kimberlite_probe::reachable!("view_change.not_led_again");
             return;
         }
         self.dvcs.retain(|known| known.replica != dvc.replica);
@@ -237,7 +251,10 @@ impl Replica {
             Choice::Contradiction(_, from) => {
                 cx.note(Note::Misbehaved { from, what: Misbehavior::ContradictingLog });
             }
-            Choice::Log { headers, commit } => self.adopt(headers, commit, cx),
+            Choice::Log { headers, commit } => {
+                kimberlite_probe::reachable!("view_change.chooses_log");
+                self.adopt(headers, commit, cx);
+            }
         }
     }
 
@@ -287,6 +304,7 @@ impl Replica {
         let Adoption { view, headers, commit } = adoption;
         assert!(view == self.view, "no other view was entered meanwhile");
         let doubt = self.doubt.take();
+        kimberlite_probe::sometimes!("view_change.adopts_in_doubt", doubt.is_some());
         self.below_gap.clear();
         let window = self.log.first();
         self.log.adopt(&headers, self.commit_max, |op| match doubt {
@@ -317,6 +335,10 @@ impl Replica {
                 self.acknowledge(op, cx);
             }
         }
+        kimberlite_probe::sometimes!(
+            "view_change.adopts_and_lacks",
+            self.log.all().any(|slot| slot.held.is_lacking())
+        );
         self.lack_what_is_lacking(cx);
         self.execute(cx);
     }
@@ -336,6 +358,7 @@ impl Replica {
                 sent_at: cx.now.monotonic,
             })
             .collect();
+        kimberlite_probe::sometimes!("view_change.inherits", !self.pipeline.is_empty());
         self.timers.heartbeat = Some(cx.now.monotonic);
         for to in self.config.others() {
             self.say_start_view(to, 0, cx);
@@ -368,6 +391,7 @@ impl Replica {
         // A replica that took part in this view before it lost its head may have acknowledged more than an
         // old `StartView` names: only one that it asked for in this life tells it where the log stands.
         if view == self.log_view && nonce != self.view_nonce {
+            kimberlite_probe::reachable!("view_change.old_start_view");
             return;
         }
         let head = headers.last().expect("decoded with at least one header").op;
@@ -382,6 +406,7 @@ impl Replica {
         if view > self.view {
             self.leave_for(view, cx);
         }
+        kimberlite_probe::sometimes!("view_change.finds_back", view == self.log_view);
         self.expect_primary(cx);
         self.adopt(headers, commit, cx);
     }
@@ -396,6 +421,7 @@ impl Replica {
         }
         self.expect_primary(cx);
         let nonce = self.view_nonce;
+        kimberlite_probe::reachable!("view_change.hears_later_primary");
         self.send(self.config.primary(view), Message::RequestStartView { nonce }, cx);
     }
 
@@ -408,6 +434,7 @@ impl Replica {
 
     pub(crate) fn on_request_start_view(&mut self, from: ReplicaId, view: View, nonce: u64, cx: &mut Cx<'_>) {
         if self.is_primary() && view <= self.view {
+            kimberlite_probe::reachable!("view_change.tells_view");
             self.say_start_view(from, nonce, cx);
         }
     }

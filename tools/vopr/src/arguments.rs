@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use kimberlite_sim::Scenario;
 
 use crate::crash_at::CrashAt;
+use crate::swarm::Shard;
 
 const CODES: &str = "Exit codes: 0 passed, 1 a failure was found, 2 usage, 3 vacuous (too little happened), \
                      4 excused runs only, 5 a file could not be read or written.";
@@ -25,7 +26,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: vopr run storage --seed 42")]
     Run(Run),
     /// Run many seeds, group their failures, keep a bundle of each
-    #[command(after_help = "Example: vopr swarm default --seeds 1000 --jobs 4 --bundles failures")]
+    #[command(after_help = "Example: vopr swarm default --seeds 1000 --jobs 4 --bundles failures\n\n\
+        vopr swarm --for 10m --resume nightly\n\
+        vopr swarm --seeds 100000 --shard 2/8 --jsonl part-2.jsonl")]
     Swarm(Swarm),
     /// Run a bundle again and compare: a simulated failure, or the recording of a node
     #[command(after_help = "Example: vopr replay failures/default-42.kmb\n\n\
@@ -47,6 +50,9 @@ pub(crate) enum Command {
     /// List the rules that every run is held against
     #[command(after_help = "Example: vopr invariants")]
     Invariants(List),
+    /// List the marks in the code, or run a swarm and tell which were reached, those never reached first
+    #[command(after_help = "Example: vopr marks default --seeds 500")]
+    Marks(Marks),
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +98,18 @@ pub(crate) struct Swarm {
     /// How many seeds
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
+    /// Instead of a number of seeds, how long to begin new ones: 90s, 10m, 8h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "seeds")]
+    pub(crate) lasts: Option<Duration>,
+    /// Run only every n-th seed, from the i-th on: all shards from 1/n to n/n together run each seed once
+    #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE)]
+    pub(crate) shard: Shard,
+    /// Write results to this directory as they come; if it holds results of this very swarm, go on behind them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Write one JSON line for each seed, in the order of the seeds, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jsonl: Option<PathBuf>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     pub(crate) start: u64,
@@ -112,6 +130,25 @@ pub(crate) struct Swarm {
     pub(crate) check_determinism: bool,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Marks {
+    /// The scenario
+    #[arg(default_value = "default", value_parser = scenario)]
+    pub(crate) scenario: Scenario,
+    /// Run so many seeds and count; without it the marks are only listed
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: Option<u64>,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) start: u64,
+    /// Threads, each with one world at a time; as many as there are processors unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

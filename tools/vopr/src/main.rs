@@ -10,7 +10,7 @@
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
-//! | `lists` | what there is: scenarios and rules |
+//! | `lists` | what there is: scenarios, rules and marks |
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         Command::Minimize(minimize) => bundles::minimize(&minimize),
         Command::Swarm(swarm) => swarm::swarm(&swarm),
         Command::CrashAt(crash_at) => crash_at::run(&crash_at),
+        Command::Marks(marks) => swarm::marks(&marks),
         Command::Scenarios(list) => Ok(lists::scenarios(&list)),
         Command::Invariants(list) => Ok(lists::invariants(&list)),
     };

@@ -1,9 +1,10 @@
 //! Reports, for people and for machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use kimberlite_sim::{Counts, Outcome, Report, RunConfig};
+use kimberlite_sim::{Outcome, Report, RunConfig};
 use serde_json::{Map, Value, json};
 
 /// One word for how a run ended.
@@ -21,7 +22,7 @@ pub(crate) fn json_of(
     seed: u64,
     config: &RunConfig,
     report: &Report,
-    cpu_seconds: f64,
+    seconds: f64,
     bundle: Option<&str>,
 ) -> Value {
     let counts = |pairs: &[(&str, u64)]| -> Value {
@@ -42,10 +43,16 @@ pub(crate) fn json_of(
                 "event": failure.event,
                 "at_ns": failure.at.0,
                 "fingerprint": failure.fingerprint().to_string(),
+                "text": failure.to_string(),
             }),
             Value::Null,
         ),
     };
+    let marks: Vec<_> = report.marks.iter().map(|(mark, count)| (mark.name, count)).collect();
+    let mut cells: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for (cell, count) in report.cells.iter() {
+        cells.entry(cell.fault.name()).or_default().insert(cell.state.name().to_owned(), json!(count));
+    }
     json!({
         "scenario": scenario,
         "seed": seed,
@@ -56,10 +63,12 @@ pub(crate) fn json_of(
         "digest": hex(&report.digest),
         "events": report.events,
         "virtual_ns": report.at.0,
-        "wall_seconds": cpu_seconds,
+        "wall_seconds": seconds,
         "memory_bytes": report.memory,
         "counts": counts(&report.counts.iter().collect::<Vec<_>>()),
         "census": counts(&report.census),
+        "marks": counts(&marks.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()),
+        "cells": cells,
         "compared": counts(&report.compared),
         "skipped": counts(&report.skipped),
         "config": config,
@@ -125,18 +134,10 @@ fn pairs<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
     if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
 }
 
-/// The sum of a swarm's counts as a table of three columns.
-pub(crate) fn table_of(counts: &Counts) -> String {
-    let mut text = String::new();
-    let cells: Vec<(&str, u64)> = counts.iter().collect();
-    for row in cells.chunks(3) {
-        for (name, count) in row {
-            write!(text, "{name:<18} {count:>10}   ").expect("strings grow");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
+/// A count as a number to divide.
+#[expect(clippy::cast_precision_loss, reason = "fifteen digits are enough for a report")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
 }
 
 /// Bytes in hexadecimal.

@@ -30,6 +30,7 @@ pub fn tidy(workspace: &Workspace) -> Vec<Violation> {
     rules::dependencies::check(workspace, &mut found);
     rules::lints::check(workspace, &mut found);
     rules::core_crates::check(&workspace.texts, &mut found);
+    rules::probes::check(workspace, kimberlite_probe::mark::ALL, &mut found);
     rules::tree::check(&workspace.paths, &mut found);
     for file in &workspace.texts {
         rules::debt::check(file, &mut found);

@@ -19,6 +19,8 @@ pub enum Rule {
     Debt,
     /// No path that exists on one machine only.
     MachinePaths,
+    /// Marks stand where they are declared, and nothing that ships asks for marks or mutants.
+    Probes,
     /// A relaxed lint says why.
     Reasons,
     /// Unsafe code stands in one package, each block with its argument.
@@ -35,6 +37,7 @@ impl Rule {
             Self::Tree => "tree",
             Self::Debt => "debt",
             Self::MachinePaths => "machine-paths",
+            Self::Probes => "probes",
             Self::Reasons => "reasons",
             Self::UnsafeCode => "unsafe-code",
         }

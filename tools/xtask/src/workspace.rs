@@ -1,5 +1,6 @@
 //! The tree as the rules see it: tracked files, their text, and the package graph.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::fs;
@@ -50,6 +51,8 @@ pub struct Package {
     pub manifest: String,
     /// What it depends on directly.
     pub dependencies: Vec<Dependency>,
+    /// Its features, and what each asks for.
+    pub features: BTreeMap<String, Vec<String>>,
 }
 
 /// One direct dependency.
@@ -61,6 +64,8 @@ pub struct Dependency {
     pub kind: DependencyKind,
     /// Whether it comes from this tree rather than from a registry.
     pub local: bool,
+    /// Features asked of it, besides its default ones.
+    pub features: Vec<String>,
 }
 
 /// What a dependency is needed for.
@@ -183,11 +188,16 @@ fn packages(root: &Path) -> Result<Vec<Package>, LoadError> {
 /// Reads the fields used here; `None` if one is absent or of another type.
 fn parse_packages(metadata: &Value) -> Option<Vec<Package>> {
     let root = metadata["workspace_root"].as_str()?;
+    let strings = |value: &Value| {
+        let items = value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned));
+        items.collect::<Option<Vec<String>>>()
+    };
     let parse_dependency = |value: &Value| {
         Some(Dependency {
             name: value["name"].as_str()?.to_owned(),
             kind: if value["kind"] == "dev" { DependencyKind::Dev } else { DependencyKind::Normal },
             local: value["path"].is_string(),
+            features: strings(&value["features"])?,
         })
     };
     let parse_package = |value: &Value| {
@@ -199,6 +209,11 @@ fn parse_packages(metadata: &Value) -> Option<Vec<Package>> {
                 .as_array()?
                 .iter()
                 .map(parse_dependency)
+                .collect::<Option<_>>()?,
+            features: value["features"]
+                .as_object()?
+                .iter()
+                .map(|(name, asks)| Some((name.clone(), strings(asks)?)))
                 .collect::<Option<_>>()?,
         })
     };
@@ -217,10 +232,11 @@ mod tests {
             "packages": [{
                 "name": "a", "manifest_path": "/tree/core/a/Cargo.toml",
                 "dependencies": [
-                    {"name": "b", "kind": null, "path": "/tree/core/b"},
-                    {"name": "c", "kind": "dev"},
-                    {"name": "d", "kind": "build"},
+                    {"name": "b", "kind": null, "path": "/tree/core/b", "features": ["x"]},
+                    {"name": "c", "kind": "dev", "features": []},
+                    {"name": "d", "kind": "build", "features": []},
                 ],
+                "features": {"default": ["b/x"]},
             }],
         });
         let packages = parse_packages(&metadata).expect("complete");
@@ -230,6 +246,8 @@ mod tests {
             kinds,
             [(DependencyKind::Normal, true), (DependencyKind::Dev, false), (DependencyKind::Normal, false)]
         );
+        assert_eq!(packages[0].dependencies[0].features, ["x"]);
+        assert_eq!(packages[0].features["default"], ["b/x"]);
         metadata["packages"][0]["name"] = Value::Null;
         assert_eq!(parse_packages(&metadata), None);
     }

@@ -183,6 +183,7 @@ impl<'w> Manifest<'w> {
 mod tests {
     use super::*;
     use DependencyKind::{Dev, Normal};
+    use std::collections::BTreeMap;
 
     fn package(manifest: &str, name: &str, dependencies: &[(&str, DependencyKind)]) -> Package {
         let dependencies = dependencies
@@ -191,9 +192,15 @@ mod tests {
                 name: name.to_owned(),
                 kind,
                 local: name.starts_with("kimberlite-") || name == "bench",
+                features: Vec::new(),
             })
             .collect();
-        Package { name: name.to_owned(), manifest: manifest.to_owned(), dependencies }
+        Package {
+            name: name.to_owned(),
+            manifest: manifest.to_owned(),
+            dependencies,
+            features: BTreeMap::new(),
+        }
     }
 
     fn found(packages: Vec<Package>) -> Vec<Violation> {

@@ -32,6 +32,8 @@ fn inherits(manifest: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{Package, TextFile};
 
@@ -42,7 +44,12 @@ mod tests {
             &Workspace {
                 paths: Vec::new(),
                 texts: vec![TextFile::new(manifest.clone(), text)],
-                packages: vec![Package { name: "x".to_owned(), manifest, dependencies: Vec::new() }],
+                packages: vec![Package {
+                    name: "x".to_owned(),
+                    manifest,
+                    dependencies: Vec::new(),
+                    features: BTreeMap::new(),
+                }],
             },
             &mut found,
         );

@@ -6,6 +6,7 @@ pub mod dependencies;
 pub mod length;
 pub mod lints;
 pub mod machine_paths;
+pub mod probes;
 pub mod reasons;
 pub mod tree;
 pub mod unsafe_code;

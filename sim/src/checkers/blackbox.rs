@@ -155,9 +155,9 @@ impl State {
     /// What one would hear now. Of a read, all records from there on: the answer may hold fewer.
     fn due(&self, ask: &Ask) -> Heard {
         match (ask, self.missing()) {
-            (Ask::CreateTenant, Some(Refusal::NoTenant)) => Heard::Done,
+            (Ask::CreateTenant, Some(Refusal::NoTenant))
+            | (Ask::CreateStream { .. }, Some(Refusal::NoStream)) => Heard::Done,
             (Ask::CreateTenant, _) => Heard::Refused(Refusal::TenantExists),
-            (Ask::CreateStream { .. }, Some(Refusal::NoStream)) => Heard::Done,
             (Ask::CreateStream { .. }, None) => Heard::Refused(Refusal::StreamExists),
             (_, Some(refusal)) => Heard::Refused(refusal),
             (Ask::Append { expected, records }, None) => match expected {

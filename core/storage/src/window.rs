@@ -95,13 +95,12 @@ impl Window {
 
     /// The window was read, or not. Answers the fetches that wait for it.
     pub(crate) fn arrived(&mut self, result: Result<Buf, ReadFault>) -> Vec<u64> {
-        let bytes = match result {
-            Ok(buf) => Bytes::Here(buf.freeze()),
-            Err(_) => {
-                // Here, at least, small reads come further.
-                self.follows = 0;
-                Bytes::None
-            }
+        let bytes = if let Ok(buf) = result {
+            Bytes::Here(buf.freeze())
+        } else {
+            // Here, at least, small reads come further.
+            self.follows = 0;
+            Bytes::None
         };
         match core::mem::replace(&mut self.bytes, bytes) {
             Bytes::Coming(waiting) => waiting,

@@ -158,12 +158,11 @@ impl Connection {
                 return Ok(None);
             }
             // Timers, one or more for each session, are looked at when the events run out.
-            let (now, event) = match self.driver.try_next() {
-                Some(ready) => ready,
-                None => {
-                    let timers = self.sessions.iter().filter_map(Client::wake_at);
-                    self.driver.next(timers.chain(until).min())?
-                }
+            let (now, event) = if let Some(ready) = self.driver.try_next() {
+                ready
+            } else {
+                let timers = self.sessions.iter().filter_map(Client::wake_at);
+                self.driver.next(timers.chain(until).min())?
             };
             match event {
                 Event::Opened { conn }

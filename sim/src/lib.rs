@@ -58,6 +58,8 @@ pub use kimberlite_bundle::{
     Ended, FILE_SIZE_MAX, FormatError, HEAD_SIZE, Head, Identity, Kind, Opening, ReadError, Reader, Tail,
 };
 pub use minimize::{Minimized, Size, minimize};
+#[cfg(feature = "mutants")]
+pub use run::run_planted;
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;

@@ -15,7 +15,10 @@
 mod mark;
 mod mutant;
 
-pub use mutant::Mutant;
+pub use mutant::{Mutant, Sight};
+
+#[cfg(feature = "mutants")]
+pub use mutant::planted;
 
 #[doc(hidden)]
 pub use mark::__private as __mark;

@@ -4,6 +4,7 @@
 
 use alloc::collections::VecDeque;
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{Op, ReplicaId};
 
 use crate::replica::{Cx, Output, Replica};
@@ -73,14 +74,16 @@ impl Replica {
     }
 
     pub(crate) fn on_round_ok(&mut self, from: ReplicaId, round: u64, cx: &mut Cx<'_>) {
-        if round == self.reads.round && self.reads.confirmed < round {
+        let counts = round == self.reads.round || mutant!(ReadOlderRound, round < self.reads.round);
+        if counts && self.reads.confirmed < self.reads.round {
             self.reads.acks |= 1 << from.0;
             self.finish_round(cx);
         }
     }
 
     fn finish_round(&mut self, cx: &mut Cx<'_>) {
-        if self.reads.acks.count_ones() < u32::from(self.quorums.read) {
+        let confirmed = self.reads.acks.count_ones() >= u32::from(self.quorums.read);
+        if !confirmed && !mutant!(ReadUnconfirmed) {
             return;
         }
         self.reads.confirmed = self.reads.round;
@@ -93,7 +96,8 @@ impl Replica {
 
     /// Answers the reads whose round is confirmed, once everything committed before it is executed.
     pub(crate) fn confirm_reads(&mut self, cx: &mut Cx<'_>) {
-        if !self.is_primary() || self.commit_min < self.reads.floor {
+        let behind = self.commit_min < self.reads.floor;
+        if !self.is_primary() || (behind && !mutant!(ReadBeforeInherited)) {
             return;
         }
         while let Some((ticket, needs)) = self.reads.waiting.front().copied() {

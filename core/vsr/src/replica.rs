@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Frame, Net, Packet, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{HEADER_WINDOW, PIPELINE_MAX, REPLICAS_MAX};
 use kimberlite_types::{
     Config, Instant, Now, Op, Quorums, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId, View,
@@ -435,7 +436,9 @@ impl Replica {
             self.inherited = self.head().op;
         } else if !head_certain {
             self.status = Status::Recovering;
-        } else if self.log_view == self.view && self.config.primary(self.view) != self.config.replica {
+        } else if self.log_view == self.view
+            && (self.config.primary(self.view) != self.config.replica || mutant!(PrimaryResumes))
+        {
             self.status = Status::Normal;
         } else {
             // Either a vote was cast and the view did not start here before the crash, or this was the
@@ -448,6 +451,9 @@ impl Replica {
         }
         self.durable_at = cx.now.monotonic;
         self.note_view(cx);
+        if mutant!(PrimaryResumes, self.is_primary() && !self.is_solo()) {
+            self.begin_view(cx);
+        }
         cx.out.push(Output::Committed(self.commit_max));
         self.lack_what_is_lacking(cx);
         self.execute(cx);

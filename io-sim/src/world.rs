@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use kimberlite_io::{Event, Io, Machine, Packet, Place};
+use kimberlite_io::{Event, Io, Machine, Packet, Place, WriteFault};
 use kimberlite_types::limits::{REPLICAS_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
 use kimberlite_types::{Instant, Now, ReplicaId};
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,8 @@ pub(crate) struct Seat {
     /// Whether a process runs here; it may have panicked since.
     up: bool,
     paused: bool,
+    /// Whether its present process heard that a write failed.
+    write_failed: bool,
     /// What waits for a paused process.
     parked: Vec<Due>,
     /// When the machine wants to be woken, on its own clock.
@@ -366,6 +368,9 @@ impl<O: 'static> World<O> {
     fn deliver(&mut self, node: NodeId, event: Event) -> (Happening, Vec<O>) {
         let ground = &mut self.core.ground;
         let what = ground.trace.event(ground.time, node, &event);
+        if let Event::Written { result: Err(WriteFault::Failed), .. } = event {
+            self.core.seats[usize::from(node.0)].write_failed = true;
+        }
         let mut outputs = Vec::new();
         self.act(node, |machine, now, io| machine.on(now, event, io, &mut outputs));
         (what, outputs)
@@ -389,6 +394,11 @@ impl<O: 'static> World<O> {
     }
 
     // Processes.
+
+    /// Whether a node's present process heard that a write failed.
+    pub fn write_failed(&self, node: NodeId) -> bool {
+        self.core.seats[usize::from(node.0)].write_failed
+    }
 
     /// Starts a process: at first, after a crash, or on a wiped disk. It is woken at once.
     pub fn start(&mut self, node: NodeId, machine: Node<O>) {

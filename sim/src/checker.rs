@@ -33,6 +33,11 @@ pub enum Observation<'a> {
         /// What.
         note: &'a Note,
     },
+    /// A replica is about to hear that a write failed, and what is on its disk is not known any more.
+    WriteFailed {
+        /// Which.
+        replica: ReplicaId,
+    },
     /// A client was given a command to have done once.
     Submitted {
         /// The client, counted from 0.

@@ -66,6 +66,8 @@ pub use kimberlite_bundle::{
 pub use kimberlite_io_sim::Fault;
 pub use kimberlite_probe::mark;
 pub use minimize::{Minimized, Size, minimize};
+#[cfg(feature = "mutants")]
+pub use run::run_planted;
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
-use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, NodeId, Step, StepKind};
+use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, Happening, NodeId, Step, StepKind};
 use kimberlite_probe::mark;
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
@@ -144,6 +144,17 @@ pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play)
     let outcome = run.conclude();
     let play = run.play.take();
     (run.finish(outcome).0, play)
+}
+
+/// Runs `config` with the luck of `seed` and one planted bug, and tells how often that came into play.
+#[cfg(feature = "mutants")]
+pub fn run_planted(
+    config: &RunConfig,
+    seed: u64,
+    rules: Rules,
+    mutant: kimberlite_probe::Mutant,
+) -> (Report, kimberlite_probe::Sight) {
+    kimberlite_probe::planted(mutant, || run(config, seed, Luck::Free, rules).0)
 }
 
 impl Report {
@@ -413,7 +424,11 @@ impl Run {
         }
         match step.what {
             StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
-            StepKind::Delivered { node, outputs, .. } => {
+            StepKind::Delivered { node, event, outputs } => {
+                if event == Happening::Written && self.cluster.world.write_failed(node) {
+                    let replica = self.cluster.replica_on(node).expect("clients have no disk");
+                    self.observe(&Observation::WriteFailed { replica })?;
+                }
                 for told in outputs {
                     self.on_told(node, told)?;
                 }

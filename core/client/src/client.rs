@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use kimberlite_io::{CloseReason, Conn, Event, Frame, Io, Machine, Net};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
 use kimberlite_types::{
     ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId,
@@ -370,9 +371,10 @@ impl Client {
             Some(_) => own.expect("a command is in flight only within a session"),
         };
         let own = self.session;
-        let Some(flight) =
-            self.flight.take_if(|flight| flight.number == number && sender(flight, own) == session)
-        else {
+        let matches = |flight: &Flight| {
+            (flight.number == number || mutant!(ReplyNotMatched)) && sender(flight, own) == session
+        };
+        let Some(flight) = self.flight.take_if(|flight| matches(flight)) else {
             self.strays += 1;
             return Ok(());
         };
@@ -413,8 +415,8 @@ impl Client {
             }
             (Query::StreamInfo { .. }, Answer::Stream { .. })
             | (Query::ReadEvents { .. } | Query::StreamInfo { .. }, Answer::Refused(_))
-            | (Query::ReadEvents { .. }, Answer::Damaged { .. })
             | (Query::Status, Answer::Status(_)) => true,
+            (Query::ReadEvents { .. }, Answer::Damaged { .. }) => !mutant!(DamagedAnswerRefused),
             _ => false,
         };
         if !fits {

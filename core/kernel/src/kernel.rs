@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use kimberlite_crypto::ChainHash;
+use kimberlite_probe::mutant;
 use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
 use kimberlite_wire::{Entry, Prepare, PrepareHeader};
@@ -132,7 +133,7 @@ impl Kernel {
     pub fn decide(&self, entry: &Entry<'_>) -> Decision {
         let (session, request) = (entry.header.session, entry.header.request);
         let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
-            Lookup::Duplicate(verdict) => {
+            Lookup::Duplicate(verdict) if !mutant!(DuplicatesFilteredOnly) => {
                 kimberlite_probe::reachable!("kernel.duplicate");
                 (EntryVerdict { session, request, verdict, duplicate: true }, false, Change::Nothing)
             }
@@ -144,8 +145,9 @@ impl Kernel {
                 kimberlite_probe::reachable!("kernel.no_session");
                 (heard(entry, Err(Refusal::NoSession)), false, Change::Nothing)
             }
-            Lookup::New => {
-                let remembered = session != SessionId::NONE;
+            lookup @ (Lookup::New | Lookup::Duplicate(_)) => {
+                let remembered =
+                    session != SessionId::NONE && lookup == Lookup::New && !mutant!(SessionsNotKept);
                 match self.execute(entry) {
                     Ok((outcome, change)) => (heard(entry, Ok(outcome)), remembered, change),
                     Err(refusal) => {

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{LogPosition, RequestNumber, SessionId};
 use kimberlite_wire::command::Verdict;
 
@@ -68,6 +69,10 @@ impl Sessions {
     pub(crate) fn to_evict(&self) -> Option<SessionId> {
         if self.table.len() < self.max as usize {
             return None;
+        }
+        if mutant!(EvictionByWhim, self.by_age.len() > 1) {
+            let whim = kimberlite_probe::__mutant::whim(self.by_age.len());
+            return self.by_age.values().nth(whim).copied();
         }
         self.by_age.first_key_value().map(|(_, id)| *id)
     }

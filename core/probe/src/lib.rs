@@ -17,7 +17,10 @@ pub mod mark;
 mod mutant;
 mod table;
 
-pub use mutant::Mutant;
+pub use mutant::{Mutant, Sight};
+
+#[cfg(feature = "mutants")]
+pub use mutant::planted;
 
 #[doc(hidden)]
 pub use mutant::__private as __mutant;

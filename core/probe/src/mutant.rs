@@ -1,44 +1,343 @@
 //! Planted bugs, each at its real site in the code.
+//!
+//! A mutant is one small wrong turn, written where a slip of the hand would have written it:
+//!
+//! ```ignore
+//! if slot.held == Held::Durable || mutant!(AckBeforeDurable, slot.held == Held::Writing) {
+//! ```
+//!
+//! Without the feature `mutants` that is `false`, and the compiler drops it. With it, one mutant may be switched on for
+//! the running thread ([`planted`]), and two things are counted of it: that its line was **reached**, and that it was
+//! **triggered**, which is to say that what it did differs from what is right.
 
-/// A planted bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mutant {
-    /// A backup acknowledges a prepare before it is durable.
-    AckBeforeDurable,
+macro_rules! mutants {
+    ($($mutant:ident, $name:literal, $site:literal, $story:literal;)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mutant {
+            $(#[doc = $story] $mutant,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$mutant,)*];
+
+            /// Its name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$mutant => $name,)* }
+            }
+
+            /// The file it sits in, and the function.
+            pub const fn site(self) -> &'static str {
+                match self { $(Self::$mutant => $site,)* }
+            }
+
+            /// What goes wrong, in one sentence.
+            pub const fn story(self) -> &'static str {
+                match self { $(Self::$mutant => $story,)* }
+            }
+        }
+    };
+}
+
+mutants! {
+    // Agreement: acknowledge and commit.
+    AckBeforeDurable, "ack-before-durable", "core/vsr/src/normal.rs accept",
+        "A backup acknowledges a prepare when it gives it to the journal, before it is durable.";
+    CommitQuorumShort, "commit-quorum-short", "core/vsr/src/normal.rs commit_pipeline",
+        "An op is committed with one acknowledgement fewer than a replication quorum.";
+    DuplicateAckCounted, "duplicate-ack-counted", "core/vsr/src/normal.rs count_ack",
+        "A second acknowledgement by the same replica counts as another replica's.";
+    AckOfAnotherPrepare, "ack-of-another-prepare", "core/vsr/src/normal.rs on_prepare_ok",
+        "Prepares and their acknowledgements count by op number alone, whatever view they are of.";
+    CommitPastGap, "commit-past-gap", "core/vsr/src/normal.rs commit_pipeline",
+        "A quorum for an op commits the ops in front of it, too, though acknowledgements are per op.";
+    StaleSuffixCommitted, "stale-suffix-committed", "core/vsr/src/normal.rs on_commit",
+        "A backup applies the commit number of a newer view to the log of the view it is in.";
+    CommitAheadOfLog, "commit-ahead-of-log", "core/vsr/src/normal.rs commit_to",
+        "A backup takes more for committed than its log holds.";
+    NetworkAssertion, "network-assertion", "core/vsr/src/repair.rs on_request_prepare",
+        "A peer that asks for an op behind the head meets an assertion.";
+    ResendNotRearmed, "resend-not-rearmed", "core/vsr/src/normal.rs on_resend_due",
+        "The resend timer fires once and is never set again.";
+
+    // Agreement: view changes.
+    ViewNotAwaited, "view-not-awaited", "core/vsr/src/view_change.rs enter",
+        "A replica votes in a view that is not durable yet.";
+    SuffixOverwrittenEarly, "suffix-overwritten-early", "core/vsr/src/view_change.rs adopt",
+        "A new log is taken over, and written over the old one, before it is durable together with log_view.";
+    PrimaryResumes, "primary-resumes", "core/vsr/src/replica.rs open",
+        "A restarted primary resumes its view.";
+    LongestLogWins, "longest-log-wins", "core/vsr/src/merge.rs choose",
+        "A view change takes the longest log instead of that of the newest log_view.";
+    ViewChangeQuorumShort, "view-change-quorum-short", "core/vsr/src/merge.rs choose",
+        "A view starts with one DoViewChange fewer than a view-change quorum.";
+    NackQuorumShort, "nack-quorum-short", "core/vsr/src/merge.rs choose",
+        "An op is cut with one nack fewer than the nack quorum.";
+    ConflictNotCompared, "conflict-not-compared", "core/storage/src/journal.rs adopt",
+        "An adopted header is taken for that of the prepare which the journal holds at the same op.";
+    VoteCutsGap, "vote-cuts-gap", "core/vsr/src/view_change.rs vote",
+        "A replica that lacks an op inside its log votes with a log that ends in front of it.";
+    CorruptNacked, "corrupt-nacked", "core/vsr/src/log.rs mark",
+        "A replica whose copy is damaged claims never to have held the op.";
+    DoubtForgotten, "doubt-forgotten", "core/vsr/src/view_change.rs vote",
+        "A replica with an uncertain head votes as if its log certainly ended there.";
+    StartViewNonceIgnored, "start-view-nonce-ignored", "core/vsr/src/view_change.rs on_start_view",
+        "A replica that lost its head believes a StartView of its view that was sent before it did.";
+
+    // Repair.
+    RepairAsksSamePeer, "repair-asks-same-peer", "core/vsr/src/repair.rs ask_wanted",
+        "A repair always asks the peer that it asked first, be it dead.";
+    RepairNotVerified, "repair-not-verified", "core/vsr/src/repair.rs take_repair",
+        "A repaired prepare is taken and executed by its op number, whatever its checksum and its parent.";
+    DoubtVouchedFor, "doubt-vouched-for", "core/vsr/src/repair.rs on_fetched",
+        "What the journal holds in doubt is sent with a commit number that vouches for it (once a real bug).";
+    VouchForAsked, "vouch-for-asked", "core/vsr/src/repair.rs on_fetched",
+        "A replica vouches for the checksum that a peer asked about (once a real bug).";
+    RepairBudgetStarves, "repair-budget-starves", "core/vsr/src/repair.rs may_mend",
+        "Repairs far ahead of execution leave no room for the one that execution waits for (once a real bug).";
+    MendDuringAdoption, "mend-during-adoption", "core/vsr/src/repair.rs take_repair",
+        "A repair is taken while the journal is about to switch logs (once a real bug).";
+
+    // Reads.
+    ReadUnconfirmed, "read-unconfirmed", "core/vsr/src/reads.rs finish_round",
+        "A primary, deposed or not, answers reads without asking anybody.";
+    ReadOlderRound, "read-older-round", "core/vsr/src/reads.rs on_round_ok",
+        "An acknowledgement of an older leadership round confirms a newer one.";
+    ReadBeforeInherited, "read-before-inherited", "core/vsr/src/reads.rs confirm_reads",
+        "A new primary answers reads before it has executed what it inherited.";
+
+    // Storage: writing.
+    FailedWriteSwallowed, "failed-write-swallowed", "core/storage/src/asks.rs take_write",
+        "A write that failed counts as durable.";
+    FailedWriteAgain, "failed-write-again", "core/storage/src/asks.rs take_write",
+        "A write that failed is asked again, as if it had found the disk full.";
+    SuperblockNotAwaited, "superblock-not-awaited", "core/storage/src/storage.rs on",
+        "A view is said to be durable when the superblock's write is asked.";
+    OverlappingWrites, "overlapping-writes", "core/storage/src/journal.rs pump",
+        "A prepare is written where another write is still in flight.";
+    RingBeforePrepare, "ring-before-prepare", "core/storage/src/journal.rs begin",
+        "A prepare's ring slot is written while the prepare is still on its way.";
+    RingOutOfOrder, "ring-out-of-order", "core/storage/src/journal.rs advance",
+        "Ring slots behind the adopted head are written in any order.";
+    RingNotAwaited, "ring-not-awaited", "core/storage/src/journal.rs advance",
+        "A prepare is said to be durable before its ring slot is.";
+    RingSlotReusedEarly, "ring-slot-reused-early", "core/storage/src/journal.rs slot_is_free",
+        "A ring slot passes on before the footer of its op's segment is durable.";
+    RingSlotTakenBack, "ring-slot-taken-back", "core/storage/src/journal.rs advance",
+        "An op that fills a hole takes the slot of a newer, acknowledged op (once a real bug).";
+    LogViewWithoutHeaders, "log-view-without-headers", "core/storage/src/view.rs write_copy",
+        "A log view is written to the superblock with the first only of the headers adopted with it.";
+
+    // Storage: opening and reading.
+    CorruptTailIsEnd, "corrupt-tail-is-end", "core/storage/src/recovery.rs judge",
+        "A damaged op behind the adopted head is taken for the end of the log.";
+    TornBodyAccepted, "torn-body-accepted", "core/wire/src/prepare.rs parse",
+        "The checksum of a prepare's body is not compared.";
+    TornHeaderAccepted, "torn-header-accepted", "core/wire/src/prepare.rs decode",
+        "The checksum of a prepare's header is not compared.";
+    SuperblockUnsealed, "superblock-unsealed", "core/storage/src/superblock.rs decode",
+        "The superblock's checksum is compared with itself.";
+    MisdirectedAccepted, "misdirected-accepted", "core/storage/src/storage.rs expect",
+        "Whatever whole prepare stands at a place is taken for the one that should.";
+    StaleAccepted, "stale-accepted", "core/storage/src/decision.rs accepts",
+        "An intact prepare that an older view left behind the adopted head is taken into the log.";
+    HoleFrontTrusted, "hole-front-trusted", "core/storage/src/recovery.rs open_hole",
+        "What stands in front of a hole is trusted though nothing proves it committed (once a real bug).";
+    DoubtOneOp, "doubt-one-op", "core/storage/src/ring.rs doubt_behind",
+        "An uncertain head reaches no further than one op (once a real bug).";
+
+    // The state machine, the node and the client.
+    SessionsNotKept, "sessions-not-kept", "core/kernel/src/kernel.rs decide",
+        "What became of a session's last request is not kept.";
+    DuplicatesFilteredOnly, "duplicates-filtered-only", "core/kernel/src/kernel.rs decide",
+        "Duplicates are looked for when a request arrives, and not where it is decided.";
+    EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",
+        "The session to evict depends on what no replica shares, as the order of a hash table would.";
+    ReplyNotMatched, "reply-not-matched", "core/client/src/client.rs on_reply",
+        "A client takes the reply to an earlier request for that to the one in flight.";
+    DamagedAnswerRefused, "damaged-answer-refused", "core/client/src/client.rs on_answer",
+        "A client takes the answer that records are damaged for malformed, and asks for ever (once a real bug).";
 }
 
 impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 1] = [Self::AckBeforeDurable];
+    /// The mutant of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|mutant| mutant.name() == name)
+    }
+}
+
+/// How often a planted bug came into play.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Times its line ran.
+    pub reached: u64,
+    /// Times it did something else than what is right.
+    pub triggered: u64,
 }
 
 /// Whether a planted bug is switched on here. A constant `false` unless the feature `mutants` is on.
+///
+/// The second argument, if there is one, says whether the bug makes a difference here: only then is it acted out.
 #[macro_export]
 macro_rules! mutant {
     ($name:ident) => {
-        $crate::__mutant::is_on($crate::Mutant::$name)
+        $crate::mutant!($name, true)
     };
+    ($name:ident, $differs:expr) => {
+        ($crate::__mutant::is_on($crate::Mutant::$name) && ($differs) && $crate::__mutant::acts())
+    };
+}
+
+/// Runs something with a planted bug switched on for this thread, and tells how often it came into play.
+#[cfg(feature = "mutants")]
+pub fn planted<R>(mutant: Mutant, run: impl FnOnce() -> R) -> (R, Sight) {
+    __private::switch(Some(mutant));
+    let off = __private::Off;
+    let result = run();
+    let sight = __private::sight();
+    drop(off);
+    (result, sight)
 }
 
 #[doc(hidden)]
 pub mod __private {
-    use super::Mutant;
-
     /// Never, in a build that holds no mutants.
     #[cfg(not(feature = "mutants"))]
     #[inline]
-    pub const fn is_on(_: Mutant) -> bool {
+    pub const fn is_on(_: super::Mutant) -> bool {
         false
     }
 
-    #[cfg(feature = "mutants")]
-    std::thread_local! {
-        static ON: core::cell::Cell<Option<Mutant>> = const { core::cell::Cell::new(None) };
+    /// Never asked, in a build that holds no mutants.
+    #[cfg(not(feature = "mutants"))]
+    #[inline]
+    pub const fn acts() -> bool {
+        false
     }
 
-    /// Whether this thread's world has switched it on.
+    /// Never asked, in a build that holds no mutants.
+    #[cfg(not(feature = "mutants"))]
+    #[inline]
+    pub const fn whim(_: usize) -> usize {
+        0
+    }
+
     #[cfg(feature = "mutants")]
-    pub fn is_on(mutant: Mutant) -> bool {
-        ON.get() == Some(mutant)
+    pub use planted::{Off, acts, is_on, sight, switch, whim};
+
+    #[cfg(feature = "mutants")]
+    mod planted {
+        use super::super::{Mutant, Sight};
+        use core::cell::Cell;
+
+        std::thread_local! {
+            static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
+            static SEEN: Cell<Sight> = const { Cell::new(Sight { reached: 0, triggered: 0 }) };
+        }
+
+        /// Switches a mutant on for this thread, or all off, and counts anew.
+        pub fn switch(mutant: Option<Mutant>) {
+            ON.set(mutant);
+            SEEN.set(Sight::default());
+        }
+
+        /// How often the mutant came into play.
+        pub fn sight() -> Sight {
+            SEEN.get()
+        }
+
+        /// Switches off, also when what ran panicked.
+        #[derive(Debug)]
+        pub struct Off;
+
+        impl Drop for Off {
+            fn drop(&mut self) {
+                switch(None);
+            }
+        }
+
+        /// Whether this thread's world has switched it on. Its line was reached.
+        pub fn is_on(mutant: Mutant) -> bool {
+            let on = ON.get() == Some(mutant);
+            if on {
+                let seen = SEEN.get();
+                SEEN.set(Sight { reached: seen.reached + 1, ..seen });
+            }
+            on
+        }
+
+        /// The mutant that is on makes a difference. Always true, to stand at the end of a condition.
+        pub fn acts() -> bool {
+            let seen = SEEN.get();
+            SEEN.set(Sight { triggered: seen.triggered + 1, ..seen });
+            true
+        }
+
+        /// A number below `bound` that differs from call to call: what a mutant does that depends on what replicas do
+        /// not share. The same in each run of the same world.
+        pub fn whim(bound: usize) -> usize {
+            let turn = SEEN.get().triggered.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            turn as usize % bound.max(1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mutant_has_a_name_a_site_and_a_story_of_its_own() {
+        let names: BTreeSet<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        let stories: BTreeSet<_> = Mutant::ALL.iter().map(|mutant| mutant.story()).collect();
+        assert_eq!((names.len(), stories.len()), (Mutant::ALL.len(), Mutant::ALL.len()));
+        for mutant in Mutant::ALL {
+            assert_eq!(Mutant::named(mutant.name()), Some(*mutant));
+            assert!(mutant.name().chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", mutant.name());
+            assert!(mutant.story().ends_with('.'), "{}", mutant.name());
+        }
+        assert_eq!(Mutant::named("nonsense"), None);
+    }
+
+    #[test]
+    fn every_mutant_is_planted_where_it_says() {
+        for mutant in Mutant::ALL {
+            let (file, _) = mutant.site().split_once(' ').expect("a file and a function");
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+            let text = std::fs::read_to_string(&path).expect("the file is there");
+            assert!(text.contains(&format!("mutant!({mutant:?}")), "{mutant:?} is not in {file}");
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[test]
+    fn without_the_feature_no_mutant_is_ever_on() {
+        const NEVER: bool = mutant!(AckBeforeDurable);
+        assert!(!NEVER);
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_mutant_is_on_in_its_thread_while_it_is_planted_and_counts_what_it_does() {
+        let ((), sight) = planted(Mutant::AckBeforeDurable, || {
+            assert!(mutant!(AckBeforeDurable));
+            assert!(!mutant!(AckBeforeDurable, 1 > 2));
+            assert!(!mutant!(CorruptNacked));
+            std::thread::scope(|scope| {
+                scope.spawn(|| assert!(!mutant!(AckBeforeDurable)));
+            });
+        });
+        assert_eq!(sight, Sight { reached: 2, triggered: 1 });
+        assert!(!mutant!(AckBeforeDurable));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_panic_switches_the_mutant_off() {
+        let caught = std::panic::catch_unwind(|| planted(Mutant::AckBeforeDurable, || panic!("as planted")));
+        assert!(caught.is_err());
+        assert!(!mutant!(AckBeforeDurable));
     }
 }

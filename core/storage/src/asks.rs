@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Frame, Io, Place, Token, WriteFault};
+use kimberlite_probe::mutant;
 use kimberlite_types::{Instant, Op};
 
 use crate::{HaltReason, Output};
@@ -92,7 +93,8 @@ impl Asks {
 
     /// Asks for `data` to be written at `place`.
     pub(crate) fn write(&mut self, io: &mut dyn Io, place: Place, data: Frame, purpose: WriteFor) {
-        assert!(!self.overlaps(place, data.len() as u64), "no write overlaps one in flight");
+        let overlaps = self.overlaps(place, data.len() as u64);
+        assert!(!overlaps || mutant!(OverlappingWrites), "no write overlaps one in flight");
         let token = self.token();
         self.writes.insert(token, Write { place, data: data.clone(), purpose });
         io.write(token, place, data);
@@ -131,7 +133,7 @@ impl Asks {
                 }
                 Ok(Some(write.purpose))
             }
-            Err(WriteFault::NoSpace) => {
+            Err(fault) if fault == WriteFault::NoSpace || mutant!(FailedWriteAgain) => {
                 if !self.full {
                     self.full = true;
                     out.push(Output::Full);
@@ -141,7 +143,8 @@ impl Asks {
                 self.retry_at = Some(now.after(RETRY_AFTER));
                 Ok(None)
             }
-            Err(WriteFault::Failed) => {
+            Err(WriteFault::Failed) if mutant!(FailedWriteSwallowed) => Ok(Some(write.purpose)),
+            Err(_) => {
                 kimberlite_probe::reachable!("disk.write_fails");
                 Err(HaltReason::WriteFailed { place: write.place })
             }

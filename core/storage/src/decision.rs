@@ -5,6 +5,7 @@
 //! acknowledged. So a slot that does not name the op proves that the op was never acknowledged, unless
 //! the slot itself is damaged.
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{Op, View};
 use kimberlite_wire::PrepareHeader;
 
@@ -162,7 +163,7 @@ impl Expect {
                 header.op == parent.op.next()
                     && header.parent == parent.checksum
                     && header.cluster == parent.cluster
-                    && header.view >= *view
+                    && (header.view >= *view || mutant!(StaleAccepted))
             }
         }
     }

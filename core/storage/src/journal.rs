@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Io, Place, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Layout, Op};
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
@@ -365,7 +366,8 @@ impl Journal {
             assert!(header.parent == self.head.checksum, "a new prepare names the head as its parent");
             self.head = header;
         }
-        self.index.insert(header.op, Entry { header, state: State::Writing, repair });
+        let state = if mutant!(RingBeforePrepare) { State::Written } else { State::Writing };
+        self.index.insert(header.op, Entry { header, state, repair });
         self.doubtful.decide(header.op, header.checksum);
         self.unsettled.insert(header.op);
         self.enqueue(prepare, asks, io);
@@ -473,7 +475,8 @@ impl Journal {
             let behind = |other: &Prepare| {
                 other.header.place < header.place + len && header.place < other.header.end()
             };
-            if asks.overlaps(place, len) || waiting.iter().any(behind) {
+            let overlaps = asks.overlaps(place, len) || waiting.iter().any(behind);
+            if overlaps && !mutant!(OverlappingWrites) {
                 kimberlite_probe::reachable!("journal.write_waits");
                 waiting.push_back(prepare);
             } else {
@@ -519,7 +522,8 @@ impl Journal {
 
     /// Whether the op that had this op's slot before is sealed; rule 3.
     fn slot_is_free(&self, op: Op) -> bool {
-        self.settling || op.0 <= u64::from(self.layout.ring_slots) + self.sealed_tail.op.0
+        let sealed = op.0 <= u64::from(self.layout.ring_slots) + self.sealed_tail.op.0;
+        self.settling || sealed || mutant!(RingSlotReusedEarly)
     }
 
     /// Slots are durable.
@@ -548,7 +552,7 @@ impl Journal {
             let slot_free = self.slot_is_free(op);
             let entry = self.index.get_mut(&op).expect("what is on its way is in the index");
             if entry.state == State::Written {
-                let in_order = op <= last_adopted || op <= self.issued.next();
+                let in_order = op <= last_adopted || op <= self.issued.next() || mutant!(RingOutOfOrder);
                 kimberlite_probe::sometimes!("journal.slot_waits_for_order", !in_order);
                 kimberlite_probe::sometimes!("journal.slot_waits_for_seal", !slot_free);
                 if in_order && slot_free {
@@ -557,7 +561,7 @@ impl Journal {
                     match self.ring.slot(op) {
                         // The slot was passed on in an earlier life, when this op was sealed; that proves as
                         // much about it as its own header there would, and the newer op needs the slot.
-                        Slot::Header(newer) if newer.op > op => {
+                        Slot::Header(newer) if newer.op > op && !mutant!(RingSlotTakenBack) => {
                             kimberlite_probe::reachable!("journal.slot_was_passed_on");
                             entry.state = State::Ringed;
                         }
@@ -571,7 +575,11 @@ impl Journal {
                     }
                 }
             }
-            if entry.state == State::Ringed && (op <= last_adopted || op <= self.said.next()) {
+            if mutant!(RingNotAwaited, entry.state == State::Ringing) {
+                entry.state = State::Ringed;
+            }
+            let in_order = op <= last_adopted || op <= self.said.next();
+            if entry.state == State::Ringed && (in_order || mutant!(RingOutOfOrder)) {
                 entry.state = State::Durable;
                 self.said = self.said.max(op);
                 self.unsettled.remove(&op);
@@ -639,6 +647,7 @@ impl Journal {
         for header in headers.iter().filter(|header| header.op > Op::ZERO) {
             match self.index.get(&header.op) {
                 Some(entry) if entry.header == *header => {}
+                Some(_) if mutant!(ConflictNotCompared) => {}
                 Some(_) if header.op <= self.sealed_through() => {
                     panic!("a sealed op is committed, so every later log holds it")
                 }

@@ -20,6 +20,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use kimberlite_io::{Buf, Io, Place, ReadFault, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{PIPELINE_MAX, SECTOR_SIZE, SUPERBLOCK_COPIES};
 use kimberlite_types::{Config, Layout, Op, View};
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
@@ -334,7 +335,10 @@ impl Opening {
     /// cut elsewhere; only what is proven to be committed is kept. The rest of the hole is searched.
     fn open_hole(&mut self, journal: &mut Journal) {
         let first = self.superblock().state.headers[0];
-        let proven = self.proven;
+        let mut proven = self.proven;
+        if mutant!(HoleFrontTrusted, self.cursor.previous() > proven) {
+            proven = self.cursor.previous();
+        }
         self.solid = false;
         // The search begins behind what is proven: where the walk went astray, an older log led it.
         let place = match journal.entry(proven) {
@@ -644,7 +648,11 @@ impl Opening {
             Says::Names if named.is_none() => Says::Other,
             says => says,
         };
-        let (verdict, _) = decide(self.is_known(), copy, says);
+        let (mut verdict, _) = decide(self.is_known(), copy, says);
+        let damaged = !self.is_known() && matches!(verdict, Verdict::Faulty | Verdict::Unknown);
+        if mutant!(CorruptTailIsEnd, damaged) {
+            verdict = Verdict::Cut;
+        }
         match verdict {
             Verdict::Keep | Verdict::KeepAndSettle => {
                 let header = header.expect("a prepare that is kept was seen");

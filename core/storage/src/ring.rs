@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::{Checksum, checksum};
 use kimberlite_io::{Frame, Io, Place};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_types::{ClusterId, Layout, Op, View};
 use kimberlite_wire::PrepareHeader;
@@ -152,6 +153,9 @@ impl Ring {
     pub(crate) fn doubt_behind(&self, head: Op, view: View) -> Op {
         let mut until = head;
         for _ in 0..self.slots {
+            if mutant!(DoubtOneOp, until > head) {
+                break;
+            }
             let next = until.next();
             until = match self.slot(next) {
                 Slot::Bad => next,

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Event, Frame, Io, Machine, Place, ReadFault, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Instant, Now, Op};
 use kimberlite_wire::message::Mark;
@@ -229,7 +230,9 @@ impl Storage {
         if before.log_view != state.log_view || before.headers != state.headers {
             self.journal.adopt(&state.headers, out);
         }
-        out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+        if !mutant!(SuperblockNotAwaited) {
+            out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+        }
         self.view.begin_queued(&mut self.asks, io);
         if !self.view.is_busy() {
             for waits in core::mem::take(&mut self.waiting) {
@@ -451,7 +454,8 @@ impl Storage {
 
 /// The prepare with this checksum, if that is what stands there.
 fn expect(bytes: &Frame, expected: Checksum) -> Option<Prepare> {
-    Prepare::parse(bytes).ok().filter(|prepare| prepare.header.checksum == expected)
+    let right = |prepare: &Prepare| prepare.header.checksum == expected || mutant!(MisdirectedAccepted);
+    Prepare::parse(bytes).ok().filter(right)
 }
 
 impl Machine for Storage {
@@ -478,7 +482,8 @@ impl Machine for Storage {
             }
             Input::Event(event) => self.on_event(now, event, io, out),
             Input::Append(prepare) => {
-                if self.view.is_busy() {
+                let busy = self.view.is_busy();
+                if busy && !mutant!(SuffixOverwrittenEarly, self.journal.connects(&prepare.header)) {
                     kimberlite_probe::reachable!("storage.append_waits_for_view");
                     self.waiting.push_back(Waits { prepare, outdated: false });
                 } else {
@@ -487,6 +492,9 @@ impl Machine for Storage {
             }
             Input::PersistView(state) => {
                 self.waiting.iter_mut().for_each(|waits| waits.outdated = true);
+                if mutant!(SuperblockNotAwaited) {
+                    out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+                }
                 self.view.persist(state, &mut self.asks, io);
             }
             Input::Fetch { op, checksum } => self.fetch(op, checksum, io, out),

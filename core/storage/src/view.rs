@@ -1,6 +1,7 @@
 //! Keeps the superblock: writes its copies one after another, one superblock at a time.
 
 use kimberlite_io::{Io, Place};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::SUPERBLOCK_COPIES;
 use kimberlite_wire::message::HEADERS_MAX;
 
@@ -108,6 +109,11 @@ impl ViewKeeper {
 
 /// Writes one copy of a superblock. The next waits until it is durable.
 pub(crate) fn write_copy(superblock: &Superblock, copy: usize, asks: &mut Asks, io: &mut dyn Io) {
-    let (data, _) = superblock.encode();
+    let (mut data, _) = superblock.encode();
+    if mutant!(LogViewWithoutHeaders, superblock.state.headers.len() > 1) {
+        let mut bare = superblock.clone();
+        bare.state.headers.truncate(1);
+        (data, _) = bare.encode();
+    }
     asks.write(io, Place::superblock(copy_offset(copy)), data.freeze(), WriteFor::Superblock { copy });
 }

@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
+use kimberlite_probe::mutant;
 use kimberlite_types::Op;
 use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_wire::PrepareHeader;
@@ -24,9 +25,10 @@ pub enum Held {
 
 impl Held {
     /// What a `DoViewChange` says of it.
-    pub(crate) const fn mark(self) -> Mark {
+    pub(crate) fn mark(self) -> Mark {
         match self {
             Self::Missing => Mark::Nack,
+            Self::Damaged if mutant!(CorruptNacked) => Mark::Nack,
             Self::Damaged => Mark::Unknown,
             Self::Writing | Self::Durable => Mark::Present,
         }

@@ -18,6 +18,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{Op, Quorums, ReplicaId, View};
 use kimberlite_wire::PrepareHeader;
 use kimberlite_wire::message::{HEADERS_MAX, Mark};
@@ -84,12 +85,17 @@ pub enum Choice {
 
 /// Chooses the log of a view.
 pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
-    if dvcs.len() < usize::from(quorums.view_change) {
+    let quorum = usize::from(quorums.view_change);
+    if dvcs.len() < quorum && !mutant!(ViewChangeQuorumShort, quorum > 1 && dvcs.len() + 1 == quorum) {
         kimberlite_probe::reachable!("merge.needs_quorum");
         return Choice::NeedQuorum;
     }
     let newest = dvcs.iter().map(|dvc| dvc.log_view).max().expect("a quorum is not empty");
-    let canonical: Vec<&Dvc> = dvcs.iter().filter(|dvc| dvc.log_view == newest).collect();
+    let mut canonical: Vec<&Dvc> = dvcs.iter().filter(|dvc| dvc.log_view == newest).collect();
+    let longer = dvcs.iter().max_by_key(|dvc| dvc.op).filter(|dvc| canonical.iter().all(|it| it.op < dvc.op));
+    if mutant!(LongestLogWins, longer.is_some()) {
+        canonical = longer.into_iter().collect();
+    }
     let longest = canonical.iter().max_by_key(|dvc| dvc.op).expect("somebody has the newest log");
     kimberlite_probe::sometimes!("merge.mixed_logs", canonical.len() < dvcs.len());
     let named = match union(&canonical, longest) {
@@ -131,7 +137,10 @@ pub fn choose(dvcs: &[Dvc], quorums: &Quorums) -> Choice {
         if op > commit {
             let marks = dvcs.iter().map(|dvc| dvc.mark_of(header));
             let present = marks.clone().any(|mark| mark == Mark::Present);
-            let nacks = marks.filter(|mark| *mark == Mark::Nack).count();
+            let mut nacks = marks.filter(|mark| *mark == Mark::Nack).count();
+            if mutant!(NackQuorumShort, !present && nacks + 1 == nack_quorum) {
+                nacks += 1;
+            }
             if !present && nacks >= nack_quorum {
                 kimberlite_probe::reachable!("merge.cuts");
                 cut = true;

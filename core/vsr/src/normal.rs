@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{ENTRIES_MAX, PIPELINE_MAX, TIMESTAMP_LIMIT};
 use kimberlite_types::{Op, ReplicaId, View, WallTime};
 use kimberlite_wire::entry::entry_size;
@@ -128,7 +129,8 @@ impl Replica {
             self.follow(view, cx);
             return;
         }
-        if view != self.view || !self.is_backup() {
+        let of_this_view = view == self.view || mutant!(AckOfAnotherPrepare, view < self.view);
+        if !of_this_view || !self.is_backup() {
             return;
         }
         if from != self.config.primary(view) {
@@ -182,6 +184,10 @@ impl Replica {
             return;
         }
         let proven = prepare.header.commit;
+        if mutant!(AckBeforeDurable) {
+            let (op, checksum) = (prepare.header.op, prepare.header.checksum);
+            self.send(from, Message::PrepareOk { op, checksum }, cx);
+        }
         self.log.push(prepare.header, Held::Writing);
         self.remember(prepare.clone());
         cx.out.push(Output::Append(prepare));
@@ -235,7 +241,8 @@ impl Replica {
         checksum: &Checksum,
         cx: &mut Cx<'_>,
     ) {
-        if view == self.view && self.is_primary() {
+        let of_this_view = view == self.view || mutant!(AckOfAnotherPrepare, self.is_primary());
+        if of_this_view && self.is_primary() {
             let peer = &mut self.peers[usize::from(from.0)];
             peer.op = peer.op.max(op);
             self.count_ack(from, op, checksum, cx);
@@ -244,10 +251,13 @@ impl Replica {
 
     fn count_ack(&mut self, from: ReplicaId, op: Op, checksum: &Checksum, cx: &mut Cx<'_>) {
         let Some(entry) = self.pipeline.iter_mut().find(|entry| entry.op == op) else { return };
-        if entry.checksum != *checksum {
+        if entry.checksum != *checksum && !mutant!(AckOfAnotherPrepare) {
             return;
         }
         kimberlite_probe::sometimes!("normal.acks_twice", entry.acks & (1 << from.0) != 0);
+        if mutant!(DuplicateAckCounted, entry.acks & (1 << from.0) != 0) {
+            entry.acks |= entry.acks + 1;
+        }
         entry.acks |= 1 << from.0;
         self.commit_pipeline(cx);
     }
@@ -264,7 +274,11 @@ impl Replica {
         );
         let before = self.commit_max;
         while let Some(front) = self.pipeline.front() {
-            if front.acks.count_ones() < u32::from(self.quorums.replication) {
+            let quorum = u32::from(self.quorums.replication);
+            let held = |entry: &InFlight| entry.acks.count_ones() >= quorum;
+            let short = mutant!(CommitQuorumShort, quorum > 1 && front.acks.count_ones() + 1 == quorum);
+            let later = mutant!(CommitPastGap, !held(front) && self.pipeline.iter().any(held));
+            if !held(front) && !short && !later {
                 break;
             }
             assert!(front.op == self.commit_max.next(), "ops commit in order, without gaps");
@@ -282,7 +296,8 @@ impl Replica {
     /// Learns, as a backup, what is committed in the log of this view.
     pub(crate) fn commit_to(&mut self, commit: Op, cx: &mut Cx<'_>) {
         assert!(self.status == Status::Normal, "commits are learnt in the view whose log we hold");
-        let commit = commit.min(self.head().op);
+        let ahead = mutant!(CommitAheadOfLog, commit > self.head().op);
+        let commit = if ahead { commit } else { commit.min(self.head().op) };
         if commit > self.commit_max {
             kimberlite_probe::reachable!("normal.commit_learnt");
             self.commit_max = commit;
@@ -297,7 +312,8 @@ impl Replica {
             let next = self.commit_min.next();
             let Some(prepare) = self.cache.get(&next) else { break };
             let named = self.log.get(next).is_none_or(|slot| slot.header.checksum == prepare.header.checksum);
-            if !named || prepare.header.parent != self.executed {
+            let follows = named && prepare.header.parent == self.executed;
+            if !follows && !mutant!(RepairNotVerified) {
                 kimberlite_probe::reachable!("normal.cached_of_other_log");
                 // Not of this log; what is gets fetched.
                 self.cache.remove(&next);
@@ -381,6 +397,9 @@ impl Replica {
             return;
         }
         if view > self.view || !self.is_backup() {
+            if mutant!(StaleSuffixCommitted, self.is_backup() && commit > self.commit_max) {
+                self.commit_to(commit, cx);
+            }
             self.follow(view, cx);
             return;
         }
@@ -416,6 +435,9 @@ impl Replica {
 
     pub(crate) fn on_resend_due(&mut self, cx: &mut Cx<'_>) {
         self.timers.resend = Some(cx.now.monotonic.after(self.config.timing.resend));
+        if mutant!(ResendNotRearmed) {
+            self.timers.resend = None;
+        }
         match self.status {
             Status::Opening => {}
             Status::Normal => self.resend_pipeline(cx),

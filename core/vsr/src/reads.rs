@@ -4,6 +4,7 @@
 
 use alloc::collections::VecDeque;
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{Op, ReplicaId};
 
 use crate::replica::{Cx, Output, Replica};
@@ -79,14 +80,16 @@ impl Replica {
     }
 
     pub(crate) fn on_round_ok(&mut self, from: ReplicaId, round: u64, cx: &mut Cx<'_>) {
-        if round == self.reads.round && self.reads.confirmed < round {
+        let counts = round == self.reads.round || mutant!(ReadOlderRound, round < self.reads.round);
+        if counts && self.reads.confirmed < self.reads.round {
             self.reads.acks |= 1 << from.0;
             self.finish_round(cx);
         }
     }
 
     fn finish_round(&mut self, cx: &mut Cx<'_>) {
-        if self.reads.acks.count_ones() < u32::from(self.quorums.read) {
+        let confirmed = self.reads.acks.count_ones() >= u32::from(self.quorums.read);
+        if !confirmed && !mutant!(ReadUnconfirmed) {
             kimberlite_probe::reachable!("reads.round_waits");
             return;
         }
@@ -108,7 +111,8 @@ impl Replica {
             "reads.wait_for_execution",
             self.is_primary() && self.commit_min < self.reads.floor && !self.reads.waiting.is_empty()
         );
-        if !self.is_primary() || self.commit_min < self.reads.floor {
+        let behind = self.commit_min < self.reads.floor;
+        if !self.is_primary() || (behind && !mutant!(ReadBeforeInherited)) {
             return;
         }
         while let Some((ticket, needs)) = self.reads.waiting.front().copied() {

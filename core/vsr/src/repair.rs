@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{HEADER_WINDOW, PIPELINE_MAX};
 use kimberlite_types::{Instant, Op, ReplicaId, View};
 use kimberlite_wire::{Message, Prepare};
@@ -161,7 +162,8 @@ impl Replica {
         let Some(wanted) = self.repair.wanted.get_mut(&op) else { return };
         let wait = self.config.timing.resend * (1 << wanted.tries.min(PATIENCE_DOUBLINGS_MAX));
         wanted.tries += 1;
-        wanted.turn = wanted.turn.wrapping_add(1);
+        let same = mutant!(RepairAsksSamePeer);
+        wanted.turn = wanted.turn.wrapping_add(u32::from(!same));
         wanted.again_at = cx.now.monotonic.after(wait);
         let Wanted { checksum, turn, tries, again_at } = *wanted;
         if tries.is_multiple_of(LOOK_AGAIN_TRIES) {
@@ -212,7 +214,7 @@ impl Replica {
         cx: &mut Cx<'_>,
     ) -> bool {
         let op = prepare.header.op;
-        if self.is_adopting() {
+        if self.is_adopting() && !mutant!(MendDuringAdoption) {
             // The journal is about to switch logs; what is lacking then is asked for then.
             return false;
         }
@@ -220,7 +222,7 @@ impl Replica {
         let right = match wanted.checksum {
             Some(checksum) => checksum == prepare.header.checksum,
             None => commit >= op && op <= self.commit_max,
-        };
+        } || mutant!(RepairNotVerified);
         if !right || !self.may_mend(op) {
             kimberlite_probe::sometimes!("repair.disk_is_busy", right);
             kimberlite_probe::sometimes!("repair.not_believed", !right);
@@ -241,7 +243,9 @@ impl Replica {
     /// for them some room is kept.
     fn may_mend(&self, op: Op) -> bool {
         let next = op.0 <= self.commit_min.0 + FETCHING_MAX as u64;
-        self.repair.mending.len() < if next { MENDING_MAX + FETCHING_MAX } else { MENDING_MAX }
+        let full = self.repair.mending.len() >= MENDING_MAX;
+        let room = if next && !mutant!(RepairBudgetStarves, full) { FETCHING_MAX } else { 0 };
+        self.repair.mending.len() < MENDING_MAX + room
     }
 
     /// Puts a prepare that the log names, and the disk lacks, in its place.
@@ -307,6 +311,7 @@ impl Replica {
         let ours = self.is_primary() && view == self.view;
         for index in 0..u64::from(count.min(ASK_MAX)) {
             let Some(op) = op.0.checked_add(index).map(Op) else { break };
+            assert!(!mutant!(NetworkAssertion, op > self.head().op), "peers ask for ops of our log");
             if op == Op::ZERO || op > self.head().op {
                 break;
             }
@@ -430,7 +435,7 @@ impl Replica {
                 {
                     // Asked for by its checksum, the journal also gives what it holds in doubt. Whoever knows
                     // that checksum may have it, but nobody may take it for committed on our word.
-                    let vouched = asked.is_none() || named;
+                    let vouched = asked.is_none() || named || mutant!(DoubtVouchedFor);
                     kimberlite_probe::sometimes!("repair.serves_in_doubt", !vouched);
                     let commit = if vouched { self.commit_max } else { op.previous().min(self.commit_max) };
                     for to in receivers {
@@ -465,7 +470,7 @@ impl Replica {
                 // Only what the journal names by itself is vouched for, not what a peer asked about.
                 if let (Some(Serving { receivers, committed: true }), Lost::Damaged { checksum: Some(own) }) =
                     (serving, lost)
-                    && asked.is_none()
+                    && (asked.is_none() || mutant!(VouchForAsked))
                 {
                     for to in receivers {
                         self.vouch(to, op, own, cx);

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Frame, Net, Packet, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{HEADER_WINDOW, PIPELINE_MAX, REPLICAS_MAX};
 use kimberlite_types::{
     Config, Instant, Now, Op, Quorums, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId, View,
@@ -437,7 +438,9 @@ impl Replica {
         } else if !head_certain {
             self.status = Status::Recovering;
             kimberlite_probe::reachable!("replica.opens_in_doubt");
-        } else if self.log_view == self.view && self.config.primary(self.view) != self.config.replica {
+        } else if self.log_view == self.view
+            && (self.config.primary(self.view) != self.config.replica || mutant!(PrimaryResumes))
+        {
             self.status = Status::Normal;
             kimberlite_probe::reachable!("replica.opens_as_backup");
         } else {
@@ -453,6 +456,9 @@ impl Replica {
         }
         self.durable_at = cx.now.monotonic;
         self.note_view(cx);
+        if mutant!(PrimaryResumes, self.is_primary() && !self.is_solo()) {
+            self.begin_view(cx);
+        }
         cx.out.push(Output::Committed(self.commit_max));
         self.lack_what_is_lacking(cx);
         self.execute(cx);

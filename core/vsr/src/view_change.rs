@@ -11,8 +11,9 @@
 
 use alloc::vec::Vec;
 
+use kimberlite_probe::mutant;
 use kimberlite_types::{Op, ReplicaId, View};
-use kimberlite_wire::message::HEADERS_MAX;
+use kimberlite_wire::message::{HEADERS_MAX, Mark};
 use kimberlite_wire::{Message, PrepareHeader};
 
 use crate::log::Held;
@@ -121,6 +122,9 @@ impl Replica {
         }
         self.leave_for(view, cx);
         self.persist_view(cx);
+        if mutant!(ViewNotAwaited) {
+            self.on_view_durable(view, self.log_view, cx);
+        }
         let patience =
             self.jittered(self.config.timing.view_change * (1 << self.attempts.min(PATIENCE_DOUBLINGS_MAX)));
         self.timers.view_change = Some(cx.now.monotonic.after(patience));
@@ -183,12 +187,22 @@ impl Replica {
         kimberlite_probe::always!("view_change.vote_is_durable", self.durable_view.0 == self.view);
         kimberlite_probe::sometimes!("view_change.votes_in_doubt", self.doubt.is_some());
         kimberlite_probe::sometimes!("view_change.votes_around_gap", !self.below_gap.is_empty());
-        let op = self.head().op;
+        let mut op = self.head().op;
         let mut headers = self.below_gap.clone();
         headers.retain(|(header, _)| header.op < self.log.first() && header.op.0 + HEADERS_MAX as u64 > op.0);
         headers.extend(self.log.marks());
         headers.drain(..headers.len().saturating_sub(HEADERS_MAX));
-        let doubt_until = self.doubt.map_or(op, |(_, until)| until.max(op));
+        let mut doubt_until = self.doubt.map_or(op, |(_, until)| until.max(op));
+        if mutant!(DoubtForgotten, doubt_until > op) {
+            doubt_until = op;
+        }
+        let lacking = |(it, mark): &(PrepareHeader, Mark)| it.op > self.commit_max && *mark == Mark::Nack;
+        if mutant!(VoteCutsGap, headers.iter().any(lacking)) {
+            let whole = headers.iter().take_while(|it| !lacking(it)).count();
+            headers.truncate(whole.max(1));
+            op = headers.last().expect("at least one is left").0.op;
+            doubt_until = op;
+        }
         let primary = self.config.primary(self.view);
         if primary == self.config.replica {
             kimberlite_probe::reachable!("view_change.votes_for_itself");
@@ -280,7 +294,11 @@ impl Replica {
             commit: self.commit_max.max(commit.min(head)),
             headers: headers.clone(),
         }));
-        self.adoption = Some(Adoption { view: self.view, headers, commit });
+        let adoption = Adoption { view: self.view, headers, commit };
+        if mutant!(SuffixOverwrittenEarly) {
+            return self.finish_adoption(adoption, cx);
+        }
+        self.adoption = Some(adoption);
     }
 
     /// Whether headers that a peer sent could stand in our journal.
@@ -344,7 +362,7 @@ impl Replica {
     }
 
     /// Leads the view: what is not committed is proposed again, unchanged.
-    fn begin_view(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn begin_view(&mut self, cx: &mut Cx<'_>) {
         self.inherited = self.head().op;
         self.reads.reset();
         let me = self.config.replica;
@@ -390,7 +408,8 @@ impl Replica {
         }
         // A replica that took part in this view before it lost its head may have acknowledged more than an
         // old `StartView` names: only one that it asked for in this life tells it where the log stands.
-        if view == self.log_view && nonce != self.view_nonce {
+        let stale = view == self.log_view && nonce != self.view_nonce;
+        if stale && !mutant!(StartViewNonceIgnored) {
             kimberlite_probe::reachable!("view_change.old_start_view");
             return;
         }

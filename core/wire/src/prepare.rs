@@ -16,6 +16,7 @@
 
 use kimberlite_crypto::{ChainHash, Checksum, checksum};
 use kimberlite_io::{Buf, Frame, sectors};
+use kimberlite_probe::mutant;
 use kimberlite_types::limits::{
     COUNTER_LIMIT, ENTRIES_MAX, PREPARE_HEADER_SIZE, PREPARE_SIZE_LIMIT, TIMESTAMP_LIMIT,
 };
@@ -133,7 +134,7 @@ impl PrepareHeader {
             return Err(Malformed::Magic);
         }
         let own = Checksum::from_bytes(bytes_at(head, 0));
-        if own != checksum(&head[32..]) {
+        if own != checksum(&head[32..]) && !mutant!(TornHeaderAccepted) {
             return Err(Malformed::HeaderChecksum);
         }
         let version = u16_at(head, 196);
@@ -281,7 +282,8 @@ impl Prepare {
         if bytes.len() < size {
             return Err(Malformed::Short);
         }
-        if checksum(&bytes[PREPARE_HEADER_SIZE..size]) != header.body_checksum {
+        let intact = checksum(&bytes[PREPARE_HEADER_SIZE..size]) == header.body_checksum;
+        if !intact && !mutant!(TornBodyAccepted) {
             return Err(Malformed::BodyChecksum);
         }
         Ok(Self { header, frame: bytes.slice(0..size) })

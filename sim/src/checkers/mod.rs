@@ -15,6 +15,7 @@
 //! | [`Ring`] | the header ring agrees with the log |
 //! | [`LogBytes`] | committed logs are the same bytes on every healed replica |
 //! | [`Digest`] | the state is what was installed, the same everywhere, and replies are kept |
+//! | [`Halts`] | a failed write stops its replica |
 //! | [`Resources`] | what is held stays within limits, and is given back |
 //!
 //! They are written from the documented rules, not from the code they judge: `model` decides
@@ -29,6 +30,7 @@ mod chain;
 mod digest;
 mod durability;
 mod exactly_once;
+mod halts;
 mod healing;
 mod linearizability;
 mod log_bytes;
@@ -54,6 +56,7 @@ pub use chain::Chain;
 pub use digest::Digest;
 pub use durability::Durability;
 pub use exactly_once::ExactlyOnce;
+pub use halts::Halts;
 pub use healing::Healing;
 pub use linearizability::Linearizability;
 pub use log_bytes::LogBytes;
@@ -81,6 +84,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Ring::default()),
         Box::new(LogBytes::default()),
         Box::new(Digest::new(config)),
+        Box::new(Halts::default()),
         Box::new(Resources::default()),
     ]
 }
@@ -163,7 +167,7 @@ mod tests {
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 14);
+        assert_eq!(names.len(), 15);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());
@@ -200,7 +204,7 @@ mod tests {
                     core: vec![],
                 })
                 .unwrap();
-            let unused = ["views", "healing", "log_bytes", "digest", "resources"];
+            let unused = ["views", "halts", "healing", "log_bytes", "digest", "resources"];
             assert_eq!(checker.compared() > 0, !unused.contains(&name), "{name}");
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use kimberlite_probe::Mutant;
 use kimberlite_sim::Scenario;
 
 use crate::crash_at::CrashAt;
@@ -11,6 +12,9 @@ use crate::swarm::Shard;
 
 const CODES: &str = "Exit codes: 0 passed, 1 a failure was found, 2 usage, 3 vacuous (too little happened), \
                      4 excused runs only, 5 a file could not be read or written.";
+
+/// Names of similar spelling that are shown at most.
+const NEAR_MAX: usize = 6;
 
 /// Seeded simulation of whole Kimberlite clusters.
 #[derive(Debug, Parser)]
@@ -44,6 +48,11 @@ pub(crate) enum Command {
     /// Make a simulated failure smaller: fewer faults, requests, clients, replicas, events
     #[command(after_help = "Example: vopr minimize failures/default-42.kmb -o small.kmb --for 5m")]
     Minimize(Minimize),
+    /// Measure how fast planted bugs are found
+    #[command(
+        after_help = "Example: vopr power --mutant corrupt-nacked --mutant ack-before-durable --campaigns 5"
+    )]
+    Power(Power),
     /// List the scenarios
     #[command(after_help = "Example: vopr scenarios --json")]
     Scenarios(List),
@@ -187,6 +196,34 @@ pub(crate) struct Minimize {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Power {
+    /// A planted bug to look for; all of them unless given. May be given several times
+    #[arg(long = "mutant", value_name = "NAME", value_parser = mutant)]
+    pub(crate) mutants: Vec<Mutant>,
+    /// Seeds after which a campaign gives up
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) seeds: u64,
+    /// Campaigns for each planted bug, each with seeds of its own
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) campaigns: u64,
+    /// The first seed of the first campaign
+    #[arg(long, default_value_t = 0)]
+    pub(crate) start: u64,
+    /// The scenario
+    #[arg(long, default_value = "default", value_parser = scenario)]
+    pub(crate) scenario: Scenario,
+    /// Threads, each with one world at a time; as many as there are processors unless given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// List the planted bugs, where they sit and what they do, and run nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print one JSON line for each planted bug, and one for the whole
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// A time in words, such as `90s` or `10m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -223,6 +260,16 @@ pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
     let close: Vec<&str> =
         near.iter().filter(|(far, known)| *far <= 1 + known.len() / 2).map(|(_, name)| *name).collect();
     if close.is_empty() { near.into_iter().map(|(_, name)| name).collect() } else { close }
+}
+
+/// A planted bug by name; an unknown one is answered with those of similar names.
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let names: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+    Mutant::named(name).ok_or_else(|| {
+        let near = nearest(name, &names);
+        let shown = near.len().min(NEAR_MAX);
+        format!("no such planted bug; near: {}; all of them: vopr power --list", near[..shown].join(", "))
+    })
 }
 
 /// Letters to insert, remove or change to get from one word to the other (Levenshtein).
@@ -266,6 +313,12 @@ mod tests {
         assert!(
             ["", "s", "0s", "5 parsecs", "-1s", "99999999999s"].iter().all(|text| duration(text).is_err())
         );
+    }
+
+    #[test]
+    fn a_misspelt_mutant_is_answered_with_its_neighbours() {
+        assert_eq!(mutant("corrupt-nacked"), Ok(Mutant::CorruptNacked));
+        assert!(mutant("corupt-nack").unwrap_err().contains("near: corrupt-nacked"));
     }
 
     #[test]

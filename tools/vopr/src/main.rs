@@ -7,6 +7,7 @@
 //! | `one` | `run` |
 //! | `bundles` | `replay`, `show` and `minimize` of simulated failures |
 //! | `flights` | `replay` and `show` of recordings of nodes |
+//! | `power` | how fast planted bugs are found, in a build that holds them |
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
@@ -15,10 +16,13 @@
 
 mod arguments;
 mod bundles;
+#[cfg(feature = "mutants")]
+mod campaign;
 mod crash_at;
 mod flights;
 mod lists;
 mod one;
+mod power;
 mod swarm;
 mod timeline;
 mod told;
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Swarm(swarm) => swarm::swarm(&swarm),
         Command::CrashAt(crash_at) => crash_at::run(&crash_at),
         Command::Marks(marks) => swarm::marks(&marks),
+        Command::Power(power) => power::power(&power),
         Command::Scenarios(list) => Ok(lists::scenarios(&list)),
         Command::Invariants(list) => Ok(lists::invariants(&list)),
     };

@@ -40,7 +40,7 @@ const TABLE: &[Row] = &[
     row("probe",   &[],                                                                        &[],                          Only(&[])),
     row("crypto",  &["types"],                                                                 &[],                          Only(CIPHERS)),
     row("io",      &["types"],                                                                 &[],                          Only(&["serde"])),
-    row("wire",    &["types", "crypto", "io"],                                                 &[],                          Only(&["serde", "postcard"])),
+    row("wire",    &["types", "probe", "crypto", "io"],                                        &[],                          Only(&["serde", "postcard"])),
     row("kernel",  &["types", "probe", "crypto", "wire"],                                      &[],                          Only(&["serde", "postcard"])),
     row("storage", &["types", "probe", "crypto", "io", "wire"],                                &["io-sim"],                  Only(&["serde", "postcard"])),
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),

@@ -419,9 +419,16 @@ impl Run {
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoint();
         }
+        let over = self.handle(step)?;
+        // Now that whoever lost its power in this step is down.
         if self.events.is_multiple_of(SAMPLE_EVENTS) {
             self.sample()?;
         }
+        Ok(over)
+    }
+
+    /// What an event came to. Tells whether the run is over.
+    fn handle(&mut self, step: Step<Told>) -> Result<bool, Failure> {
         match step.what {
             StepKind::Policy(tag) => self.on_tick(Tick::of_tag(tag)),
             StepKind::Delivered { node, event, outputs } => {

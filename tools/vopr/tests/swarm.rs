@@ -121,7 +121,8 @@ fn time_ends_a_swarm_and_a_file_has_a_line_for_each_seed() {
     let file = file.to_str().expect("UTF-8");
     let output =
         vopr(&["swarm", "calm", "--for", "1s", "--requests", "5", "--shard", "2/3", "--jsonl", file]);
-    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    // A fast machine runs so many seeds in a second that the contract is due, which five requests do not fill.
+    assert!([0, 3].contains(&code(&output)), "{}", text(&output.stderr));
     let lines = fs::read_to_string(file).expect("lines");
     let seeds: Vec<u64> = lines
         .lines()

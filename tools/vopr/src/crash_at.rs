@@ -181,7 +181,9 @@ fn each_point(arguments: &CrashAt, points: &[CrashPoint], mut take: impl FnMut(u
             });
         }
         drop(sender);
-        receiver.into_iter().for_each(|(index, report)| take(index, report));
+        for (index, report) in receiver {
+            take(index, report);
+        }
     });
 }
 

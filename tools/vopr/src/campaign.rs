@@ -112,7 +112,8 @@ pub(crate) fn side_by_side<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) 
 /// Time that this thread has spent on a processor: what else runs on the machine does not count.
 fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    std::time::Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32).as_secs_f64()
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    std::time::Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()).as_secs_f64()
 }
 
 #[cfg(test)]

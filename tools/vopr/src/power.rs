@@ -94,7 +94,7 @@ mod measured {
         mutants: &'a [Mutant],
         campaigns: u64,
         json: bool,
-        told: usize,
+        next: usize,
         done: BTreeMap<(Mutant, u64), Campaign>,
     }
 
@@ -107,7 +107,7 @@ mod measured {
 
         fn take(&mut self, campaign: Campaign) {
             self.done.insert((campaign.plan.mutant, campaign.plan.start), campaign);
-            while let Some(mutant) = self.mutants.get(self.told) {
+            while let Some(mutant) = self.mutants.get(self.next) {
                 let score = Score::of(*mutant, &self.done);
                 if (score.campaigns.len() as u64) < self.campaigns {
                     break;
@@ -117,7 +117,7 @@ mod measured {
                 } else {
                     score.print();
                 }
-                self.told += 1;
+                self.next += 1;
             }
         }
     }
@@ -220,7 +220,12 @@ mod measured {
                 share(self.sum(|campaign| campaign.reached)),
                 share(self.sum(|campaign| campaign.triggered)),
                 format!("{} of {all}", all - self.missed()),
-                number(self.median(|campaign| campaign.effort.seeds as f64), 0),
+                number(
+                    self.median(|campaign| f64::from(
+                        u32::try_from(campaign.effort.seeds).unwrap_or(u32::MAX)
+                    )),
+                    0
+                ),
                 number(self.median(|campaign| campaign.effort.cpu_seconds), 2),
                 number(self.median(|campaign| campaign.effort.virtual_seconds), 0),
                 self.detectors(),
@@ -259,7 +264,7 @@ mod measured {
                 "site": self.mutant.site(),
                 "story": self.mutant.story(),
                 "missed": self.missed(),
-                "seeds_median": self.median(|campaign| campaign.effort.seeds as f64),
+                "seeds_median": self.median(|campaign| f64::from(u32::try_from(campaign.effort.seeds).unwrap_or(u32::MAX))),
                 "cpu_seconds_median": self.median(|campaign| campaign.effort.cpu_seconds),
                 "virtual_seconds_median": self.median(|campaign| campaign.effort.virtual_seconds),
                 "campaigns": campaigns,

@@ -15,9 +15,12 @@
 
 extern crate alloc;
 
+pub mod cast;
+pub mod check;
 pub mod datetime;
 mod decimal;
 mod error;
+pub mod fact;
 pub mod json;
 pub mod schema;
 pub mod text;

@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
     row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
     row("row",     &["types", "crypto"],                                                       &[],                          Only(&["serde", "postcard", "libm"])),
     row("store",   &["types", "crypto", "row"],                                                &["io", "io-sim"],            Only(&[])),
-    row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser"])),
+    row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "libm"])),
     row("runtime", &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr"],    &["io-sim", "client"],        Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
     row("bundle",  &["types", "probe", "io", "wire"],                                          &[],                          Free),

@@ -1,0 +1,609 @@
+//! Calls: scalar functions, aggregates, window functions, and the functions that are syntax in disguise.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use kimberlite_row::cast::Willing;
+use kimberlite_row::{Object, SqlError, SqlState, Type, Value};
+use sqlparser::ast;
+
+use super::{Binder, Typed, last_part, near, unsupported};
+use crate::expr::{Ask, Comparison, Expr};
+use crate::function::{self, Arg, Function, Gives};
+use crate::plan::{
+    Aggregate, AggregateCall, FrameBound, FrameUnit, PairStatistic, SortKey, TableFunction, WindowCall, WindowFunction,
+};
+
+fn aggregate_of(name: &str) -> Option<Aggregate> {
+    Some(match name {
+        "count" => Aggregate::Count,
+        "sum" => Aggregate::Sum,
+        "avg" => Aggregate::Avg,
+        "min" => Aggregate::Min,
+        "max" => Aggregate::Max,
+        "bool_and" | "every" => Aggregate::BoolAnd,
+        "bool_or" => Aggregate::BoolOr,
+        "string_agg" => Aggregate::StringAgg,
+        "array_agg" => Aggregate::ArrayAgg,
+        "json_agg" | "jsonb_agg" => Aggregate::JsonAgg,
+        "json_object_agg" | "jsonb_object_agg" => Aggregate::JsonObjectAgg,
+        "variance" | "var_samp" => Aggregate::Variance { sample: true, root: false },
+        "var_pop" => Aggregate::Variance { sample: false, root: false },
+        "stddev" | "stddev_samp" => Aggregate::Variance { sample: true, root: true },
+        "stddev_pop" => Aggregate::Variance { sample: false, root: true },
+        "bit_and" => Aggregate::BitAnd,
+        "bit_or" => Aggregate::BitOr,
+        "bit_xor" => Aggregate::BitXor,
+        "percentile_cont" => Aggregate::Percentile { continuous: true },
+        "percentile_disc" => Aggregate::Percentile { continuous: false },
+        "mode" => Aggregate::Mode,
+        "corr" => Aggregate::Pair(PairStatistic::Corr),
+        "covar_pop" => Aggregate::Pair(PairStatistic::CovarPop),
+        "covar_samp" => Aggregate::Pair(PairStatistic::CovarSamp),
+        "regr_count" => Aggregate::Pair(PairStatistic::Count),
+        "regr_slope" => Aggregate::Pair(PairStatistic::Slope),
+        "regr_intercept" => Aggregate::Pair(PairStatistic::Intercept),
+        "regr_r2" => Aggregate::Pair(PairStatistic::R2),
+        _ => return None,
+    })
+}
+
+/// The function that gives rows of that name.
+pub(super) fn table_function(name: &str) -> Option<TableFunction> {
+    Some(match name {
+        "generate_series" => TableFunction::Series,
+        "unnest" => TableFunction::Unnest,
+        "json_array_elements" | "jsonb_array_elements" => TableFunction::JsonElements,
+        "json_array_elements_text" | "jsonb_array_elements_text" => TableFunction::JsonElementsText,
+        "json_each" | "jsonb_each" => TableFunction::JsonEach,
+        "json_each_text" | "jsonb_each_text" => TableFunction::JsonEachText,
+        "json_object_keys" | "jsonb_object_keys" => TableFunction::JsonKeys,
+        "string_to_table" => TableFunction::StringToTable,
+        _ => return None,
+    })
+}
+
+impl Binder<'_> {
+    /// The arguments of a call; `*` is none.
+    fn arguments(&mut self, function: &ast::Function) -> Result<Vec<Typed>, SqlError> {
+        let mut args = Vec::new();
+        match &function.args {
+            ast::FunctionArguments::None => {}
+            ast::FunctionArguments::Subquery(query) => {
+                let (plan, output) = self.subplan(query)?;
+                let kind = output.first().map_or(Type::Unknown, |o| o.kind.clone());
+                args.push(Typed { expr: Expr::Subquery(Box::new(Ask::Scalar), Box::new(plan)), kind });
+            }
+            ast::FunctionArguments::List(list) => {
+                for arg in &list.args {
+                    match arg {
+                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => args.push(self.expr(expr)?),
+                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) => {}
+                        _ => return Err(unsupported("this form of argument")),
+                    }
+                }
+            }
+        }
+        Ok(args)
+    }
+
+    /// A function without parentheses.
+    pub(super) fn bare_function(&mut self, name: &str) -> Option<Typed> {
+        let cast = |kind: Type| Typed {
+            expr: Expr::Cast(Box::new(Expr::Now), Type::TimestampTz, kind.clone(), true),
+            kind,
+        };
+        Some(match name {
+            "current_timestamp" => Typed { expr: Expr::Now, kind: Type::TimestampTz },
+            "localtimestamp" => cast(Type::Timestamp),
+            "current_date" => cast(Type::Date),
+            "localtime" | "current_time" => cast(Type::Time),
+            "current_user" | "session_user" | "user" | "current_role" => {
+                Typed { expr: Expr::Const(Value::text(&self.user)), kind: Type::Text }
+            }
+            "current_catalog" => Typed { expr: Expr::Const(Value::text("kimberlite")), kind: Type::Text },
+            "current_schema" => Typed { expr: Expr::Const(Value::text("public")), kind: Type::Text },
+            _ => return None,
+        })
+    }
+
+    /// Binds a call.
+    pub(super) fn call(&mut self, function: &ast::Function) -> Result<Typed, SqlError> {
+        let name = last_part(&function.name);
+        if let ast::FunctionArguments::Subquery(query) = &function.args
+            && name == "array"
+        {
+            let (plan, output) = self.subplan(query)?;
+            let kind = output.first().map_or(Type::Text, |o| o.kind.clone());
+            let expr = Expr::Subquery(Box::new(Ask::Array), Box::new(plan));
+            return Ok(Typed { expr, kind: Type::Array(Box::new(kind)) });
+        }
+        if function.over.is_some() {
+            return self.window(&name, function);
+        }
+        if let Some(aggregate) = aggregate_of(&name) {
+            return self.aggregate(aggregate, &name, function);
+        }
+        if name == "grouping" {
+            let args = self.arguments(function)?.into_iter().map(|t| t.expr).collect();
+            let col = self.col();
+            self.scope().groupings.push((args, col));
+            return Ok(Typed { expr: Expr::Col(col), kind: Type::Integer });
+        }
+        if matches!(function.args, ast::FunctionArguments::None)
+            && let Some(typed) = self.bare_function(&name)
+        {
+            return Ok(typed);
+        }
+        let args = self.arguments(function)?;
+        if let Some(table) = table_function(&name) {
+            return self.series(table, &name, args);
+        }
+        self.special(&name, args)
+    }
+
+    /// A function that gives rows, in a select list.
+    fn series(&mut self, table: TableFunction, name: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
+        let (args, kinds) = self.table_arguments(table, name, args)?;
+        let [kind] = &kinds[..] else { return Err(unsupported(format!("{name} in a select list"))) };
+        let col = self.col();
+        self.scope().series.push((table, args, col));
+        Ok(Typed { expr: Expr::Col(col), kind: kind.1.clone() })
+    }
+
+    /// The arguments of a function that gives rows, with the names and types of its columns.
+    pub(super) fn table_arguments(
+        &mut self,
+        table: TableFunction,
+        name: &str,
+        args: Vec<Typed>,
+    ) -> Result<(Vec<Expr>, Vec<(alloc::string::String, Type)>), SqlError> {
+        let named = |kind: Type| [(name.to_string(), kind)].to_vec();
+        match table {
+            TableFunction::Series => {
+                if !(2..=3).contains(&args.len()) {
+                    return Err(self.no_function(name, &args));
+                }
+                let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
+                if kinds[0].is_datetime() || kinds[1].is_datetime() {
+                    let zone = kinds[..2].contains(&Type::TimestampTz) || !kinds[..2].contains(&Type::Timestamp);
+                    let kind = if zone { Type::TimestampTz } else { Type::Timestamp };
+                    let mut out = Vec::new();
+                    for (at, arg) in args.into_iter().enumerate() {
+                        let to = if at == 2 { Type::Interval } else { kind.clone() };
+                        out.push(self.coerce(arg, &to, Willing::Implicit)?);
+                    }
+                    return Ok((out, named(kind)));
+                }
+                let kind = match Self::unify(&kinds, "generate_series")?.base() {
+                    Type::Text => Type::Integer,
+                    kind @ (Type::Integer | Type::BigInt | Type::Decimal(_)) => kind,
+                    Type::SmallInt => Type::Integer,
+                    _ => return Err(self.no_function(name, &args)),
+                };
+                let out = args.into_iter().map(|a| self.coerce(a, &kind, Willing::Implicit)).collect::<Result<_, _>>()?;
+                Ok((out, named(kind)))
+            }
+            TableFunction::Unnest => {
+                let mut kinds = Vec::new();
+                for arg in &args {
+                    match &arg.kind {
+                        Type::Array(element) => kinds.push((name.to_string(), (**element).clone())),
+                        _ => return Err(self.no_function(name, &args)),
+                    }
+                }
+                Ok((args.into_iter().map(|a| a.expr).collect(), kinds))
+            }
+            _ => {
+                let to = if table == TableFunction::StringToTable { Type::Text } else { Type::Jsonb };
+                let out = args.into_iter().map(|a| self.coerce(a, &to, Willing::Implicit)).collect::<Result<_, _>>()?;
+                let value = || ("value".to_string(), Type::Jsonb);
+                let texts = || ("value".to_string(), Type::Text);
+                let key = || ("key".to_string(), Type::Text);
+                Ok((out, match table {
+                    TableFunction::JsonElements => [value()].into(),
+                    TableFunction::JsonElementsText => [texts()].into(),
+                    TableFunction::JsonEach => [key(), value()].into(),
+                    TableFunction::JsonEachText => [key(), texts()].into(),
+                    _ => named(Type::Text),
+                }))
+            }
+        }
+    }
+
+    fn sequence_named(&mut self, args: &[Typed]) -> Result<kimberlite_row::ObjectId, SqlError> {
+        let Some(Expr::Const(Value::Text(name))) = args.first().map(|a| &a.expr) else {
+            return Err(unsupported("a sequence whose name is not a literal"));
+        };
+        let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
+        match self.catalogue.named(bare) {
+            Some(Object::Sequence(sequence)) => {
+                if !self.sequences.contains(&sequence.id) {
+                    self.sequences.push(sequence.id);
+                }
+                Ok(sequence.id)
+            }
+            Some(_) => Err(SqlError::new(SqlState::WrongObjectType, format!("\"{bare}\" is not a sequence"))),
+            None => Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"))),
+        }
+    }
+
+    fn special(&mut self, name: &str, mut args: Vec<Typed>) -> Result<Typed, SqlError> {
+        match (name, args.len()) {
+            ("coalesce" | "greatest" | "least", 1..) => {
+                let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
+                let kind = Self::unify(&kinds, &name.to_uppercase())?;
+                let list = args
+                    .into_iter()
+                    .map(|a| self.coerce(a, &kind, Willing::Implicit))
+                    .collect::<Result<Vec<_>, _>>()?;
+                if name == "coalesce" {
+                    return Ok(Typed { expr: Expr::Coalesce(list), kind });
+                }
+                let function = function::named(name).into_iter().next();
+                function.map_or_else(
+                    || Err(unsupported(name)),
+                    |f| Ok(Typed { expr: Expr::Call(f, list, kind.clone()), kind }),
+                )
+            }
+            ("nullif", 2) => {
+                let b = args.remove(1);
+                let a = args.remove(0);
+                let kind = if a.kind == Type::Unknown { Type::Text } else { a.kind.clone() };
+                let equal = self.compare(Comparison::Eq, a.clone(), b)?;
+                let value = self.coerce(a, &kind, Willing::Implicit)?;
+                Ok(Typed { expr: Expr::Case([(equal, Expr::NULL)].into(), Box::new(value)), kind })
+            }
+            ("now" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp", 0) => {
+                Ok(Typed { expr: Expr::Now, kind: Type::TimestampTz })
+            }
+            ("random", 0) => Ok(Typed { expr: Expr::Random, kind: Type::Double }),
+            ("nextval", 1) => Ok(Typed { expr: Expr::NextValue(self.sequence_named(&args)?), kind: Type::BigInt }),
+            ("currval", 1) => Ok(Typed { expr: Expr::CurrentValue(self.sequence_named(&args)?), kind: Type::BigInt }),
+            ("pg_typeof", 1) => {
+                Ok(Typed { expr: Expr::Const(Value::from(args[0].kind.name())), kind: Type::Text })
+            }
+            ("current_user" | "session_user", 0) => {
+                Ok(Typed { expr: Expr::Const(Value::text(&self.user)), kind: Type::Text })
+            }
+            ("age", 1) => {
+                let today = Expr::Cast(Box::new(Expr::Now), Type::TimestampTz, Type::Date, true);
+                let today = Expr::Cast(Box::new(today), Type::Date, Type::Timestamp, true);
+                args.insert(0, Typed { expr: today, kind: Type::Timestamp });
+                self.apply_function("age", args)
+            }
+            _ => self.apply_function(name, args),
+        }
+    }
+
+    fn no_function(&self, name: &str, args: &[Typed]) -> SqlError {
+        let kinds: Vec<_> = args.iter().map(|a| a.kind.name()).collect();
+        let error = SqlError::new(
+            SqlState::UndefinedFunction,
+            format!("function {name}({}) does not exist", kinds.join(", ")),
+        );
+        match near(name, function::names()).filter(|near| near != name) {
+            Some(near) => error.hint(format!("Perhaps you meant the function \"{near}\".")),
+            None => error.hint("No function matches the given name and argument types. You might need to add explicit type casts."),
+        }
+    }
+
+    /// Finds the function that fits best, and casts its arguments.
+    pub(super) fn apply_function(&mut self, name: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
+        let mut best: Option<(u32, &'static Function)> = None;
+        for function in function::named(name).into_iter().filter(|f| f.takes(args.len())) {
+            let mut cost = Some(0);
+            for (at, arg) in args.iter().enumerate() {
+                let fit = match function.arg(at) {
+                    Arg::Any | Arg::Element => Some(0),
+                    Arg::AnyArray => matches!(arg.kind, Type::Array(_) | Type::Unknown).then_some(0),
+                    Arg::Is(kind) => Self::fit(&arg.kind, kind),
+                };
+                cost = cost.zip(fit).map(|(a, b)| a + b);
+            }
+            if let Some(cost) = cost
+                && best.is_none_or(|(least, _)| cost < least)
+            {
+                best = Some((cost, function));
+            }
+        }
+        let Some((_, function)) = best else { return Err(self.no_function(name, &args)) };
+        let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
+        let element = match kinds.first() {
+            Some(Type::Array(element)) => (**element).clone(),
+            _ => Type::Text,
+        };
+        let mut values = Vec::new();
+        for (at, arg) in args.into_iter().enumerate() {
+            let to = match function.arg(at) {
+                Arg::Is(kind) => kind.clone(),
+                Arg::Element => element.clone(),
+                Arg::AnyArray if arg.kind == Type::Unknown => Type::Array(Box::new(Type::Text)),
+                _ if arg.kind == Type::Unknown => Type::Text,
+                _ => arg.kind.clone(),
+            };
+            values.push(self.coerce(arg, &to, Willing::Implicit)?);
+        }
+        let kind_at = |at: usize| kinds.get(at).cloned().unwrap_or(Type::Text);
+        let kind = match &function.gives {
+            Gives::Is(kind) => kind.clone(),
+            Gives::Same(at) => kind_at(*at),
+            Gives::ElementOf(at) => match kind_at(*at) {
+                Type::Array(element) => *element,
+                other => other,
+            },
+            Gives::ArrayOf(at) => Type::Array(Box::new(kind_at(*at))),
+            Gives::Texts => Type::Array(Box::new(Type::Text)),
+        };
+        Ok(Typed { expr: Expr::Call(function, values, kind.clone()), kind })
+    }
+
+    /// Sort keys.
+    pub(super) fn sort_key(&mut self, key: &ast::OrderByExpr) -> Result<SortKey, SqlError> {
+        let expr = self.expr(&key.expr)?.expr;
+        Ok(with_options(expr, &key.options))
+    }
+
+    fn aggregate(&mut self, aggregate: Aggregate, name: &str, function: &ast::Function) -> Result<Typed, SqlError> {
+        let scope = self.scope();
+        if scope.inside_aggregate {
+            return Err(SqlError::new(SqlState::GroupingError, "aggregate function calls cannot be nested"));
+        }
+        if let Some(place) = scope.aggregates_allowed {
+            return Err(SqlError::new(SqlState::GroupingError, format!("aggregate functions are not allowed in {place}")));
+        }
+        let windows = core::mem::replace(&mut scope.windows_allowed, false);
+        scope.inside_aggregate = true;
+        let call = self.aggregate_call(aggregate, name, function);
+        let scope = self.scope();
+        scope.inside_aggregate = false;
+        scope.windows_allowed = windows;
+        let call = call?;
+        let kind = call.kind.clone();
+        if let Some((_, col)) = self.scope().calls.iter().find(|(known, _)| *known == call) {
+            return Ok(Typed { expr: Expr::Col(*col), kind });
+        }
+        let col = self.col();
+        self.scope().calls.push((call, col));
+        Ok(Typed { expr: Expr::Col(col), kind })
+    }
+
+    fn aggregate_call(&mut self, aggregate: Aggregate, name: &str, function: &ast::Function) -> Result<AggregateCall, SqlError> {
+        let mut args = self.arguments(function)?;
+        let (mut distinct, mut order) = (false, Vec::new());
+        let mut star = false;
+        if let ast::FunctionArguments::List(list) = &function.args {
+            distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+            star = matches!(list.args[..], [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard)]);
+            for clause in &list.clauses {
+                match clause {
+                    ast::FunctionArgumentClause::OrderBy(keys) => {
+                        for key in keys {
+                            order.push(self.sort_key(key)?);
+                        }
+                    }
+                    _ => return Err(unsupported("this clause of an aggregate")),
+                }
+            }
+        }
+        let within = matches!(aggregate, Aggregate::Percentile { .. } | Aggregate::Mode);
+        if within {
+            let [key] = &function.within_group[..] else {
+                return Err(SqlError::new(SqlState::SyntaxError, format!("WITHIN GROUP is required for {name}")));
+            };
+            let value = self.expr(&key.expr)?;
+            order.push(with_options(value.expr.clone(), &key.options));
+            args.insert(0, value);
+        }
+        let filter = match &function.filter {
+            Some(filter) => Some(self.condition(filter, "FILTER")?),
+            None => None,
+        };
+        let wanted = match aggregate {
+            Aggregate::Count if star => 0,
+            Aggregate::StringAgg | Aggregate::JsonObjectAgg | Aggregate::Pair(_) => 2,
+            Aggregate::Percentile { .. } => 2,
+            _ => 1,
+        };
+        if args.len() != wanted || (star && aggregate != Aggregate::Count) {
+            return Err(self.no_function(name, &args));
+        }
+        let argument_kind = args.first().map_or(Type::Unknown, |a| a.kind.clone());
+        let refuse = |binder: &Self, args: &[Typed]| Err(binder.no_function(name, args));
+        // The type the aggregate works in, and the one it gives.
+        let (to, kind): (Option<Type>, Type) = match (aggregate, &argument_kind) {
+            (Aggregate::Count | Aggregate::CountAll, _) => (None, Type::BigInt),
+            (Aggregate::Sum, Type::SmallInt | Type::Integer) => (None, Type::BigInt),
+            (Aggregate::Sum | Aggregate::Avg, Type::BigInt | Type::Decimal(_)) => (None, Type::Decimal(None)),
+            (Aggregate::Avg, Type::SmallInt | Type::Integer) => (None, Type::Decimal(None)),
+            (Aggregate::Sum, Type::Real) => (None, Type::Real),
+            (Aggregate::Avg, Type::Real) => (Some(Type::Double), Type::Double),
+            (Aggregate::Sum | Aggregate::Avg, Type::Double) => (None, Type::Double),
+            (Aggregate::Sum | Aggregate::Avg, Type::Interval) => (None, Type::Interval),
+            (Aggregate::Min | Aggregate::Max, Type::Bool | Type::Jsonb | Type::Uuid) => return refuse(self, &args),
+            (Aggregate::Min | Aggregate::Max, Type::Unknown | Type::Varchar(_)) => (Some(Type::Text), Type::Text),
+            (Aggregate::Min | Aggregate::Max, kind) => (None, kind.clone()),
+            (Aggregate::BoolAnd | Aggregate::BoolOr, Type::Bool | Type::Unknown) => (Some(Type::Bool), Type::Bool),
+            (Aggregate::StringAgg, kind) if kind.is_text() || *kind == Type::Unknown => (Some(Type::Text), Type::Text),
+            (Aggregate::ArrayAgg, Type::Array(_)) => return Err(unsupported("an array of more than one dimension")),
+            (Aggregate::ArrayAgg, Type::Unknown) => (Some(Type::Text), Type::Array(Box::new(Type::Text))),
+            (Aggregate::ArrayAgg, kind) => (None, Type::Array(Box::new(kind.clone()))),
+            (Aggregate::JsonAgg | Aggregate::JsonObjectAgg, _) => (None, Type::Jsonb),
+            (Aggregate::Variance { .. }, kind) if kind.is_integer() || matches!(kind, Type::Decimal(_)) => {
+                (None, Type::Decimal(None))
+            }
+            (Aggregate::Variance { .. }, Type::Real | Type::Double) => (Some(Type::Double), Type::Double),
+            (Aggregate::BitAnd | Aggregate::BitOr | Aggregate::BitXor, kind) if kind.is_integer() => (None, kind.clone()),
+            (Aggregate::Percentile { continuous: true }, kind) if kind.is_number() => (Some(Type::Double), Type::Double),
+            (Aggregate::Percentile { continuous: false } | Aggregate::Mode, kind) => (None, kind.clone()),
+            (Aggregate::Pair(statistic), kind) if kind.is_number() => {
+                let gives = if statistic == PairStatistic::Count { Type::BigInt } else { Type::Double };
+                (Some(Type::Double), gives)
+            }
+            _ => return refuse(self, &args),
+        };
+        let mut arguments = Vec::new();
+        for (at, arg) in args.into_iter().enumerate() {
+            let to = match (aggregate, at) {
+                (Aggregate::StringAgg, 1) => Type::Text,
+                (Aggregate::Percentile { .. } | Aggregate::Pair(_), 1) => Type::Double,
+                (_, 0) => to.clone().unwrap_or_else(|| arg.kind.clone()),
+                _ => arg.kind.clone(),
+            };
+            let to = if to == Type::Unknown { Type::Text } else { to };
+            arguments.push(self.coerce(arg, &to, Willing::Implicit)?);
+        }
+        let function = if star { Aggregate::CountAll } else { aggregate };
+        Ok(AggregateCall { function, arguments, distinct, filter, order, kind, argument_kind })
+    }
+
+    fn window(&mut self, name: &str, function: &ast::Function) -> Result<Typed, SqlError> {
+        let scope = self.scope();
+        if !scope.windows_allowed {
+            return Err(SqlError::new(SqlState::WindowingError, "window functions are not allowed here"));
+        }
+        scope.windows_allowed = false;
+        let call = self.window_call(name, function);
+        self.scope().windows_allowed = true;
+        let (call, kind) = call?;
+        let col = self.col();
+        self.scope().windows.push((call, col));
+        Ok(Typed { expr: Expr::Col(col), kind })
+    }
+
+    fn window_call(&mut self, name: &str, function: &ast::Function) -> Result<(WindowCall, Type), SqlError> {
+        let spec = match &function.over {
+            Some(ast::WindowType::WindowSpec(spec)) => spec.clone(),
+            Some(ast::WindowType::NamedWindow(name)) => self.named_window(name)?,
+            None => return Err(unsupported("a window function without OVER")),
+        };
+        let base = match &spec.window_name {
+            Some(name) => Some(self.named_window(name)?),
+            None => None,
+        };
+        let partition = if spec.partition_by.is_empty() {
+            base.as_ref().map_or(&spec.partition_by, |b| &b.partition_by)
+        } else {
+            &spec.partition_by
+        };
+        let order = if spec.order_by.is_empty() { base.as_ref().map_or(&spec.order_by, |b| &b.order_by) } else { &spec.order_by };
+        let partition = partition.iter().map(|e| self.expr(e).map(|t| t.expr)).collect::<Result<Vec<_>, _>>()?;
+        let mut keys = Vec::new();
+        let mut key_kind = Type::Unknown;
+        for key in order {
+            let typed = self.expr(&key.expr)?;
+            key_kind = typed.kind.clone();
+            keys.push(with_options(typed.expr, &key.options));
+        }
+        let (mut unit, mut start, mut end) = (FrameUnit::Range, FrameBound::First, FrameBound::Current);
+        if let Some(frame) = &spec.window_frame {
+            unit = match frame.units {
+                ast::WindowFrameUnits::Rows => FrameUnit::Rows,
+                ast::WindowFrameUnits::Range => FrameUnit::Range,
+                ast::WindowFrameUnits::Groups => FrameUnit::Groups,
+            };
+            start = self.bound(&frame.start_bound, unit, &key_kind)?;
+            end = match &frame.end_bound {
+                Some(bound) => self.bound(bound, unit, &key_kind)?,
+                None => FrameBound::Current,
+            };
+            if start == FrameBound::Last || end == FrameBound::First {
+                return Err(SqlError::new(SqlState::WindowingError, "the frame starts behind its end"));
+            }
+        }
+        if keys.is_empty() && unit != FrameUnit::Rows && spec.window_frame.is_none() {
+            end = FrameBound::Last;
+        }
+        let int = Type::BigInt;
+        let plain = match name {
+            "row_number" => Some((WindowFunction::RowNumber, int)),
+            "rank" => Some((WindowFunction::Rank, int)),
+            "dense_rank" => Some((WindowFunction::DenseRank, int)),
+            "percent_rank" => Some((WindowFunction::PercentRank, Type::Double)),
+            "cume_dist" => Some((WindowFunction::CumeDist, Type::Double)),
+            "ntile" => Some((WindowFunction::Ntile, Type::Integer)),
+            "lag" => Some((WindowFunction::Shift(false), Type::Unknown)),
+            "lead" => Some((WindowFunction::Shift(true), Type::Unknown)),
+            "first_value" => Some((WindowFunction::FirstValue, Type::Unknown)),
+            "last_value" => Some((WindowFunction::LastValue, Type::Unknown)),
+            "nth_value" => Some((WindowFunction::NthValue, Type::Unknown)),
+            _ => None,
+        };
+        let (function, arguments, kind) = match (plain, aggregate_of(name)) {
+            (Some((window, kind)), _) => {
+                let mut args = self.arguments(function)?;
+                let least = match window {
+                    WindowFunction::Ntile | WindowFunction::Shift(_) | WindowFunction::FirstValue | WindowFunction::LastValue => 1,
+                    WindowFunction::NthValue => 2,
+                    _ => 0,
+                };
+                if args.len() < least {
+                    return Err(self.no_function(name, &args));
+                }
+                let mut kind = kind;
+                if kind == Type::Unknown {
+                    kind = match &args[0].kind {
+                        Type::Unknown => Type::Text,
+                        kind => kind.clone(),
+                    };
+                    if args.len() == 3 {
+                        kind = Self::unify(&[kind, args[2].kind.clone()], name)?;
+                    }
+                }
+                let mut list = Vec::new();
+                for (at, arg) in args.drain(..).enumerate() {
+                    let to = match (&window, at) {
+                        (WindowFunction::Ntile, _) => Type::Integer,
+                        (_, 1) => Type::Integer,
+                        _ => kind.clone(),
+                    };
+                    list.push(self.coerce(arg, &to, Willing::Implicit)?);
+                }
+                (window, list, kind)
+            }
+            (None, Some(aggregate)) => {
+                let call = self.aggregate_call(aggregate, name, function)?;
+                let kind = call.kind.clone();
+                (WindowFunction::Aggregate(call), Vec::new(), kind)
+            }
+            (None, None) => {
+                let args = self.arguments(function)?;
+                return Err(self.no_function(name, &args));
+            }
+        };
+        Ok((WindowCall { function, arguments, partition, order: keys, unit, start, end }, kind))
+    }
+
+    fn named_window(&mut self, ident: &ast::Ident) -> Result<ast::WindowSpec, SqlError> {
+        let name = super::folded(ident);
+        let found = self.scope().named_windows.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
+        found.ok_or_else(|| SqlError::new(SqlState::UndefinedObject, format!("window \"{name}\" does not exist")))
+    }
+
+    fn bound(&mut self, bound: &ast::WindowFrameBound, unit: FrameUnit, key: &Type) -> Result<FrameBound, SqlError> {
+        let mut distance = |expr: &ast::Expr| -> Result<Expr, SqlError> {
+            let typed = self.expr(expr)?;
+            let to = match (unit, key) {
+                (FrameUnit::Rows | FrameUnit::Groups, _) => Type::BigInt,
+                (FrameUnit::Range, key) if key.is_datetime() => Type::Interval,
+                (FrameUnit::Range, key) => key.clone(),
+            };
+            self.coerce(typed, &to, Willing::Assignment)
+        };
+        Ok(match bound {
+            ast::WindowFrameBound::CurrentRow => FrameBound::Current,
+            ast::WindowFrameBound::Preceding(None) => FrameBound::First,
+            ast::WindowFrameBound::Following(None) => FrameBound::Last,
+            ast::WindowFrameBound::Preceding(Some(expr)) => FrameBound::Before(distance(expr)?),
+            ast::WindowFrameBound::Following(Some(expr)) => FrameBound::Behind(distance(expr)?),
+        })
+    }
+}
+
+/// A sort key with its options: NULL is the largest.
+pub(super) fn with_options(expr: Expr, options: &ast::OrderByOptions) -> SortKey {
+    let descending = matches!(options.sort, Some(ast::OrderBySort::Desc));
+    SortKey { expr, descending, nulls_first: options.nulls_first.unwrap_or(descending) }
+}

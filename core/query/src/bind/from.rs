@@ -1,0 +1,524 @@
+//! FROM: tables, views, subqueries, functions, joins; the past; the information schema.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::cast::Willing;
+use kimberlite_row::{Catalogue, Object, SqlError, SqlState, Table, Type, Value};
+use kimberlite_types::LogPosition;
+use sqlparser::ast;
+
+use super::call::table_function;
+use super::query::known_type;
+use super::{Binder, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
+use crate::expr::{Col, Comparison, Expr};
+use crate::plan::{Access, JoinKind, Plan, ScanPlan};
+
+/// Answers what the past was like. A miss inside is kept by whoever answers, and the statement is bound again.
+pub trait TimeTravel {
+    /// The schema at a position, and the position's time; refuses positions in the future or below what is kept.
+    fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), SqlError>;
+    /// The schema at a time (microseconds since 1970), with the position.
+    fn at_time(&self, micros: i64) -> Result<(LogPosition, Arc<Catalogue>, i64), SqlError>;
+}
+
+/// A snapshot of the past.
+#[derive(Clone, Debug)]
+pub struct Past {
+    at: LogPosition,
+    catalogue: Arc<Catalogue>,
+}
+
+impl Binder<'_> {
+    /// The FROM clause: comma-separated tables are joined without a condition.
+    pub(super) fn from_list(&mut self, from: &[ast::TableWithJoins]) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let mut all: Option<(Plan, Vec<Visible>)> = None;
+        for item in from {
+            let left = all.as_ref().map_or(&[][..], |(_, columns)| columns).to_vec();
+            let (plan, columns) = self.joins(item, left)?;
+            all = Some(match all {
+                None => (plan, columns),
+                Some((left, mut known)) => {
+                    Self::check_names(&known, &columns)?;
+                    known.extend(columns);
+                    (self.pair(left, plan, JoinKind::Inner, Vec::new()), known)
+                }
+            });
+        }
+        Ok(all.unwrap_or_else(|| (Plan::one_row(), Vec::new())))
+    }
+
+    fn check_names(known: &[Visible], new: &[Visible]) -> Result<(), SqlError> {
+        for column in new {
+            if let Some(table) = &column.table
+                && known.iter().any(|c| c.table.as_ref() == Some(table))
+            {
+                return Err(SqlError::new(
+                    SqlState::DuplicateAlias,
+                    format!("table name \"{table}\" specified more than once"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A join; a right side that looks at the left one is run once per left row.
+    fn pair(&mut self, left: Plan, right: Plan, kind: JoinKind, on: Vec<Expr>) -> Plan {
+        let columns = left.columns();
+        let mut tied = false;
+        right.free_columns(&mut |c| tied |= columns.contains(&c));
+        if tied && matches!(kind, JoinKind::Inner | JoinKind::Left) {
+            return Plan::Lateral(Box::new(left), Box::new(right), kind == JoinKind::Left, on);
+        }
+        Plan::Join(kind, Box::new(left), Box::new(right), on)
+    }
+
+    fn joins(&mut self, item: &ast::TableWithJoins, lateral: Vec<Visible>) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let (mut plan, mut columns) = self.factor(&item.relation, &lateral)?;
+        for join in &item.joins {
+            let in_sight: Vec<Visible> = lateral.iter().chain(&columns).cloned().collect();
+            let (right, right_columns) = self.factor(&join.relation, &in_sight)?;
+            use ast::JoinOperator as J;
+            let (kind, constraint) = match &join.join_operator {
+                J::Join(c) | J::Inner(c) | J::CrossJoin(c) => (JoinKind::Inner, c),
+                J::Left(c) | J::LeftOuter(c) => (JoinKind::Left, c),
+                J::FullOuter(c) => (JoinKind::Full, c),
+                J::Right(c) | J::RightOuter(c) => {
+                    // A right join is a left join seen from the other side; names keep their order.
+                    let (on, columns_new) = self.constraint(c, columns, right_columns, JoinKind::Left, true)?;
+                    columns = columns_new;
+                    plan = Plan::Join(JoinKind::Left, Box::new(right), Box::new(plan), on);
+                    continue;
+                }
+                _ => return Err(unsupported("this kind of join")),
+            };
+            let (on, all) = self.constraint(constraint, columns, right_columns, kind, false)?;
+            columns = all;
+            plan = self.pair(plan, right, kind, on);
+        }
+        Ok((plan, columns))
+    }
+
+    fn constraint(
+        &mut self,
+        constraint: &ast::JoinConstraint,
+        left: Vec<Visible>,
+        right: Vec<Visible>,
+        kind: JoinKind,
+        right_wins: bool,
+    ) -> Result<(Vec<Expr>, Vec<Visible>), SqlError> {
+        Self::check_names(&left, &right)?;
+        let names: Vec<String> = match constraint {
+            ast::JoinConstraint::On(condition) => {
+                let columns: Vec<Visible> = left.into_iter().chain(right).collect();
+                let scope =
+                    Scope { columns, aggregates_allowed: Some("JOIN conditions"), ..Scope::default() };
+                let (on, scope) = self.within(scope, |binder| binder.condition(condition, "JOIN/ON"))?;
+                let mut list = Vec::new();
+                on.conjuncts(&mut list);
+                return Ok((list, scope.columns));
+            }
+            ast::JoinConstraint::None => return Ok((Vec::new(), left.into_iter().chain(right).collect())),
+            ast::JoinConstraint::Using(names) => names.iter().map(last_part).collect(),
+            ast::JoinConstraint::Natural => left
+                .iter()
+                .filter(|l| !l.merged && right.iter().any(|r| r.name == l.name && !r.merged))
+                .map(|l| l.name.clone())
+                .collect(),
+            ast::JoinConstraint::UsingAlias(..) => return Err(unsupported("USING with an alias")),
+        };
+        let (mut left, mut right) = (left, right);
+        let mut on = Vec::new();
+        let mut first = Vec::new();
+        for name in names {
+            let missing = || {
+                SqlError::new(
+                    SqlState::UndefinedColumn,
+                    format!("column \"{name}\" specified in USING clause does not exist in one of the tables"),
+                )
+            };
+            let l = left.iter().position(|c| c.name == name && !c.merged).ok_or_else(missing)?;
+            let r = right.iter().position(|c| c.name == name && !c.merged).ok_or_else(missing)?;
+            let (a, b) = (left[l].clone(), right[r].clone());
+            let typed = |c: &Visible| Typed {
+                expr: c.both.as_ref().map_or(Expr::Col(c.col), |both| (**both).clone()),
+                kind: c.kind.clone(),
+            };
+            on.push(self.compare(Comparison::Eq, typed(&a), typed(&b))?);
+            left[l].merged = true;
+            right[r].merged = true;
+            // The merged column comes first and belongs to no table.
+            let source = if right_wins { &b } else { &a };
+            let both = match kind {
+                JoinKind::Full => Some(Box::new(Expr::Coalesce([typed(&a).expr, typed(&b).expr].into()))),
+                _ => source.both.clone(),
+            };
+            first.push(Visible { table: None, name, col: source.col, kind: source.kind.clone(), merged: false, key: None, both });
+        }
+        first.extend(left);
+        first.extend(right);
+        Ok((on, first))
+    }
+
+    fn factor(&mut self, factor: &ast::TableFactor, lateral: &[Visible]) -> Result<(Plan, Vec<Visible>), SqlError> {
+        match factor {
+            ast::TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
+                self.function_factor(name, &args.args, alias.as_ref(), *with_ordinality, lateral)
+            }
+            ast::TableFactor::Function { name, args, alias, with_ordinality, .. } => {
+                self.function_factor(name, args, alias.as_ref(), *with_ordinality, lateral)
+            }
+            ast::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => {
+                let args: Vec<ast::FunctionArg> = array_exprs
+                    .iter()
+                    .map(|e| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e.clone())))
+                    .collect();
+                let name = ast::ObjectName::from([ast::Ident::new("unnest")].to_vec());
+                self.function_factor(&name, &args, alias.as_ref(), *with_ordinality, lateral)
+            }
+            ast::TableFactor::Table { name, alias, version, .. } => self.named(name, alias.as_ref(), version.as_ref()),
+            ast::TableFactor::Derived { lateral: is_lateral, subquery, alias, .. } => {
+                let columns = if *is_lateral { lateral.to_vec() } else { Vec::new() };
+                let scope = Scope { columns, ..Scope::default() };
+                let ((plan, output), _) = self.within(scope, |binder| binder.subplan(subquery))?;
+                let cols = plan.columns();
+                let columns = output.into_iter().zip(cols).map(|(o, col)| (o.name, known_type(&o.kind), col)).collect();
+                let visible = aliased(None, columns, alias.as_ref())?;
+                Ok((plan, visible))
+            }
+            ast::TableFactor::NestedJoin { table_with_joins, alias } => {
+                let (plan, mut columns) = self.joins(table_with_joins, lateral.to_vec())?;
+                if let Some(alias) = alias {
+                    let list = columns.drain(..).filter(|c| !c.merged).map(|c| (c.name, c.kind, c.col)).collect();
+                    columns = aliased(None, list, Some(alias))?;
+                }
+                Ok((plan, columns))
+            }
+            _ => Err(unsupported("this table expression")),
+        }
+    }
+
+    fn function_factor(
+        &mut self,
+        name: &ast::ObjectName,
+        args: &[ast::FunctionArg],
+        alias: Option<&ast::TableAlias>,
+        ordinality: bool,
+        lateral: &[Visible],
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let name = last_part(name);
+        let scope = Scope { columns: lateral.to_vec(), ..Scope::default() };
+        let (typed, _) = self.within(scope, |binder| {
+            let mut typed = Vec::new();
+            for arg in args {
+                match arg {
+                    ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => typed.push(binder.expr(expr)?),
+                    _ => return Err(unsupported("this form of argument")),
+                }
+            }
+            Ok(typed)
+        })?;
+        let Some(function) = table_function(&name) else {
+            // A scalar function gives one row.
+            let one = self.apply_function(&name, typed)?;
+            let col = self.col();
+            let plan = Plan::Values([[one.expr].into()].into(), [col].into());
+            return Ok((plan, aliased(Some(&name), [(name.clone(), one.kind, col)].into(), alias)?));
+        };
+        let (args, columns) = self.table_arguments(function, &name, typed)?;
+        let single = columns.len() == 1;
+        let mut columns: Vec<(String, Type, Col)> =
+            columns.into_iter().map(|(name, kind)| (name, kind, self.col())).collect();
+        let cols = columns.iter().map(|c| c.2).collect();
+        let ordinal = ordinality.then(|| self.col());
+        if let Some(col) = ordinal {
+            columns.push(("ordinality".to_string(), Type::BigInt, col));
+        }
+        // A function of one column gives its alias to the column, too.
+        if let (true, Some(alias)) = (single, alias)
+            && alias.columns.is_empty()
+        {
+            columns[0].0 = folded(&alias.name);
+        }
+        Ok((Plan::Function(function, args, cols, ordinal), aliased(Some(&name), columns, alias)?))
+    }
+
+    fn past(&mut self, version: &ast::TableVersion) -> Result<Past, SqlError> {
+        let Some(travel) = self.travel else { return Err(unsupported("reading the past here")) };
+        let constant = |binder: &mut Self, expr: &ast::Expr, kind: &Type| -> Result<Value, SqlError> {
+            let saved = core::mem::take(&mut binder.scopes);
+            let typed = binder.expr(expr);
+            binder.scopes = saved;
+            let typed = typed.map_err(|_| SqlError::new(SqlState::SyntaxError, "AS OF takes a constant"))?;
+            let value = binder.coerce(typed, kind, Willing::Explicit)?;
+            match value {
+                Expr::Const(value) if !value.is_null() => Ok(value),
+                _ => Err(SqlError::new(SqlState::SyntaxError, "AS OF takes a constant")),
+            }
+        };
+        let (at, catalogue, _) = match version {
+            ast::TableVersion::ForSystemTimeAsOf(expr) | ast::TableVersion::TimestampAsOf(expr) => {
+                match constant(self, expr, &Type::TimestampTz)? {
+                    Value::TimestampTz(micros) => travel.at_time(micros)?,
+                    _ => return Err(SqlError::new(SqlState::SyntaxError, "AS OF takes a timestamp")),
+                }
+            }
+            ast::TableVersion::VersionAsOf(expr) => match constant(self, expr, &Type::BigInt)? {
+                Value::Int(n) if n >= 0 => travel.at_position(n as u64)?,
+                _ => return Err(SqlError::new(SqlState::InvalidParameterValue, "a position is not negative")),
+            },
+            _ => return Err(unsupported("this form of AS OF")),
+        };
+        self.past = true;
+        Ok(Past { at, catalogue })
+    }
+
+    /// Binds the whole statement at a position or time of the past.
+    pub fn travel_to(&mut self, version: &ast::TableVersion) -> Result<(), SqlError> {
+        let past = self.past(version)?;
+        self.statement_at = Some(past);
+        Ok(())
+    }
+
+    fn named(
+        &mut self,
+        name: &ast::ObjectName,
+        alias: Option<&ast::TableAlias>,
+        version: Option<&ast::TableVersion>,
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let all = parts(name);
+        let bare = all.last().cloned().unwrap_or_default();
+        let schema = (all.len() > 1).then(|| all[all.len() - 2].clone());
+        if schema.is_none()
+            && let Some((plan, columns)) = self.cte_plan(&bare)
+        {
+            return Ok((plan, aliased(Some(&bare), columns, alias)?));
+        }
+        if matches!(schema.as_deref(), Some("information_schema" | "pg_catalog")) || bare.starts_with("pg_") {
+            let schema = schema.as_deref().unwrap_or("pg_catalog");
+            if let Some((plan, columns)) = self.system(schema, &bare) {
+                return Ok((plan, aliased(Some(&bare), columns, alias)?));
+            }
+        }
+        let past = match version {
+            Some(version) => Some(self.past(version)?),
+            None => self.statement_at.clone(),
+        };
+        let catalogue = past.as_ref().map_or(self.catalogue, |p| &p.catalogue);
+        let position = name.0.last().and_then(|p| p.as_ident()).and_then(|i| self.position(i));
+        match catalogue.named(&bare) {
+            Some(Object::Table(table)) => {
+                let table = table.clone();
+                self.reads.push(table.id);
+                let (plan, visible) = self.scan(&table, past.map(|p| p.at), alias)?;
+                Ok((plan, visible))
+            }
+            Some(Object::View(view)) => {
+                let view = view.clone();
+                self.reads.push(view.id);
+                let query = crate::parse::query(&view.query)?;
+                let saved = (core::mem::take(&mut self.scopes), core::mem::take(&mut self.ctes), self.statement_at.clone());
+                if let Some(past) = past {
+                    self.statement_at = Some(past);
+                }
+                let bound = self.subplan(&query);
+                (self.scopes, self.ctes, self.statement_at) = saved;
+                let (plan, output) = bound?;
+                let cols = plan.columns();
+                let columns = output
+                    .into_iter()
+                    .zip(cols)
+                    .enumerate()
+                    .map(|(at, (o, col))| (view.columns.get(at).unwrap_or(&o.name).clone(), known_type(&o.kind), col))
+                    .collect();
+                Ok((plan, aliased(Some(&bare), columns, alias)?))
+            }
+            Some(Object::Sequence(sequence)) => {
+                let cols = [self.col(), self.col()];
+                let row = [
+                    Expr::Const(Value::Int(sequence.last.unwrap_or(sequence.start))),
+                    Expr::Const(Value::Bool(sequence.last.is_some())),
+                ];
+                let columns = [
+                    ("last_value".to_string(), Type::BigInt, cols[0]),
+                    ("is_called".to_string(), Type::Bool, cols[1]),
+                ];
+                Ok((Plan::Values([row.into()].into(), cols.into()), aliased(Some(&bare), columns.into(), alias)?))
+            }
+            None => {
+                let error =
+                    SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist")).at(position);
+                let names = catalogue.objects().map(Object::name).collect::<Vec<_>>();
+                Err(match near(&bare, names) {
+                    Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// A scan of a table.
+    pub fn scan(
+        &mut self,
+        table: &Arc<Table>,
+        at: Option<LogPosition>,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let columns: Vec<(Col, usize)> = (0..table.columns.len()).map(|at| (self.col(), at)).collect();
+        let list = table.columns.iter().zip(&columns).map(|(c, (col, _))| (c.name.clone(), c.kind.clone(), *col)).collect();
+        let mut visible = aliased(Some(&table.name), list, alias)?;
+        if let Some(places) = table.key_places() {
+            let key: Arc<Vec<Col>> = Arc::new(places.iter().map(|at| columns[*at].0).collect());
+            visible.iter_mut().for_each(|c| c.key = Some(key.clone()));
+        }
+        let alias = alias.map_or_else(|| table.name.clone(), |a| folded(&a.name));
+        let scan = ScanPlan {
+            table: table.clone(),
+            alias,
+            columns,
+            identity: None,
+            at,
+            index: None,
+            range: Access::default(),
+        };
+        Ok((Plan::Scan(Box::new(scan)), visible))
+    }
+
+    /// Columns in sight for a statement that writes.
+    pub fn scope_of(columns: Vec<Visible>) -> Scope {
+        Scope { columns, aggregates_allowed: Some("this statement"), ..Scope::default() }
+    }
+
+    /// FROM or USING of a statement that writes, next to its target.
+    pub fn beside(&mut self, target: Plan, visible: Vec<Visible>, from: &[ast::TableWithJoins]) -> Result<(Plan, Vec<Visible>), SqlError> {
+        if from.is_empty() {
+            return Ok((target, visible));
+        }
+        let (plan, columns) = self.from_list(from)?;
+        Self::check_names(&visible, &columns)?;
+        let mut all = visible;
+        all.extend(columns);
+        Ok((Plan::Join(JoinKind::Inner, Box::new(target), Box::new(plan), Vec::new()), all))
+    }
+
+    /// A table of the information schema, made from the catalogue.
+    fn system(&mut self, schema: &str, name: &str) -> Option<(Plan, Vec<(String, Type, Col)>)> {
+        let text = |s: &str| Value::text(s);
+        let mut rows: Vec<Vec<Value>> = Vec::new();
+        let names: &[(&str, Type)] = match (schema, name) {
+            ("information_schema", "tables") => {
+                for object in self.catalogue.objects() {
+                    let kind = match object {
+                        Object::Table(_) => "BASE TABLE",
+                        Object::View(_) => "VIEW",
+                        Object::Sequence(_) => continue,
+                    };
+                    rows.push([text("kimberlite"), text("public"), text(object.name()), text(kind)].into());
+                }
+                &[("table_catalog", Type::Text), ("table_schema", Type::Text), ("table_name", Type::Text), ("table_type", Type::Text)]
+            }
+            ("information_schema", "columns") => {
+                for object in self.catalogue.objects() {
+                    let Object::Table(table) = object else { continue };
+                    for (at, column) in table.columns.iter().enumerate() {
+                        let length = match column.kind {
+                            Type::Varchar(Some(n)) | Type::Char(n) => Value::Int(i64::from(n)),
+                            _ => Value::Null,
+                        };
+                        rows.push([
+                            text("kimberlite"), text("public"), text(&table.name), text(&column.name),
+                            Value::Int(at as i64 + 1), column.default.as_deref().map_or(Value::Null, text),
+                            text(if column.not_null { "NO" } else { "YES" }),
+                            text(&column.kind.base().name()), length,
+                        ].into());
+                    }
+                }
+                &[
+                    ("table_catalog", Type::Text), ("table_schema", Type::Text), ("table_name", Type::Text),
+                    ("column_name", Type::Text), ("ordinal_position", Type::Integer), ("column_default", Type::Text),
+                    ("is_nullable", Type::Text), ("data_type", Type::Text), ("character_maximum_length", Type::Integer),
+                ]
+            }
+            ("information_schema", "table_constraints") => {
+                for object in self.catalogue.objects() {
+                    let Object::Table(table) = object else { continue };
+                    let list = table.primary_key.iter().map(|k| (&k.name, "PRIMARY KEY"))
+                        .chain(table.indexes.iter().filter(|i| i.constraint).map(|i| (&i.name, "UNIQUE")))
+                        .chain(table.foreign_keys.iter().map(|k| (&k.name, "FOREIGN KEY")))
+                        .chain(table.checks.iter().map(|c| (&c.name, "CHECK")));
+                    for (name, kind) in list {
+                        rows.push([text("public"), text(name), text("public"), text(&table.name), text(kind)].into());
+                    }
+                }
+                &[("constraint_schema", Type::Text), ("constraint_name", Type::Text), ("table_schema", Type::Text),
+                  ("table_name", Type::Text), ("constraint_type", Type::Text)]
+            }
+            ("information_schema", "views") => {
+                for object in self.catalogue.objects() {
+                    let Object::View(view) = object else { continue };
+                    rows.push([text("public"), text(&view.name), text(&view.query)].into());
+                }
+                &[("table_schema", Type::Text), ("table_name", Type::Text), ("view_definition", Type::Text)]
+            }
+            ("pg_catalog", "pg_tables") => {
+                for object in self.catalogue.objects() {
+                    let Object::Table(table) = object else { continue };
+                    rows.push([text("public"), text(&table.name)].into());
+                }
+                &[("schemaname", Type::Text), ("tablename", Type::Text)]
+            }
+            ("pg_catalog", "pg_indexes") => {
+                for object in self.catalogue.objects() {
+                    let Object::Table(table) = object else { continue };
+                    for index in &table.indexes {
+                        rows.push([text("public"), text(&table.name), text(&index.name)].into());
+                    }
+                }
+                &[("schemaname", Type::Text), ("tablename", Type::Text), ("indexname", Type::Text)]
+            }
+            _ => return None,
+        };
+        let columns: Vec<(String, Type, Col)> =
+            names.iter().map(|(name, kind)| ((*name).to_string(), kind.clone(), self.col())).collect();
+        let rows = rows.into_iter().map(|row| row.into_iter().map(Expr::Const).collect()).collect();
+        let cols = columns.iter().map(|c| c.2).collect();
+        Some((Plan::Values(rows, cols), columns))
+    }
+}
+
+/// Names columns by table and alias.
+fn aliased(
+    table: Option<&str>,
+    columns: Vec<(String, Type, Col)>,
+    alias: Option<&ast::TableAlias>,
+) -> Result<Vec<Visible>, SqlError> {
+    let name = alias.map(|a| folded(&a.name)).or_else(|| table.map(ToString::to_string));
+    let names: Vec<String> = alias.map_or_else(Vec::new, |a| a.columns.iter().map(|c| folded(&c.name)).collect());
+    if names.len() > columns.len() {
+        return Err(SqlError::new(
+            SqlState::InvalidColumnReference,
+            format!(
+                "table \"{}\" has {} columns available but {} columns specified",
+                name.unwrap_or_default(),
+                columns.len(),
+                names.len()
+            ),
+        ));
+    }
+    Ok(columns
+        .into_iter()
+        .enumerate()
+        .map(|(at, (own, kind, col))| Visible {
+            table: name.clone(),
+            name: names.get(at).cloned().unwrap_or(own),
+            col,
+            kind,
+            merged: false,
+            key: None,
+            both: None,
+        })
+        .collect())
+}

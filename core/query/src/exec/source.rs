@@ -1,0 +1,455 @@
+//! Sources: where a pipeline's rows come from. The only part that sees pages.
+
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::fact::{KeyRange, Miss, Rows, Scan};
+use kimberlite_row::{Decimal, Json, Row, SqlError, SqlState, Value};
+use kimberlite_types::LogPosition;
+
+use super::hash::Keys;
+use super::{ApplySource, Asked, Execution, Inner, RecursiveSource, Source, range_of};
+use crate::eval::{Kept, Scope, answer_of};
+use crate::expr::{Arithmetic, Ask};
+use crate::limits::{BATCH_ROWS, RECURSION_ROWS_MAX, SERIES_MAX};
+use crate::plan::TableFunction;
+
+/// What a step read from pages.
+#[derive(Debug)]
+pub enum Read {
+    /// Nothing was needed.
+    Nothing,
+    /// Rows, and behind which key to go on; `None` at the end.
+    Rows(Vec<Row>, Option<Vec<u8>>),
+    /// What a nested execution read.
+    Inner(Box<Read>),
+}
+
+/// Where a source is.
+#[derive(Debug, Default)]
+pub enum Cursor {
+    /// Before its first row.
+    #[default]
+    Start,
+    /// In a scan, behind a key.
+    Scan(KeyRange, Option<Vec<u8>>),
+    /// In a slot or list.
+    Next(usize),
+    /// In a series: the next value, the last, the step.
+    Series(Value, Value, Value, u64),
+    /// In rows that a function gave.
+    Given(Vec<Row>, usize),
+    /// At a row of the input, in its subquery.
+    Apply(ApplyState),
+    /// In a recursive query.
+    Recursive(Recursion),
+    /// Behind the last row.
+    End,
+}
+
+/// How far a subquery per row has come.
+#[derive(Debug, Default)]
+pub struct ApplyState {
+    row: usize,
+    inner: Option<Inner>,
+    left: Vec<Value>,
+    gathered: Vec<Row>,
+    found: bool,
+    known: Keys,
+    answers: Vec<Value>,
+}
+
+/// How far a recursive query has come.
+#[derive(Debug)]
+pub struct Recursion {
+    inner: Inner,
+    first: bool,
+    seen: Keys,
+    working: Vec<Row>,
+    total: usize,
+}
+
+impl Cursor {
+    /// Reads for one step.
+    pub(super) fn read(&self, source: &Source, rows: &dyn Rows, at: LogPosition) -> Result<Read, Miss> {
+        match (self, source) {
+            (Self::Scan(range, after), Source::Scan(scan)) => {
+                let table = &scan.table;
+                let index = scan.index.map(|at| &table.indexes[at]);
+                let request =
+                    Scan { table, index, at: scan.at.unwrap_or(at), range, after: after.as_deref() };
+                let mut batch = Vec::new();
+                let mut last = None;
+                rows.scan(&request, &mut |found| {
+                    let mut row: Row = Vec::with_capacity(scan.places.len() + 4);
+                    row.extend(scan.places.iter().map(|at| found.row[*at].clone()));
+                    if scan.identity {
+                        row.push(found.hidden.map_or(Value::Null, |hidden| Value::Bytes(Arc::from(&hidden[..]))));
+                        row.push(version_value(found.version));
+                    }
+                    batch.push(row);
+                    if batch.len() == BATCH_ROWS {
+                        last = Some(found.key.to_vec());
+                    }
+                    batch.len() < BATCH_ROWS
+                })?;
+                Ok(Read::Rows(batch, last))
+            }
+            (Self::Apply(ApplyState { inner: Some(inner), .. }) | Self::Recursive(Recursion { inner, .. }), _) => {
+                inner.read(rows, at).map(|read| Read::Inner(Box::new(read)))
+            }
+            _ => Ok(Read::Nothing),
+        }
+    }
+
+    /// Takes what was read and gives rows; false at the end.
+    pub(super) fn advance(
+        &mut self,
+        source: &Source,
+        read: Read,
+        batch: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        match source {
+            Source::Values(list) => {
+                for row in list {
+                    batch.push(row.iter().map(|e| e.eval(&[], scope)).collect::<Result<_, _>>()?);
+                }
+                Ok(false)
+            }
+            Source::Scan(scan) => match (&mut *self, read) {
+                (Self::Scan(_, after), Read::Rows(rows, last)) => {
+                    *batch = rows;
+                    let more = last.is_some();
+                    *after = last;
+                    Ok(more)
+                }
+                _ => match range_of(scan, scope)? {
+                    Some(range) => {
+                        *self = Self::Scan(range, None);
+                        Ok(true)
+                    }
+                    None => Ok(false),
+                },
+            },
+            Source::Slot(slot, places) => {
+                let from = if let Self::Next(from) = self { *from } else { 0 };
+                let Some(kept) = scope.slots.get(*slot).and_then(Option::as_ref) else { return Ok(false) };
+                let end = (from + BATCH_ROWS).min(kept.rows.len());
+                batch.extend(kept.rows[from..end].iter().map(|row| match places {
+                    None => row.clone(),
+                    Some(places) => places.iter().map(|at| row[*at].clone()).collect(),
+                }));
+                *self = Self::Next(end);
+                Ok(end < kept.rows.len())
+            }
+            Source::Function(function, arguments, ordinal) => {
+                let from = batch.len();
+                let more = self.function(*function, arguments, batch, scope)?;
+                if *ordinal {
+                    // Functions with ordinality give all their rows at once.
+                    for (at, row) in batch[from..].iter_mut().enumerate() {
+                        row.push(Value::Int(at as i64 + 1));
+                    }
+                }
+                Ok(more)
+            }
+            Source::Apply(apply) => {
+                if !matches!(self, Self::Apply(_)) {
+                    *self = Self::Apply(ApplyState::default());
+                }
+                match self {
+                    Self::Apply(state) => state.advance(apply, read, batch, scope),
+                    _ => Ok(false),
+                }
+            }
+            Source::Recursive(recursive) => {
+                if let Self::Recursive(state) = self {
+                    return state.advance(recursive, read, batch, scope);
+                }
+                let outer = values(&recursive.first_outer, &[], scope)?;
+                *self = Self::Recursive(Recursion {
+                    inner: Box::new(Execution::new(recursive.first.clone(), outer, scope.slots.to_vec())),
+                    first: true,
+                    seen: Keys::default(),
+                    working: Vec::new(),
+                    total: 0,
+                });
+                Ok(true)
+            }
+        }
+    }
+
+    fn function(
+        &mut self,
+        function: TableFunction,
+        arguments: &[crate::expr::Expr],
+        batch: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        match self {
+            Self::Series(next, last, step, count) => {
+                for _ in 0..BATCH_ROWS {
+                    if next.is_null() || series_over(next, last, step) {
+                        return Ok(false);
+                    }
+                    *count += 1;
+                    if *count > SERIES_MAX {
+                        return Err(SqlError::new(SqlState::ProgramLimitExceeded, "generate_series gives too many rows"));
+                    }
+                    batch.push([next.clone()].into());
+                    let kind = match next {
+                        Value::Int(_) => kimberlite_row::Type::BigInt,
+                        _ => kimberlite_row::Type::Decimal(None),
+                    };
+                    *next = crate::eval::arithmetic(Arithmetic::Add, next, step, &kind).unwrap_or(Value::Null);
+                }
+                Ok(true)
+            }
+            Self::Given(rows, at) => {
+                let end = (*at + BATCH_ROWS).min(rows.len());
+                batch.extend_from_slice(&rows[*at..end]);
+                *at = end;
+                Ok(end < rows.len())
+            }
+            _ => {
+                let given = values(arguments, &[], scope)?;
+                if function == TableFunction::Series {
+                    if given.iter().any(Value::is_null) {
+                        return Ok(false);
+                    }
+                    let step = given.get(2).cloned().unwrap_or(match &given[0] {
+                        Value::Decimal(_) => Value::Decimal(Decimal::from(1)),
+                        _ => Value::Int(1),
+                    });
+                    let zero = match &step {
+                        Value::Int(n) => *n == 0,
+                        Value::Decimal(n) => n.is_zero(),
+                        Value::Interval(span) => span.length() == 0,
+                        _ => false,
+                    };
+                    if zero {
+                        return Err(SqlError::new(SqlState::InvalidParameterValue, "step size cannot equal zero"));
+                    }
+                    *self = Self::Series(given[0].clone(), given[1].clone(), step, 0);
+                    return Ok(true);
+                }
+                let rows = table_rows(function, &given)?;
+                *batch = rows;
+                *self = Self::End;
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// A position as a value, to travel in a row.
+fn version_value(version: LogPosition) -> Value {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&version.op.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&version.index.to_be_bytes());
+    Value::Bytes(Arc::from(&bytes[..]))
+}
+
+fn series_over(next: &Value, last: &Value, step: &Value) -> bool {
+    let down = match step {
+        Value::Int(n) => *n < 0,
+        Value::Decimal(n) => n.is_negative(),
+        Value::Interval(span) => span.length() < 0,
+        _ => false,
+    };
+    if down { next < last } else { next > last }
+}
+
+fn values(list: &[crate::expr::Expr], row: &[Value], scope: &mut Scope<'_>) -> Result<Vec<Value>, SqlError> {
+    list.iter().map(|e| e.eval(row, scope)).collect()
+}
+
+fn table_rows(function: TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlError> {
+    let wrap = |json: &Json| Value::Json(Arc::new(json.clone()));
+    let plain = |json: &Json| match json {
+        Json::Null => Value::Null,
+        Json::Text(text) => Value::text(text),
+        other => Value::from(other.text()),
+    };
+    let refuse = |what: &str| SqlError::new(SqlState::InvalidParameterValue, what.to_string());
+    Ok(match (function, given.first()) {
+        (_, None | Some(Value::Null)) => Vec::new(),
+        (TableFunction::Unnest, Some(_)) => {
+            let lists: Vec<&[Value]> =
+                given.iter().map(|v| if let Value::Array(items) = v { &items[..] } else { &[] }).collect();
+            let length = lists.iter().map(|l| l.len()).max().unwrap_or(0);
+            (0..length).map(|at| lists.iter().map(|l| l.get(at).cloned().unwrap_or_default()).collect()).collect()
+        }
+        (TableFunction::StringToTable, Some(text)) => {
+            let by = given.get(1).and_then(Value::as_text).unwrap_or("");
+            let text = text.as_text().unwrap_or("");
+            if by.is_empty() {
+                [[Value::text(text)].into()].into()
+            } else {
+                text.split(by).map(|part| [Value::text(part)].into()).collect()
+            }
+        }
+        (function, Some(Value::Json(json))) => match (function, &**json) {
+            (TableFunction::JsonElements, Json::Array(items)) => items.iter().map(|i| [wrap(i)].into()).collect(),
+            (TableFunction::JsonElementsText, Json::Array(items)) => items.iter().map(|i| [plain(i)].into()).collect(),
+            (TableFunction::JsonElements | TableFunction::JsonElementsText, _) => {
+                return Err(refuse("cannot extract elements from an object"));
+            }
+            (TableFunction::JsonEach, Json::Object(members)) => {
+                members.iter().map(|(k, v)| [Value::text(&k.0), wrap(v)].into()).collect()
+            }
+            (TableFunction::JsonEachText, Json::Object(members)) => {
+                members.iter().map(|(k, v)| [Value::text(&k.0), plain(v)].into()).collect()
+            }
+            (TableFunction::JsonKeys, Json::Object(members)) => {
+                members.keys().map(|k| [Value::text(&k.0)].into()).collect()
+            }
+            _ => return Err(refuse("cannot deconstruct a scalar")),
+        },
+        _ => Vec::new(),
+    })
+}
+
+impl ApplyState {
+    fn advance(
+        &mut self,
+        apply: &ApplySource,
+        read: Read,
+        batch: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        let Some(input) = scope.slots.get(apply.input).and_then(Clone::clone) else { return Ok(false) };
+        let mut read = Some(read);
+        // Rows whose answer is known, and subqueries that need no page, do not end a step.
+        loop {
+            if self.inner.is_none() {
+                if batch.len() >= BATCH_ROWS {
+                    return Ok(true);
+                }
+                let Some(row) = input.rows.get(self.row) else { return Ok(false) };
+                let outer = values(&apply.outer, row, scope)?;
+                if let Asked::Value(ask) = &apply.asked {
+                    self.left = match ask {
+                        Ask::Quantified { left, .. } => values(left, row, scope)?,
+                        _ => Vec::new(),
+                    };
+                    if apply.repeatable {
+                        let key = [&outer[..], &self.left].concat();
+                        let (number, new) = self.known.insert(key);
+                        if !new {
+                            let mut full = row.clone();
+                            full.push(self.answers[number].clone());
+                            batch.push(full);
+                            self.row += 1;
+                            continue;
+                        }
+                    }
+                }
+                self.found = false;
+                self.inner = Some(Box::new(Execution::new(apply.program.clone(), outer, scope.slots.to_vec())));
+                return Ok(true);
+            }
+            let Some(inner) = &mut self.inner else { return Ok(true) };
+            match read.take() {
+                Some(Read::Inner(read)) => inner.advance(*read, scope.shared)?,
+                _ => return Ok(true),
+            }
+            let row = &input.rows[self.row];
+            let enough = match &apply.asked {
+                Asked::Value(Ask::Exists) => !inner.output.is_empty(),
+                Asked::Value(Ask::Scalar) => self.gathered.len() + inner.output.len() > 1,
+                _ => false,
+            };
+            let done = inner.is_done() || enough;
+            let ready = core::mem::take(&mut inner.output);
+            match &apply.asked {
+                Asked::Value(ask) => {
+                    self.gathered.extend(ready);
+                    if done {
+                        let value = answer_of(ask, &self.left, &self.gathered)?;
+                        self.gathered.clear();
+                        if apply.repeatable {
+                            scope.shared.hold(value.size() + 64)?;
+                            self.answers.push(value.clone());
+                        }
+                        let mut full = row.clone();
+                        full.push(value);
+                        batch.push(full);
+                    }
+                }
+                Asked::Rows(keep, width, on) => {
+                    for right in ready {
+                        let mut full = row.clone();
+                        full.extend(right);
+                        let fits = match on {
+                            Some(on) => on.holds(&full, scope)?,
+                            None => true,
+                        };
+                        if fits {
+                            self.found = true;
+                            batch.push(full);
+                        }
+                    }
+                    if done && *keep && !self.found {
+                        let mut full = row.clone();
+                        full.resize(full.len() + width, Value::Null);
+                        batch.push(full);
+                    }
+                }
+            }
+            if done {
+                self.inner = None;
+                self.row += 1;
+            } else {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Recursion {
+    fn advance(
+        &mut self,
+        source: &RecursiveSource,
+        read: Read,
+        batch: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        if let Read::Inner(read) = read {
+            self.inner.advance(*read, scope.shared)?;
+        }
+        let places = if self.first { &source.first_places } else { &source.step_places };
+        for row in core::mem::take(&mut self.inner.output) {
+            let row: Row = places.iter().map(|at| row[*at].clone()).collect();
+            if source.distinct && !self.seen.insert(row.clone()).1 {
+                continue;
+            }
+            self.total += 1;
+            if self.total > RECURSION_ROWS_MAX {
+                return Err(SqlError::new(
+                    SqlState::ProgramLimitExceeded,
+                    "the recursive query gives more than 5,000,000 rows",
+                )
+                .hint("It may never end: use UNION instead of UNION ALL, or a condition on the depth."));
+            }
+            scope.shared.hold(row.iter().map(Value::size).sum())?;
+            self.working.push(row.clone());
+            batch.push(row);
+        }
+        if !self.inner.is_done() {
+            return Ok(true);
+        }
+        if self.working.is_empty() {
+            return Ok(false);
+        }
+        self.first = false;
+        let mut slots = scope.slots.to_vec();
+        super::set(&mut slots, source.slot, Kept { rows: core::mem::take(&mut self.working), set: None });
+        let outer = values(&source.step_outer, &[], scope)?;
+        self.inner = Box::new(Execution::new(source.step.clone(), outer, slots));
+        Ok(true)
+    }
+}

@@ -1,0 +1,305 @@
+//! Stages: what happens to rows on their way. They never see a page.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::{Row, SqlError, SqlState, Value};
+
+use super::hash::Keys;
+use super::sort::{compare_keys, key_of};
+use super::{Built, Stage};
+use crate::eval::{Kept, Scope};
+use crate::plan::{JoinKind, SetOp};
+
+/// What a stage remembers between batches.
+#[derive(Debug)]
+pub enum State {
+    /// Nothing.
+    None,
+    /// Right rows that found a partner (full join).
+    Matched(Vec<bool>),
+    /// Rows to skip and to give; unknown before the first batch; the key of the last row for ties.
+    Limit(Option<(u64, u64)>, Vec<Value>),
+    /// Rows seen.
+    Seen(Keys),
+    /// The last key (DISTINCT ON).
+    Last(Option<Vec<Value>>),
+    /// How often each right row is left to be matched.
+    Counts(Keys, Vec<u64>, bool),
+}
+
+impl State {
+    pub(super) fn new(stage: &Stage) -> Self {
+        match stage {
+            Stage::HashJoin { kind: JoinKind::Full, .. } | Stage::LoopJoin { kind: JoinKind::Full, .. } => {
+                Self::Matched(Vec::new())
+            }
+            Stage::Limit { .. } => Self::Limit(None, Vec::new()),
+            Stage::Distinct(_) => Self::Seen(Keys::default()),
+            Stage::DistinctOn(_) => Self::Last(None),
+            Stage::SetProbe { .. } => Self::Counts(Keys::default(), Vec::new(), false),
+            _ => Self::None,
+        }
+    }
+
+    /// Takes a batch and leaves what goes on; true when no more rows are wanted.
+    pub(super) fn push(
+        &mut self,
+        stage: &Stage,
+        batch: &mut Vec<Row>,
+        builds: &[Option<Arc<Built>>],
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        match stage {
+            Stage::Filter(conditions) => {
+                let mut error = None;
+                batch.retain(|row| {
+                    error.is_none()
+                        && conditions.iter().all(|c| match c.holds(row, scope) {
+                            Ok(holds) => holds,
+                            Err(e) => {
+                                error = Some(e);
+                                false
+                            }
+                        })
+                });
+                error.map_or(Ok(false), Err)
+            }
+            Stage::Project(list) => {
+                for row in batch.iter_mut() {
+                    let mut new = Vec::with_capacity(list.len());
+                    for expr in list {
+                        new.push(expr.eval(row, scope)?);
+                    }
+                    *row = new;
+                }
+                Ok(false)
+            }
+            Stage::Pick(places) => {
+                for row in batch.iter_mut() {
+                    *row = places.iter().map(|at| row[*at].clone()).collect();
+                }
+                Ok(false)
+            }
+            Stage::HashJoin { slot, kind, keys, rest, right_width, .. } => {
+                let (Some(Some(built)), Some(Some(kept))) = (builds.get(*slot), scope.slots.get(*slot)) else {
+                    return Ok(true);
+                };
+                let (built, kept) = (built.clone(), kept.clone());
+                let mut out = Vec::with_capacity(batch.len());
+                for row in batch.drain(..) {
+                    let mut key = Vec::with_capacity(keys.len());
+                    for part in keys {
+                        key.push(part.eval(&row, scope)?);
+                    }
+                    let partners = match built.keys.find(&key) {
+                        Some(number) if !key.iter().any(Value::is_null) => &built.rows[number][..],
+                        _ => &[],
+                    };
+                    let partners = partners.iter().map(|at| *at as usize);
+                    self.pairs(*kind, row, partners, &kept.rows, rest.as_ref(), *right_width, &mut out, scope)?;
+                }
+                *batch = out;
+                Ok(false)
+            }
+            Stage::LoopJoin { slot, kind, on, right_width, .. } => {
+                let kept = scope.slots.get(*slot).and_then(Clone::clone).unwrap_or_default();
+                let mut out = Vec::new();
+                for row in batch.drain(..) {
+                    scope.shared.work(kept.rows.len() as u64)?;
+                    let partners = 0..kept.rows.len();
+                    self.pairs(*kind, row, partners, &kept.rows, on.as_ref(), *right_width, &mut out, scope)?;
+                    scope.shared.hold(0)?;
+                    if out.len() > 20_000_000 {
+                        return Err(SqlError::new(SqlState::OutOfMemory, "a join gives too many rows at once"));
+                    }
+                }
+                *batch = out;
+                Ok(false)
+            }
+            Stage::Limit { limit, offset, ties } => self.limit(limit.as_ref(), offset.as_ref(), ties.as_deref(), batch, scope),
+            Stage::Distinct(places) => {
+                let Self::Seen(seen) = self else { return Ok(false) };
+                let mut size = 0;
+                batch.retain(|row| {
+                    let key: Vec<Value> = places.iter().map(|at| row[*at].clone()).collect();
+                    let bytes: usize = key.iter().map(Value::size).sum();
+                    let new = seen.insert(key).1;
+                    size += if new { bytes } else { 0 };
+                    new
+                });
+                scope.shared.hold(size)?;
+                Ok(false)
+            }
+            Stage::DistinctOn(keys) => {
+                let mut out = Vec::new();
+                for row in batch.drain(..) {
+                    let mut key = Vec::with_capacity(keys.len());
+                    for part in keys {
+                        key.push(part.eval(&row, scope)?);
+                    }
+                    let Self::Last(last) = self else { return Ok(false) };
+                    if last.as_ref() != Some(&key) {
+                        *last = Some(key);
+                        out.push(row);
+                    }
+                }
+                *batch = out;
+                Ok(false)
+            }
+            Stage::SetProbe { slot, op, all, left, right } => {
+                let kept = scope.slots.get(*slot).and_then(Clone::clone).unwrap_or_default();
+                let Self::Counts(keys, counts, ready) = self else { return Ok(false) };
+                if !*ready {
+                    *ready = true;
+                    for row in &kept.rows {
+                        let (number, new) = keys.insert(right.iter().map(|at| row[*at].clone()).collect());
+                        if new {
+                            counts.push(0);
+                        }
+                        counts[number] += 1;
+                    }
+                }
+                let mut out = Vec::new();
+                for row in batch.drain(..) {
+                    let row: Row = left.iter().map(|at| row[*at].clone()).collect();
+                    let found = keys.find(&row);
+                    let matched = found.is_some_and(|n| counts[n] > 0);
+                    if let (true, Some(number)) = (*all && matched, found) {
+                        counts[number] -= 1;
+                    }
+                    if matched == (*op == SetOp::Intersect) {
+                        out.push(row);
+                    }
+                }
+                *batch = out;
+                Ok(false)
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one loop of both kinds of join")]
+    fn pairs(
+        &mut self,
+        kind: JoinKind,
+        row: Row,
+        partners: impl Iterator<Item = usize>,
+        right: &[Row],
+        on: Option<&crate::expr::Expr>,
+        right_width: usize,
+        out: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), SqlError> {
+        let mut found = false;
+        for at in partners {
+            let mut pair = Vec::with_capacity(row.len() + right_width);
+            pair.extend_from_slice(&row);
+            pair.extend_from_slice(&right[at]);
+            if let Some(on) = on
+                && !on.holds(&pair, scope)?
+            {
+                continue;
+            }
+            found = true;
+            match kind {
+                JoinKind::Semi | JoinKind::Anti => break,
+                JoinKind::Full => {
+                    if let Self::Matched(matched) = self {
+                        if matched.len() <= at {
+                            matched.resize(right.len(), false);
+                        }
+                        matched[at] = true;
+                    }
+                    out.push(pair);
+                }
+                JoinKind::Inner | JoinKind::Left => out.push(pair),
+            }
+        }
+        match kind {
+            JoinKind::Semi if found => out.push(row),
+            JoinKind::Anti if !found => out.push(row),
+            JoinKind::Left | JoinKind::Full if !found => {
+                let mut row = row;
+                row.resize(row.len() + right_width, Value::Null);
+                out.push(row);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn limit(
+        &mut self,
+        limit: Option<&crate::expr::Expr>,
+        offset: Option<&crate::expr::Expr>,
+        ties: Option<&[crate::plan::SortKey]>,
+        batch: &mut Vec<Row>,
+        scope: &mut Scope<'_>,
+    ) -> Result<bool, SqlError> {
+        let Self::Limit(state, last) = self else { return Ok(false) };
+        if state.is_none() {
+            let mut count = |e: Option<&crate::expr::Expr>, state: SqlState, name: &str| -> Result<Option<u64>, SqlError> {
+                match e.map(|e| e.eval(&[], scope)).transpose()? {
+                    None | Some(Value::Null) => Ok(None),
+                    Some(value) => value.as_int().and_then(|n| u64::try_from(n).ok()).map(Some).ok_or_else(|| {
+                        SqlError::new(state, alloc::format!("{name} must not be negative"))
+                    }),
+                }
+            };
+            let skip = count(offset, SqlState::InvalidOffset, "OFFSET")?.unwrap_or(0);
+            let give = count(limit, SqlState::InvalidLimit, "LIMIT")?.unwrap_or(u64::MAX);
+            *state = Some((skip, give));
+        }
+        let Some((skip, give)) = state else { return Ok(false) };
+        let skipped = (*skip).min(batch.len() as u64);
+        batch.drain(..skipped as usize);
+        *skip -= skipped;
+        if (batch.len() as u64) < *give {
+            *give -= batch.len() as u64;
+            if let (Some(order), Some(row)) = (ties, batch.last()) {
+                *last = key_of(order, row, scope)?;
+            }
+            return Ok(false);
+        }
+        let mut keep = *give as usize;
+        if let Some(order) = ties {
+            if keep > 0 {
+                *last = key_of(order, &batch[keep - 1], scope)?;
+            }
+            while keep < batch.len() && !last.is_empty() {
+                let key = key_of(order, &batch[keep], scope)?;
+                if compare_keys(&key, last, order).is_ne() {
+                    break;
+                }
+                keep += 1;
+            }
+            let ended = keep < batch.len();
+            batch.truncate(keep);
+            *give = 0;
+            return Ok(ended);
+        }
+        batch.truncate(keep);
+        *give = 0;
+        Ok(true)
+    }
+
+    /// What comes behind the last batch: right rows of a full join without a partner.
+    pub(super) fn finish(&mut self, stage: &Stage, _builds: &[Option<Arc<Built>>], slots: &[Option<Arc<Kept>>]) -> Vec<Row> {
+        let (Self::Matched(matched), Stage::HashJoin { slot, left_width, .. } | Stage::LoopJoin { slot, left_width, .. }) =
+            (&*self, stage)
+        else {
+            return Vec::new();
+        };
+        let Some(Some(kept)) = slots.get(*slot) else { return Vec::new() };
+        kept.rows
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !matched.get(*at).copied().unwrap_or(false))
+            .map(|(_, right)| {
+                let mut row = alloc::vec![Value::Null; *left_width];
+                row.extend_from_slice(right);
+                row
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,353 @@
+//! Functions of dates and times.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use kimberlite_row::datetime::{self, DAY, SECOND, civil, days};
+use kimberlite_row::{Decimal, Interval, SqlError, SqlState, Type, Value};
+
+use super::{
+    DAT, DBL, Function, G_DAT, G_DBL, G_DEC, G_SPN, G_TST, G_TSZ, G_TXT, Gives, INT, SPN, TIM, TST, TSZ, TXT, bad,
+    decimal, double, f, int, string,
+};
+
+type Answer = Result<Value, SqlError>;
+
+const HOUR: i64 = 3600 * SECOND;
+
+/// Days and the time of the day of a value.
+fn parts(value: &Value) -> Option<(i64, i64)> {
+    Some(match value {
+        Value::Date(day) => (i64::from(*day), 0),
+        Value::Time(micros) => (0, *micros),
+        Value::Timestamp(stamp) | Value::TimestampTz(stamp) => (stamp.div_euclid(DAY), stamp.rem_euclid(DAY)),
+        _ => return None,
+    })
+}
+
+fn scaled(value: i64, scale: u8) -> Value {
+    Value::Decimal(Decimal::new(i128::from(value), scale).unwrap_or(Decimal::ZERO))
+}
+
+fn iso_week(day: i64) -> (i64, i64) {
+    let thursday = day - (day + 3).rem_euclid(7) + 3;
+    let year = civil(thursday).year;
+    (year, (thursday - days(year, 1, 1)) / 7 + 1)
+}
+
+/// `extract(field FROM value)`.
+pub fn extract(field: &str, value: &Value) -> Answer {
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    let unknown = || bad(format!("unit \"{field}\" not recognized for this type"));
+    if let Value::Interval(span) = value {
+        let micros = span.micros;
+        return Ok(match field {
+            "year" | "years" => Value::Decimal(Decimal::from(i64::from(span.months / 12))),
+            "month" | "months" => Value::Decimal(Decimal::from(i64::from(span.months % 12))),
+            "day" | "days" => Value::Decimal(Decimal::from(i64::from(span.days))),
+            "hour" | "hours" => Value::Decimal(Decimal::from(micros / HOUR)),
+            "minute" | "minutes" => Value::Decimal(Decimal::from(micros / (60 * SECOND) % 60)),
+            "second" | "seconds" => scaled(micros % (60 * SECOND), 6),
+            "milliseconds" => scaled(micros % (60 * SECOND), 3),
+            "microseconds" => Value::Decimal(Decimal::from(micros % (60 * SECOND))),
+            "quarter" => Value::Decimal(Decimal::from(i64::from(span.months % 12) / 3 + 1)),
+            "decade" => Value::Decimal(Decimal::from(i64::from(span.months / 120))),
+            "century" => Value::Decimal(Decimal::from(i64::from(span.months / 1200))),
+            "epoch" => {
+                let years = i64::from(span.months / 12) * 31_557_600;
+                let months = i64::from(span.months % 12) * 30 * 86_400;
+                let whole = (years + months + i64::from(span.days) * 86_400) * SECOND;
+                scaled(whole + micros, 6)
+            }
+            _ => return Err(unknown()),
+        });
+    }
+    let (day, micros) = parts(value).ok_or_else(unknown)?;
+    let date = civil(day);
+    let whole = |n: i64| Ok(Value::Decimal(Decimal::from(n)));
+    let clock = !matches!(value, Value::Date(_));
+    let calendar = !matches!(value, Value::Time(_));
+    match field {
+        "hour" | "hours" if clock => whole(micros / HOUR),
+        "minute" | "minutes" if clock => whole(micros / (60 * SECOND) % 60),
+        "second" | "seconds" if clock => Ok(scaled(micros % (60 * SECOND), 6)),
+        "milliseconds" | "millisecond" if clock => Ok(scaled(micros % (60 * SECOND), 3)),
+        "microseconds" | "microsecond" if clock => whole(micros % (60 * SECOND)),
+        "epoch" => Ok(if calendar && !clock { whole(day * 86_400)? } else { scaled(day * DAY + micros, 6) }),
+        "timezone" | "timezone_hour" | "timezone_minute" if matches!(value, Value::TimestampTz(_)) => whole(0),
+        _ if !calendar => Err(unknown()),
+        "year" | "years" => whole(if date.year <= 0 { date.year - 1 } else { date.year }),
+        "month" | "months" => whole(i64::from(date.month)),
+        "day" | "days" => whole(i64::from(date.day)),
+        "dow" | "dayofweek" => whole((day + 4).rem_euclid(7)),
+        "isodow" => whole((day + 3).rem_euclid(7) + 1),
+        "doy" | "dayofyear" => whole(day - days(date.year, 1, 1) + 1),
+        "week" => whole(iso_week(day).1),
+        "isoyear" => whole(iso_week(day).0),
+        "quarter" => whole(i64::from(date.month - 1) / 3 + 1),
+        "decade" => whole(date.year.div_euclid(10)),
+        "century" => whole(if date.year > 0 { (date.year + 99) / 100 } else { date.year / 100 - 1 }),
+        "millennium" => whole(if date.year > 0 { (date.year + 999) / 1000 } else { date.year / 1000 - 1 }),
+        "julian" => whole(day + 2_440_588),
+        _ => Err(unknown()),
+    }
+}
+
+fn truncated_day(field: &str, day: i64) -> Option<i64> {
+    let date = civil(day);
+    let month = |m: u32| Some(days(date.year, m, 1));
+    match field {
+        "day" => Some(day),
+        "week" => Some(day - (day + 3).rem_euclid(7)),
+        "month" => month(date.month),
+        "quarter" => month((date.month - 1) / 3 * 3 + 1),
+        "year" => month(1),
+        "decade" => Some(days(date.year.div_euclid(10) * 10, 1, 1)),
+        "century" => Some(days((date.year - 1).div_euclid(100) * 100 + 1, 1, 1)),
+        "millennium" => Some(days((date.year - 1).div_euclid(1000) * 1000 + 1, 1, 1)),
+        _ => None,
+    }
+}
+
+/// `date_trunc(field, value)`.
+pub fn truncate(field: &str, value: &Value) -> Answer {
+    let field = field.to_ascii_lowercase();
+    let field = field.trim_end_matches('s');
+    let unit = match field {
+        "microsecond" => Some(1),
+        "millisecond" => Some(1000),
+        "second" => Some(SECOND),
+        "minute" => Some(60 * SECOND),
+        "hour" => Some(HOUR),
+        _ => None,
+    };
+    let cut = |stamp: i64| -> Result<i64, SqlError> {
+        match unit {
+            Some(unit) => Ok(stamp - stamp.rem_euclid(unit)),
+            None => truncated_day(field, stamp.div_euclid(DAY))
+                .map(|day| day * DAY)
+                .ok_or_else(|| bad(format!("unit \"{field}\" not recognized for type timestamp without time zone"))),
+        }
+    };
+    match value {
+        Value::Timestamp(stamp) => cut(*stamp).map(Value::Timestamp),
+        Value::TimestampTz(stamp) => cut(*stamp).map(Value::TimestampTz),
+        Value::Interval(span) => {
+            let mut kept = *span;
+            match (unit, field) {
+                (Some(unit), _) => kept.micros -= kept.micros % unit,
+                (None, "day") => kept.micros = 0,
+                (None, "month") => kept = Interval { months: span.months, ..Interval::default() },
+                (None, "year") => kept = Interval { months: span.months / 12 * 12, ..Interval::default() },
+                _ => return Err(bad(format!("unit \"{field}\" not supported for type interval"))),
+            }
+            Ok(Value::Interval(kept))
+        }
+        _ => Ok(Value::Null),
+    }
+}
+
+/// Whole months, days and the rest from `b` to `a`.
+fn age(v: &[Value], _: &Type) -> Answer {
+    let ((mut day_a, mut time_a), (mut day_b, mut time_b)) =
+        (parts(&v[0]).unwrap_or_default(), parts(&v[1]).unwrap_or_default());
+    let negative = (day_a, time_a) < (day_b, time_b);
+    if negative {
+        core::mem::swap(&mut day_a, &mut day_b);
+        core::mem::swap(&mut time_a, &mut time_b);
+    }
+    let (a, b) = (civil(day_a), civil(day_b));
+    let mut months = (a.year - b.year) * 12 + i64::from(a.month) - i64::from(b.month);
+    let mut left = i64::from(a.day) - i64::from(b.day);
+    let mut micros = time_a - time_b;
+    if micros < 0 {
+        micros += DAY;
+        left -= 1;
+    }
+    if left < 0 {
+        months -= 1;
+        left += i64::from(datetime::month_days(b.year, b.month));
+    }
+    let span = Interval { months: months as i32, days: left as i32, micros };
+    Ok(Value::Interval(if negative { span.checked_neg().unwrap_or_default() } else { span }))
+}
+
+fn make_date(v: &[Value], _: &Type) -> Answer {
+    let (year, month, day) = (int(&v[0]), int(&v[1]), int(&v[2]));
+    let fits = (1..=12).contains(&month)
+        && year != 0
+        && year.abs() < 290_000
+        && day >= 1
+        && day <= i64::from(datetime::month_days(year, month as u32));
+    if !fits {
+        return Err(SqlError::new(
+            SqlState::DatetimeFieldOverflow,
+            format!("date field value out of range: {year}-{month:02}-{day:02}"),
+        ));
+    }
+    Ok(Value::Date(days(year, month as u32, day as u32) as i32))
+}
+
+fn make_timestamp(v: &[Value], kind: &Type) -> Answer {
+    let Value::Date(day) = make_date(v, kind)? else { return Ok(Value::Null) };
+    let seconds = double(&v[5]);
+    if !(0..=23).contains(&int(&v[3])) || !(0..=59).contains(&int(&v[4])) || !(0.0..=60.0).contains(&seconds) {
+        return Err(SqlError::new(SqlState::DatetimeFieldOverflow, "time field value out of range"));
+    }
+    let micros = int(&v[3]) * HOUR + int(&v[4]) * 60 * SECOND + libm::rint(seconds * 1e6) as i64;
+    Ok(Value::Timestamp(i64::from(day) * DAY + micros))
+}
+
+const MONTHS: [&str; 12] = [
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+
+fn to_char(v: &[Value], _: &Type) -> Answer {
+    let (day, micros) = match &v[0] {
+        Value::Interval(span) => (i64::from(span.days), span.micros),
+        other => parts(other).unwrap_or_default(),
+    };
+    let date = civil(day);
+    let weekday = (day + 4).rem_euclid(7) as usize;
+    let hour = micros / HOUR;
+    let hour12 = if hour % 12 == 0 { 12 } else { hour % 12 };
+    let month = MONTHS[date.month as usize - 1];
+    let picture = string(&v[1]);
+    let fields: [(&str, String); 32] = [
+        ("HH24", format!("{hour:02}")), ("HH12", format!("{hour12:02}")), ("HH", format!("{hour12:02}")),
+        ("MI", format!("{:02}", micros / (60 * SECOND) % 60)), ("SS", format!("{:02}", micros / SECOND % 60)),
+        ("MS", format!("{:03}", micros % SECOND / 1000)), ("US", format!("{:06}", micros % SECOND)),
+        ("AM", if hour < 12 { "AM" } else { "PM" }.to_string()), ("PM", if hour < 12 { "AM" } else { "PM" }.to_string()),
+        ("am", if hour < 12 { "am" } else { "pm" }.to_string()), ("pm", if hour < 12 { "am" } else { "pm" }.to_string()),
+        ("YYYY", format!("{:04}", date.year)), ("yyyy", format!("{:04}", date.year)), ("YYY", format!("{:03}", date.year % 1000)),
+        ("YY", format!("{:02}", date.year % 100)), ("MONTH", format!("{:<9}", month.to_uppercase())),
+        ("Month", format!("{month:<9}")), ("month", format!("{:<9}", month.to_lowercase())),
+        ("MON", month[..3].to_uppercase()), ("Mon", month[..3].to_string()), ("mon", month[..3].to_lowercase()),
+        ("MM", format!("{:02}", date.month)), ("mm", format!("{:02}", date.month)),
+        ("DAY", format!("{:<9}", WEEKDAYS[weekday].to_uppercase())), ("Day", format!("{:<9}", WEEKDAYS[weekday])),
+        ("DY", WEEKDAYS[weekday][..3].to_uppercase()), ("Dy", WEEKDAYS[weekday][..3].to_string()),
+        ("DDD", format!("{:03}", day - days(date.year, 1, 1) + 1)), ("DD", format!("{:02}", date.day)),
+        ("dd", format!("{:02}", date.day)), ("D", (weekday + 1).to_string()), ("Q", ((date.month - 1) / 3 + 1).to_string()),
+    ];
+    let (mut out, mut rest, mut fill) = (String::new(), picture, true);
+    while let Some(first) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"').unwrap_or(quoted.len());
+            out.push_str(&quoted[..end]);
+            rest = quoted.get(end + 1..).unwrap_or("");
+        } else if let Some(after) = rest.strip_prefix("FM") {
+            fill = false;
+            rest = after;
+        } else if let Some((name, shown)) = fields.iter().find(|(name, _)| rest.starts_with(name)) {
+            out.push_str(if fill { shown } else { shown.trim_end().trim_start_matches('0') });
+            rest = &rest[name.len()..];
+            fill = true;
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    Ok(Value::from(out))
+}
+
+/// `to_char(number, picture)` for pictures of `9`, `0`, `.`, `,`, `FM` and `S`.
+pub(super) fn number_to_char(value: &Value, picture: &str) -> Answer {
+    let number = decimal(value);
+    let fill = !picture.contains("FM");
+    let body: String = picture.replace("FM", "").to_uppercase();
+    let (whole, fraction) = body.split_once(['.', 'D']).unwrap_or((&body, ""));
+    let places = fraction.chars().filter(|c| matches!(c, '9' | '0')).count();
+    let rounded = number.rounded(places as i64).unwrap_or(number).abs().to_string();
+    let (digits, decimals) = rounded.split_once('.').unwrap_or((&rounded, ""));
+    let slots = whole.chars().filter(|c| matches!(c, '9' | '0')).count();
+    let digits = if digits == "0" && whole.ends_with('9') && places > 0 { "" } else { digits };
+    if digits.len() > slots {
+        return Ok(Value::from(format!(" {}", body.replace(['9', '0'], "#"))));
+    }
+    let mut queue: alloc::collections::VecDeque<Option<char>> =
+        core::iter::repeat_n(None, slots - digits.len()).chain(digits.chars().map(Some)).collect();
+    let (mut out, mut begun) = (String::new(), false);
+    for c in whole.chars() {
+        match c {
+            '9' | '0' => match queue.pop_front().flatten() {
+                Some(digit) => { begun = true; out.push(digit); }
+                None if c == '0' || begun => { begun = true; out.push('0'); }
+                None if fill => out.push(' '),
+                None => {}
+            },
+            ',' | 'G' if begun => out.push(','),
+            ',' | 'G' if fill => out.push(' '),
+            ',' | 'G' | 'S' => {}
+            c => out.push(c),
+        }
+    }
+    if places > 0 {
+        out.push('.');
+        out.push_str(if fill || fraction.contains('0') { decimals } else { decimals.trim_end_matches('0') });
+    }
+    let sign = if number.is_negative() { "-" } else if picture.contains('S') { "+" } else if fill { " " } else { "" };
+    let blanks = out.len() - out.trim_start().len();
+    Ok(Value::from(format!("{}{sign}{}", " ".repeat(blanks), out.trim_start())))
+}
+
+fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {
+    let Value::Interval(mut span) = v[0] else { return Ok(Value::Null) };
+    if hours {
+        span.days = span.days.saturating_add((span.micros / DAY) as i32);
+        span.micros %= DAY;
+    }
+    if by_days {
+        span.months = span.months.saturating_add(span.days / 30);
+        span.days %= 30;
+    }
+    Ok(Value::Interval(span))
+}
+
+pub(super) static TABLE: &[Function] = &[
+    f("date_part", &[TXT, TST], G_DBL, |v, _| part(v)), f("date_part", &[TXT, TSZ], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, DAT], G_DBL, |v, _| part(v)), f("date_part", &[TXT, TIM], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, SPN], G_DBL, |v, _| part(v)),
+    f("extract", &[TXT, TST], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
+    f("extract", &[TXT, TSZ], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
+    f("extract", &[TXT, DAT], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
+    f("extract", &[TXT, TIM], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
+    f("extract", &[TXT, SPN], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
+    f("date_trunc", &[TXT, TST], G_TST, |v, _| truncate(string(&v[0]), &v[1])),
+    f("date_trunc", &[TXT, TSZ], G_TSZ, |v, _| truncate(string(&v[0]), &v[1])),
+    f("date_trunc", &[TXT, SPN], G_SPN, |v, _| truncate(string(&v[0]), &v[1])),
+    f("age", &[TST, TST], G_SPN, age), f("age", &[TSZ, TSZ], G_SPN, age),
+    f("make_date", &[INT, INT, INT], G_DAT, make_date),
+    f("make_timestamp", &[INT, INT, INT, INT, INT, DBL], G_TST, make_timestamp),
+    f("make_time", &[INT, INT, DBL], Gives::Is(Type::Time), |v, _| {
+        let micros = int(&v[0]) * HOUR + int(&v[1]) * 60 * SECOND + libm::rint(double(&v[2]) * 1e6) as i64;
+        if (0..=DAY).contains(&micros) { Ok(Value::Time(micros)) } else {
+            Err(SqlError::new(SqlState::DatetimeFieldOverflow, "time field value out of range"))
+        }
+    }),
+    f("make_interval", &[INT, INT, INT, INT, INT, INT, DBL], G_SPN, |v, _| {
+        let n = |at: usize| v.get(at).map_or(0, int);
+        let micros = n(4) * HOUR + n(5) * 60 * SECOND + v.get(6).map_or(0, |s| libm::rint(double(s) * 1e6) as i64);
+        Ok(Value::Interval(Interval { months: (n(0) * 12 + n(1)) as i32, days: (n(2) * 7 + n(3)) as i32, micros }))
+    }).optional(7),
+    f("to_timestamp", &[DBL], G_TSZ, |v, _| Ok(Value::TimestampTz(libm::rint(double(&v[0]) * 1e6) as i64))),
+    f("to_timestamp", &[TXT, TXT], G_TSZ, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::TimestampTz)),
+    f("to_date", &[TXT, TXT], G_DAT, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::Date)),
+    f("to_char", &[TST, TXT], G_TXT, to_char), f("to_char", &[TSZ, TXT], G_TXT, to_char),
+    f("to_char", &[SPN, TXT], G_TXT, to_char),
+    f("justify_hours", &[SPN], G_SPN, |v, _| justify(v, true, false)),
+    f("justify_days", &[SPN], G_SPN, |v, _| justify(v, false, true)),
+    f("justify_interval", &[SPN], G_SPN, |v, _| justify(v, true, true)),
+    f("isfinite", &[TST], super::G_BOOL, |v, _| Ok(Value::Bool(!matches!(v[0], Value::Timestamp(i64::MAX | i64::MIN))))),
+    f("isfinite", &[DAT], super::G_BOOL, |v, _| Ok(Value::Bool(!matches!(v[0], Value::Date(i32::MAX | i32::MIN))))),
+];
+
+fn part(v: &[Value]) -> Answer {
+    extract(&string(&v[0]).to_lowercase(), &v[1]).map(|value| match value {
+        Value::Decimal(number) => Value::double(number.to_f64()),
+        other => other,
+    })
+}

@@ -1,0 +1,23 @@
+//! Named limits. What passes one is refused by name.
+
+/// Bytes of a statement.
+pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Nesting of expressions and queries. One level takes about 2 KiB of stack in a release build, 20 KiB in a debug one;
+/// a thread has at least 8 MiB.
+pub const NESTING_MAX: usize = 180;
+/// Columns of a result or of one side of a join.
+pub const COLUMNS_MAX: usize = 4096;
+/// Bytes of rows that one statement may hold in memory.
+pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Rows of a batch.
+pub const BATCH_ROWS: usize = 256;
+/// Rows one recursive query may produce.
+pub const RECURSION_ROWS_MAX: usize = 5_000_000;
+/// Rows that pass through the nested loops of one step before it can be paused.
+pub const STEP_ROWS_MAX: usize = 1 << 16;
+/// Rows and elements of `generate_series` and arrays.
+pub const SERIES_MAX: u64 = 100_000_000;
+/// Characters a function may produce (`repeat`, `lpad`).
+pub const TEXT_MAX: usize = 64 << 20;
+/// Rows that one statement may pass from stage to stage: an endless cross join ends here, not the node.
+pub const WORK_ROWS_MAX: u64 = 2_000_000_000;

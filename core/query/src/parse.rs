@@ -1,0 +1,66 @@
+//! Text to statements: `sqlparser` with PostgreSQL's dialect, limits before and positions behind.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use kimberlite_row::{SqlError, SqlState};
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+
+use crate::limits::{NESTING_MAX, STATEMENT_BYTES_MAX};
+
+fn refusal(error: ParserError, text: &str) -> SqlError {
+    match error {
+        ParserError::RecursionLimitExceeded => {
+            SqlError::new(SqlState::StatementTooComplex, format!("expressions nest deeper than {NESTING_MAX}"))
+        }
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
+            let (what, place) = match message.rsplit_once(" at Line: ") {
+                Some((what, place)) => (what.to_string(), place.split_once(", Column: ")),
+                None => (message.clone(), None),
+            };
+            let position = place.and_then(|(line, column)| {
+                let location = sqlparser::tokenizer::Location::new(line.parse().ok()?, column.parse().ok()?);
+                crate::bind::position(text, location)
+            });
+            SqlError::new(SqlState::SyntaxError, format!("syntax error: {what}")).at(position)
+        }
+    }
+}
+
+/// All statements of a text.
+pub fn statements(text: &str) -> Result<Vec<ast::Statement>, SqlError> {
+    if text.len() > STATEMENT_BYTES_MAX {
+        return Err(SqlError::new(
+            SqlState::ProgramLimitExceeded,
+            format!("a statement has at most {STATEMENT_BYTES_MAX} bytes"),
+        ));
+    }
+    let dialect = PostgreSqlDialect {};
+    Parser::new(&dialect)
+        .with_recursion_limit(NESTING_MAX)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| refusal(error, text))
+}
+
+/// A query that was kept as text.
+pub fn query(text: &str) -> Result<Box<ast::Query>, SqlError> {
+    match statements(text)?.pop() {
+        Some(ast::Statement::Query(query)) => Ok(query),
+        _ => Err(SqlError::new(SqlState::SyntaxError, "a query was expected")),
+    }
+}
+
+/// An expression that was kept as text.
+pub fn expression(text: &str) -> Result<ast::Expr, SqlError> {
+    let dialect = PostgreSqlDialect {};
+    Parser::new(&dialect)
+        .with_recursion_limit(NESTING_MAX)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_expr())
+        .map_err(|error| refusal(error, &String::from(text)))
+}

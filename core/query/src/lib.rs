@@ -22,5 +22,7 @@ pub mod expr;
 pub mod function;
 pub mod limits;
 pub mod optimize;
+pub mod overlay;
 pub mod parse;
 pub mod plan;
+pub mod session;

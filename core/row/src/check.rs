@@ -76,6 +76,32 @@ pub fn check(catalogue: &Catalogue, writes: &[Write], rows: &dyn Rows, at: LogPo
     Ok(())
 }
 
+/// Decides whether all rows of a table keep its constraints, as after one was added. `writes` holds every row as both
+/// what was there and what will be.
+pub fn check_all(
+    catalogue: &Catalogue,
+    table: &Table,
+    writes: &[Write],
+    rows: &dyn Rows,
+    at: LogPosition,
+) -> Result<(), Stop> {
+    let checker = Checker { catalogue, rows, at, net: Net::new() };
+    let all: Vec<&Write> = writes.iter().collect();
+    for write in writes {
+        check_row(table, write)?;
+    }
+    for index in table.indexes.iter().filter(|index| index.unique) {
+        checker.unique(table, index, &all)?;
+    }
+    // Without a state before, every parent is looked for.
+    let fresh: Vec<Write> = writes.iter().map(|w| Write { before: None, ..w.clone() }).collect();
+    let fresh: Vec<&Write> = fresh.iter().collect();
+    for key in &table.foreign_keys {
+        checker.parents(table, key, &fresh)?;
+    }
+    Ok(())
+}
+
 fn check_row(table: &Table, write: &Write) -> Result<(), SqlError> {
     let Some(row) = &write.after else { return Ok(()) };
     if row.len() != table.columns.len() {

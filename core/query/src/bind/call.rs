@@ -504,9 +504,9 @@ impl Binder<'_> {
                 ast::WindowFrameUnits::Range => FrameUnit::Range,
                 ast::WindowFrameUnits::Groups => FrameUnit::Groups,
             };
-            start = self.bound(&frame.start_bound, unit, &key_kind)?;
+            start = self.frame_bound(&frame.start_bound, unit, &key_kind)?;
             end = match &frame.end_bound {
-                Some(bound) => self.bound(bound, unit, &key_kind)?,
+                Some(bound) => self.frame_bound(bound, unit, &key_kind)?,
                 None => FrameBound::Current,
             };
             if start == FrameBound::Last || end == FrameBound::First {
@@ -582,7 +582,7 @@ impl Binder<'_> {
         found.ok_or_else(|| SqlError::new(SqlState::UndefinedObject, format!("window \"{name}\" does not exist")))
     }
 
-    fn bound(&mut self, bound: &ast::WindowFrameBound, unit: FrameUnit, key: &Type) -> Result<FrameBound, SqlError> {
+    fn frame_bound(&mut self, bound: &ast::WindowFrameBound, unit: FrameUnit, key: &Type) -> Result<FrameBound, SqlError> {
         let mut distance = |expr: &ast::Expr| -> Result<Expr, SqlError> {
             let typed = self.expr(expr)?;
             let to = match (unit, key) {

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
+use kimberlite_row::check::Stop;
 use kimberlite_row::{Catalogue, Object, SqlError, SqlState, Table, Type, Value};
 use kimberlite_types::LogPosition;
 use sqlparser::ast;
@@ -20,9 +21,9 @@ use crate::plan::{Access, JoinKind, Plan, ScanPlan};
 /// Answers what the past was like. A miss inside is kept by whoever answers, and the statement is bound again.
 pub trait TimeTravel {
     /// The schema at a position, and the position's time; refuses positions in the future or below what is kept.
-    fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), SqlError>;
+    fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop>;
     /// The schema at a time (microseconds since 1970), with the position.
-    fn at_time(&self, micros: i64) -> Result<(LogPosition, Arc<Catalogue>, i64), SqlError>;
+    fn at_time(&self, micros: i64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop>;
 }
 
 /// A snapshot of the past.
@@ -246,6 +247,26 @@ impl Binder<'_> {
         Ok((Plan::Function(function, args, cols, ordinal), aliased(Some(&name), columns, alias)?))
     }
 
+    /// A miss is kept for whoever runs the binder.
+    fn stopped<T>(&mut self, result: Result<T, Stop>) -> Result<T, SqlError> {
+        result.map_err(|stop| match stop {
+            Stop::Refused(error) => error,
+            Stop::Miss(miss) => {
+                self.missed = Some(miss);
+                SqlError::new(SqlState::FeatureNotSupported, "pages are missing")
+            }
+        })
+    }
+
+    /// Binds, and tells a miss from a refusal.
+    pub fn bound<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, SqlError>) -> Result<T, Stop> {
+        let result = run(self);
+        match self.missed.take() {
+            Some(miss) => Err(Stop::Miss(miss)),
+            None => result.map_err(Stop::Refused),
+        }
+    }
+
     fn past(&mut self, version: &ast::TableVersion) -> Result<Past, SqlError> {
         let Some(travel) = self.travel else { return Err(unsupported("reading the past here")) };
         let constant = |binder: &mut Self, expr: &ast::Expr, kind: &Type| -> Result<Value, SqlError> {
@@ -262,12 +283,12 @@ impl Binder<'_> {
         let (at, catalogue, _) = match version {
             ast::TableVersion::ForSystemTimeAsOf(expr) | ast::TableVersion::TimestampAsOf(expr) => {
                 match constant(self, expr, &Type::TimestampTz)? {
-                    Value::TimestampTz(micros) => travel.at_time(micros)?,
+                    Value::TimestampTz(micros) => self.stopped(travel.at_time(micros))?,
                     _ => return Err(SqlError::new(SqlState::SyntaxError, "AS OF takes a timestamp")),
                 }
             }
             ast::TableVersion::VersionAsOf(expr) => match constant(self, expr, &Type::BigInt)? {
-                Value::Int(n) if n >= 0 => travel.at_position(n as u64)?,
+                Value::Int(n) if n >= 0 => self.stopped(travel.at_position(n as u64))?,
                 _ => return Err(SqlError::new(SqlState::InvalidParameterValue, "a position is not negative")),
             },
             _ => return Err(unsupported("this form of AS OF")),

@@ -101,6 +101,7 @@ pub struct Binder<'a> {
     ctes: Vec<Cte>,
     depth: usize,
     statement_at: Option<from::Past>,
+    missed: Option<kimberlite_row::fact::Miss>,
 }
 
 /// The text of a name: folded to lower case unless quoted.
@@ -175,6 +176,7 @@ impl<'a> Binder<'a> {
             ctes: Vec::new(),
             depth: 0,
             statement_at: None,
+            missed: None,
         }
     }
 

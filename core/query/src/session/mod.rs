@@ -1,0 +1,817 @@
+//! Sessions: statements in, answers and facts out.
+//!
+//! A [`Running`] statement is a plain value. [`Session::step`] moves it on by one bounded step; a [`Stop::Miss`] changes
+//! nothing, and the same step is made again when the pages are there. What a transaction has written lies in its
+//! [`Overlay`]; at its end the caller gets the facts and says what became of them.
+
+mod define;
+mod explain;
+pub mod write;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::check::{Stop, check_all};
+use kimberlite_row::fact::{Facts, KeyRange, RowId, Rows, Scan, TimePoint, Write};
+use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Type, Value};
+use kimberlite_types::{LogPosition, Op, Streams};
+use sqlparser::ast;
+
+use crate::bind::{Binder, Output, TimeTravel, folded, last_part, parts, unsupported};
+use crate::eval::{Shared, fold};
+use crate::exec::{Execution, Program, compile};
+use crate::optimize::optimize;
+use crate::overlay::{Overlay, View};
+use crate::plan::Plan;
+use define::Definer;
+use write::WritePlan;
+
+/// What a statement answers.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The command tag, as PostgreSQL sends it.
+    pub tag: String,
+    /// The columns, if it gives rows.
+    pub columns: Vec<Output>,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// What a client is told besides.
+    pub notices: Vec<String>,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// The statement is done.
+    Done(Answer),
+    /// The statement is done once these facts are installed.
+    Commit(Facts, Answer),
+}
+
+#[derive(Debug)]
+struct Transaction {
+    at: LogPosition,
+    now: i64,
+    overlay: Overlay,
+    explicit: bool,
+    failed: bool,
+    read_only: bool,
+    savepoints: Vec<(String, Overlay)>,
+}
+
+/// A client's session.
+#[derive(Debug, Default)]
+pub struct Session {
+    transaction: Option<Transaction>,
+    prepared: BTreeMap<String, ast::Statement>,
+    settings: BTreeMap<String, String>,
+    current: BTreeMap<ObjectId, i64>,
+    last_sequence: Option<ObjectId>,
+}
+
+#[derive(Debug)]
+enum After {
+    Rows,
+    Write(WritePlan),
+    Explain(Vec<String>),
+}
+
+#[derive(Debug)]
+enum Stage {
+    Begin,
+    Run(alloc::boxed::Box<(Execution, Shared, After, Vec<Row>)>),
+    Recheck(Vec<ObjectId>),
+}
+
+/// A statement that runs.
+#[derive(Debug)]
+pub struct Running {
+    queue: VecDeque<(ast::Statement, String)>,
+    stage: Stage,
+    params: Vec<Value>,
+    now: i64,
+    seed: u64,
+    answer: Option<Answer>,
+    /// The transaction's writes before the statement.
+    before: Option<Overlay>,
+}
+
+impl Running {
+    /// A statement of a text, with its parameters, the time and a seed.
+    pub fn new(statement: ast::Statement, text: &str, params: Vec<Value>, now: i64, seed: u64) -> Self {
+        Self {
+            queue: [(statement, text.to_string())].into(),
+            stage: Stage::Begin,
+            params,
+            now,
+            seed,
+            answer: None,
+            before: None,
+        }
+    }
+}
+
+struct Travel<'a> {
+    view: &'a View<'a>,
+}
+
+impl TimeTravel for Travel<'_> {
+    fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop> {
+        let at = LogPosition { op: Op(position), index: u32::MAX };
+        if at > self.view.base.last() && Op(position) > self.view.base.last().op {
+            return Err(SqlError::new(SqlState::InvalidParameterValue, format!("position {position} lies in the future")).into());
+        }
+        let time = self.view.base.time_of(at)?.unwrap_or(0);
+        Ok((at, self.view.base.catalogue(at)?, time))
+    }
+
+    fn at_time(&self, micros: i64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop> {
+        match self.view.base.position_at(micros)? {
+            TimePoint::At(at) => Ok((at, self.view.base.catalogue(at)?, micros)),
+            TimePoint::Future => {
+                Err(SqlError::new(SqlState::InvalidParameterValue, "the time lies in the future").into())
+            }
+            TimePoint::TooOld => Err(SqlError::new(SqlState::SnapshotTooOld, "snapshot too old").into()),
+        }
+    }
+}
+
+fn in_transaction_only() -> SqlError {
+    SqlError::new(SqlState::NoActiveTransaction, "this can only be used in transaction blocks")
+}
+
+impl Session {
+    /// Whether a transaction block is open.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|t| t.explicit)
+    }
+
+    /// Types of the parameters and columns of a statement, without running it.
+    pub fn describe(&self, statement: &ast::Statement, text: &str, rows: &dyn Rows) -> Result<(Vec<Type>, Vec<Output>), Stop> {
+        let catalogue = rows.catalogue(rows.last())?;
+        let mut binder = Binder::new(&catalogue, text, 0);
+        let output = match statement {
+            ast::Statement::Query(query) => binder.query(query)?.1,
+            ast::Statement::Insert(insert) => write::insert(&mut binder, insert)?.output,
+            ast::Statement::Update(update) => write::update(&mut binder, update)?.output,
+            ast::Statement::Delete(delete) => write::delete(&mut binder, delete)?.output,
+            _ => Vec::new(),
+        };
+        Ok((binder.params, output))
+    }
+
+    /// Moves a statement on by one step. After a miss nothing has changed.
+    pub fn step(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
+        if self.transaction.is_none() {
+            self.transaction = Some(Transaction {
+                at: rows.last(),
+                now: running.now,
+                overlay: Overlay::default(),
+                explicit: false,
+                failed: false,
+                read_only: false,
+                savepoints: Vec::new(),
+            });
+        }
+        match self.step_here(running, rows) {
+            Err(Stop::Refused(error)) => {
+                match &mut self.transaction {
+                    Some(transaction) if transaction.explicit => {
+                        transaction.failed = true;
+                        if let Some(before) = running.before.take() {
+                            transaction.overlay = before;
+                        }
+                    }
+                    _ => self.transaction = None,
+                }
+                Err(Stop::Refused(error))
+            }
+            other => other,
+        }
+    }
+
+    fn transaction(&mut self) -> Result<&mut Transaction, SqlError> {
+        self.transaction.as_mut().ok_or_else(in_transaction_only)
+    }
+
+    fn step_here(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
+        match &mut running.stage {
+            Stage::Begin => {
+                let Some((statement, text)) = running.queue.front().cloned() else { return self.end(running) };
+                self.begin(running, &statement, &text, rows)
+            }
+            Stage::Run(run) => {
+                let (execution, shared, _, given) = &mut **run;
+                if !execution.is_done() {
+                    let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+                    let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+                    let read = execution.read(&view, transaction.at)?;
+                    execution.advance(read, shared)?;
+                    if !execution.output.is_empty() {
+                        shared.hold(execution.output.iter().flatten().map(Value::size).sum())?;
+                        given.append(&mut execution.output);
+                    }
+                    return Ok(Step::More);
+                }
+                self.after(running, rows)
+            }
+            Stage::Recheck(tables) => {
+                let tables = tables.clone();
+                self.recheck(&tables, rows)?;
+                running.queue.pop_front();
+                running.stage = Stage::Begin;
+                Ok(Step::More)
+            }
+        }
+    }
+
+    /// The last statement of the queue is done.
+    fn end(&mut self, running: &mut Running) -> Result<Step, Stop> {
+        let answer = running.answer.take().unwrap_or_default();
+        match &self.transaction {
+            Some(transaction) if !transaction.explicit => {
+                let transaction = self.transaction.take();
+                let overlay = transaction.map(|t| t.overlay).unwrap_or_default();
+                if overlay.is_empty() { Ok(Step::Done(answer)) } else { Ok(Step::Commit(overlay.facts(), answer)) }
+            }
+            _ => Ok(Step::Done(answer)),
+        }
+    }
+
+    fn done(running: &mut Running, tag: impl Into<String>) -> Step {
+        running.queue.pop_front();
+        running.stage = Stage::Begin;
+        if running.answer.is_none() {
+            running.answer = Some(Answer { tag: tag.into(), ..Answer::default() });
+        }
+        Step::More
+    }
+
+    fn shared(&self, running: &Running, now: i64, sequences: BTreeMap<ObjectId, kimberlite_row::Sequence>) -> Shared {
+        Shared {
+            params: running.params.clone(),
+            now,
+            rng: Streams::new(running.seed).stream("sql", 0),
+            sequences,
+            current: self.current.clone(),
+            last_sequence: self.last_sequence,
+            memory: 0,
+            work: 0,
+        }
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
+    fn begin(&mut self, running: &mut Running, statement: &ast::Statement, text: &str, rows: &dyn Rows) -> Result<Step, Stop> {
+        use ast::Statement as S;
+        if let Some(step) = self.control(running, statement)? {
+            return Ok(step);
+        }
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        if transaction.failed {
+            return Err(SqlError::new(
+                SqlState::InFailedTransaction,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )
+            .into());
+        }
+        let (at, now, read_only) = (transaction.at, transaction.now, transaction.read_only);
+        let view = View { base: rows, overlay: &transaction.overlay, at };
+        let catalogue = view.catalogue(at)?;
+        if running.before.is_none() && transaction.explicit {
+            running.before = Some(transaction.overlay.clone());
+        }
+        let travel = Travel { view: &view };
+        let mut binder = Binder::new(&catalogue, text, now);
+        binder.travel = Some(&travel);
+        binder.params = running.params.iter().map(|_| Type::Unknown).collect();
+        let writes = |what: &str| -> Result<(), SqlError> {
+            if read_only {
+                return Err(SqlError::new(
+                    SqlState::ReadOnlyTransaction,
+                    format!("cannot execute {what} in a read-only transaction"),
+                ));
+            }
+            Ok(())
+        };
+        let (statement, explain) = match statement {
+            S::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
+            other => (other, None),
+        };
+        let mut lines = Vec::new();
+        let (program, columns, after): (Arc<Program>, Vec<Output>, After) = match statement {
+            S::Query(query) => {
+                let (plan, output) = binder.bound(|b| b.query(query))?;
+                let plan = self.improve(running, &binder, plan, now);
+                if explain.is_some() {
+                    lines = explain::lines(&plan);
+                }
+                let mut slots = binder.slots;
+                (Arc::new(compile(plan, &mut slots)?), output, After::Rows)
+            }
+            S::Insert(insert) => {
+                writes("INSERT")?;
+                let plan = binder.bound(|b| write::insert(b, insert))?;
+                (plan.program.clone(), plan.output.clone(), After::Write(plan))
+            }
+            S::Update(update) => {
+                writes("UPDATE")?;
+                let plan = binder.bound(|b| write::update(b, update))?;
+                (plan.program.clone(), plan.output.clone(), After::Write(plan))
+            }
+            S::Delete(delete) => {
+                writes("DELETE")?;
+                let plan = binder.bound(|b| write::delete(b, delete))?;
+                (plan.program.clone(), plan.output.clone(), After::Write(plan))
+            }
+            S::CreateTable(create) if create.query.is_some() => {
+                writes("CREATE TABLE")?;
+                return self.create_table_as(running, create, text, &catalogue, rows);
+            }
+            _ => {
+                writes("this statement")?;
+                drop(binder);
+                return self.define(running, statement, text, &catalogue);
+            }
+        };
+        if explain == Some(false) {
+            if lines.is_empty() {
+                lines.push("Modify".to_string());
+            }
+            let step = Self::done(running, "EXPLAIN");
+            running.answer = Some(explain::answer(lines));
+            return Ok(step);
+        }
+        let mut sequences = BTreeMap::new();
+        for id in &binder.sequences {
+            let stored = match catalogue.object(*id) {
+                Some(kimberlite_row::Object::Sequence(sequence)) => (**sequence).clone(),
+                _ => continue,
+            };
+            sequences.insert(*id, transaction.overlay.sequences.get(id).cloned().unwrap_or(stored));
+        }
+        let kinds = binder.params.clone();
+        drop(binder);
+        let after = if explain == Some(true) { After::Explain(lines) } else { after };
+        // Parameters come as text or as values of the type that was found.
+        for (value, kind) in running.params.iter_mut().zip(&kinds) {
+            if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
+                *value = kimberlite_row::text::parse(text, kind)?;
+            }
+        }
+        let shared = self.shared(running, now, sequences);
+        let execution = Execution::new(program, Vec::new(), Vec::new());
+        if running.queue.len() == 1 && running.answer.is_none() {
+            running.answer = Some(Answer { columns, ..Answer::default() });
+        }
+        running.stage = Stage::Run(alloc::boxed::Box::new((execution, shared, after, Vec::new())));
+        Ok(Step::More)
+    }
+
+    /// Folds constants and plans.
+    fn improve(&self, running: &Running, _binder: &Binder<'_>, mut plan: Plan, now: i64) -> Plan {
+        let mut shared = self.shared(running, now, BTreeMap::new());
+        fold_plan(&mut plan, &mut shared);
+        optimize(plan)
+    }
+
+    fn after(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
+        let Stage::Run(run) = &mut running.stage else { return Ok(Step::More) };
+        let (_, shared, after, given) = &mut **run;
+        let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
+        let mut notices = Vec::new();
+        let (tag, out) = match after {
+            After::Rows => (format!("SELECT {}", given.len()), core::mem::take(given)),
+            After::Explain(lines) => {
+                let mut lines = lines.clone();
+                lines.push(format!("Rows: {}  Work: {} rows", given.len(), shared.work));
+                let answer = explain::answer(lines);
+                running.answer = Some(Answer { columns: answer.columns, ..Answer::default() });
+                ("EXPLAIN".to_string(), answer.rows)
+            }
+            After::Write(plan) => {
+                let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+                let catalogue = view.catalogue(transaction.at)?;
+                let fresh = transaction.overlay.fresh;
+                let written = plan.writes(given, &catalogue, &view, transaction.at, fresh, shared)?;
+                transaction.overlay.fresh = written.fresh;
+                transaction.overlay.guards.push(kimberlite_row::fact::Guard::Schema(plan.table.id, plan.table.version));
+                for write in &written.writes {
+                    if let Some(true) = write.before.as_ref().map(|_| true) {
+                        transaction.overlay.guards.push(kimberlite_row::fact::Guard::Version(
+                            write.table,
+                            write.id.clone(),
+                            transaction.at,
+                        ));
+                    }
+                    transaction.overlay.put(write.clone());
+                }
+                (plan.tag(written.count), written.rows)
+            }
+        };
+        for (id, sequence) in &shared.sequences {
+            transaction.overlay.sequences.insert(*id, sequence.clone());
+        }
+        self.current.clone_from(&shared.current);
+        self.last_sequence = shared.last_sequence;
+        running.queue.pop_front();
+        running.stage = Stage::Begin;
+        let answer = running.answer.get_or_insert_with(Answer::default);
+        if answer.tag.is_empty() {
+            answer.tag = tag;
+            answer.rows = out;
+        }
+        answer.notices.append(&mut notices);
+        Ok(Step::More)
+    }
+
+    /// Checks every row of tables that got a constraint.
+    fn recheck(&mut self, tables: &[ObjectId], rows: &dyn Rows) -> Result<(), Stop> {
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let catalogue = view.catalogue(transaction.at)?;
+        for id in tables {
+            let Some(table) = catalogue.table(*id) else { continue };
+            let mut writes = Vec::new();
+            let scan = Scan { table, index: None, at: transaction.at, range: &KeyRange::ALL, after: None };
+            view.scan(&scan, &mut |found| {
+                let id = RowId::of(table, found.row, found.hidden);
+                writes.push(Write { table: table.id, id, before: Some(found.row.to_vec()), after: Some(found.row.to_vec()) });
+                true
+            })?;
+            let mut binder = Binder::new(&catalogue, "", transaction.now);
+            let checks = write::checks(&mut binder, table)?;
+            let mut shared = Shared {
+                params: Vec::new(), now: transaction.now, rng: Streams::new(0).stream("sql", 0), sequences: BTreeMap::new(),
+                current: BTreeMap::new(), last_sequence: None, memory: 0, work: 0,
+            };
+            for write in &writes {
+                let Some(row) = &write.after else { continue };
+                for (name, expr) in &checks {
+                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
+                    if expr.eval(row, &mut scope)? == Value::Bool(false) {
+                        return Err(SqlError::new(
+                            SqlState::CheckViolation,
+                            format!("check constraint \"{name}\" of relation \"{}\" is violated by some row", table.name),
+                        )
+                        .into());
+                    }
+                }
+            }
+            check_all(&catalogue, table, &writes, &view, transaction.at)?;
+        }
+        Ok(())
+    }
+
+    fn create_table_as(
+        &mut self,
+        running: &mut Running,
+        create: &ast::CreateTable,
+        text: &str,
+        catalogue: &Arc<Catalogue>,
+        _rows: &dyn Rows,
+    ) -> Result<Step, Stop> {
+        let Some(query) = &create.query else { return Err(unsupported("this").into()) };
+        let now = self.transaction()?.now;
+        let mut binder = Binder::new(catalogue, text, now);
+        let (_, output) = binder.query(query)?;
+        drop(binder);
+        let created = self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
+        running.queue.pop_front();
+        if created {
+            let name = last_part(&create.name);
+            let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
+            if let Some(statement) = crate::parse::statements(&insert)?.pop() {
+                running.queue.push_front((statement, insert));
+            }
+        }
+        running.answer = Some(Answer { tag: "SELECT".to_string(), ..Answer::default() });
+        running.stage = Stage::Begin;
+        Ok(Step::More)
+    }
+
+    /// Runs a change of the schema on a copy and keeps it.
+    fn change<T>(
+        &mut self,
+        running: &mut Running,
+        catalogue: &Arc<Catalogue>,
+        run: impl FnOnce(&mut Definer<'_>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        let now = self.transaction()?.now;
+        let mut shared = self.shared(running, now, BTreeMap::new());
+        let mut overlay = self.transaction()?.overlay.clone();
+        let mut definer = Definer {
+            catalogue: (**catalogue).clone(),
+            overlay: &mut overlay,
+            now,
+            shared: &mut shared,
+            recheck: Vec::new(),
+            follow: Vec::new(),
+            notices: Vec::new(),
+        };
+        let result = run(&mut definer)?;
+        let (changed, recheck, follow) = (definer.catalogue, definer.recheck, definer.follow);
+        overlay.catalogue = Some(Arc::new(changed));
+        self.transaction()?.overlay = overlay;
+        for text in follow.into_iter().rev() {
+            if let Some(statement) = crate::parse::statements(&text)?.pop() {
+                running.queue.insert(1, (statement, text));
+            }
+        }
+        if !recheck.is_empty() {
+            running.stage = Stage::Recheck(recheck);
+        }
+        Ok(result)
+    }
+
+    fn define(&mut self, running: &mut Running, statement: &ast::Statement, text: &str, catalogue: &Arc<Catalogue>) -> Result<Step, Stop> {
+        use ast::Statement as S;
+        let tag = match statement {
+            S::CreateTable(create) => {
+                self.change(running, catalogue, |d| d.create_table(create, None))?;
+                "CREATE TABLE"
+            }
+            S::CreateIndex(create) => {
+                self.change(running, catalogue, |d| d.create_index(create))?;
+                "CREATE INDEX"
+            }
+            S::CreateView(create) => {
+                let now = self.transaction()?.now;
+                let mut binder = Binder::new(catalogue, text, now);
+                let (_, output) = binder.query(&create.query)?;
+                let reads = core::mem::take(&mut binder.reads);
+                drop(binder);
+                self.change(running, catalogue, |d| d.create_view(create, &output, reads))?;
+                "CREATE VIEW"
+            }
+            S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
+                self.change(running, catalogue, |d| d.create_sequence(name, *if_not_exists, sequence_options))?;
+                "CREATE SEQUENCE"
+            }
+            S::Drop { object_type, if_exists, names, cascade, .. } => {
+                self.change(running, catalogue, |d| d.drop(object_type, names, *if_exists, *cascade))?;
+                "DROP"
+            }
+            S::AlterTable(alter) => {
+                self.change(running, catalogue, |d| d.alter_table(alter))?;
+                "ALTER TABLE"
+            }
+            S::Truncate(truncate) => {
+                self.truncate(truncate, catalogue)?;
+                "TRUNCATE TABLE"
+            }
+            other => return Err(unsupported(first_words(&other.to_string())).into()),
+        };
+        let waits = matches!(running.stage, Stage::Recheck(_));
+        if running.answer.is_none() {
+            running.answer = Some(Answer { tag: tag.to_string(), ..Answer::default() });
+        }
+        if !waits {
+            running.queue.pop_front();
+            running.stage = Stage::Begin;
+        }
+        Ok(Step::More)
+    }
+
+    fn truncate(&mut self, truncate: &ast::Truncate, catalogue: &Arc<Catalogue>) -> Result<(), SqlError> {
+        let mut ids = Vec::new();
+        for target in &truncate.table_names {
+            let name = last_part(&target.name);
+            match catalogue.named(&name) {
+                Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
+                _ if truncate.if_exists => {}
+                _ => return Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"))),
+            }
+        }
+        let cascade = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
+        let mut at = 0;
+        while at < ids.len() {
+            for (child, _) in catalogue.children(ids[at]) {
+                if ids.contains(&child.id) {
+                    continue;
+                }
+                if !cascade {
+                    return Err(SqlError::new(
+                        SqlState::FeatureNotSupported,
+                        "cannot truncate a table referenced in a foreign key constraint",
+                    ));
+                }
+                ids.push(child.id);
+            }
+            at += 1;
+        }
+        let overlay = &mut self.transaction()?.overlay;
+        ids.into_iter().for_each(|id| overlay.truncate(id));
+        Ok(())
+    }
+
+    /// Statements about the session and its transaction.
+    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
+    fn control(&mut self, running: &mut Running, statement: &ast::Statement) -> Result<Option<Step>, Stop> {
+        use ast::Statement as S;
+        Ok(Some(match statement {
+            S::StartTransaction { modes, .. } => {
+                let read_only = modes.iter().any(|m| {
+                    matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly))
+                });
+                let transaction = self.transaction()?;
+                let step = Self::done(running, "BEGIN");
+                if transaction.explicit {
+                    if let Some(answer) = &mut running.answer {
+                        answer.notices.push("there is already a transaction in progress".to_string());
+                    }
+                } else {
+                    transaction.explicit = true;
+                    transaction.read_only = read_only;
+                }
+                step
+            }
+            S::Commit { .. } => {
+                running.queue.pop_front();
+                let transaction = self.transaction.take();
+                let mut answer = Answer { tag: "COMMIT".to_string(), ..Answer::default() };
+                let Some(transaction) = transaction.filter(|t| t.explicit) else {
+                    answer.notices.push("there is no transaction in progress".to_string());
+                    return Ok(Some(Step::Done(answer)));
+                };
+                if transaction.failed {
+                    answer.tag = "ROLLBACK".to_string();
+                    return Ok(Some(Step::Done(answer)));
+                }
+                if transaction.overlay.is_empty() {
+                    return Ok(Some(Step::Done(answer)));
+                }
+                return Ok(Some(Step::Commit(transaction.overlay.facts(), answer)));
+            }
+            S::Rollback { savepoint: Some(name), .. } => {
+                let name = folded(name);
+                let transaction = self.transaction()?;
+                if !transaction.explicit {
+                    return Err(in_transaction_only().into());
+                }
+                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
+                    return Err(no_savepoint(&name).into());
+                };
+                transaction.savepoints.truncate(at + 1);
+                transaction.overlay = transaction.savepoints[at].1.clone();
+                transaction.failed = false;
+                Self::done(running, "ROLLBACK")
+            }
+            S::Rollback { .. } => {
+                running.queue.pop_front();
+                self.transaction = None;
+                return Ok(Some(Step::Done(Answer { tag: "ROLLBACK".to_string(), ..Answer::default() })));
+            }
+            S::Savepoint { name } => {
+                let transaction = self.transaction()?;
+                if !transaction.explicit {
+                    return Err(in_transaction_only().into());
+                }
+                if transaction.failed {
+                    return Ok(None);
+                }
+                transaction.savepoints.push((folded(name), transaction.overlay.clone()));
+                Self::done(running, "SAVEPOINT")
+            }
+            S::ReleaseSavepoint { name } => {
+                let name = folded(name);
+                let transaction = self.transaction()?;
+                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
+                    return Err(no_savepoint(&name).into());
+                };
+                transaction.savepoints.truncate(at);
+                Self::done(running, "RELEASE")
+            }
+            S::Set(set) => {
+                if let ast::Set::SingleAssignment { variable, values, .. } = set {
+                    let value: Vec<String> = values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
+                    self.settings.insert(parts(variable).join("."), value.join(", "));
+                }
+                Self::done(running, "SET")
+            }
+            S::Reset(_) => {
+                self.settings.clear();
+                Self::done(running, "RESET")
+            }
+            S::ShowVariable { variable } => {
+                let name = variable.iter().map(folded).collect::<Vec<_>>().join("_");
+                let value = match (name.as_str(), self.settings.get(&name)) {
+                    (_, Some(value)) => value.clone(),
+                    ("server_version", _) => "15.0".to_string(),
+                    ("server_encoding" | "client_encoding", _) => "UTF8".to_string(),
+                    ("transaction_isolation" | "transaction_isolation_level", _) => "serializable".to_string(),
+                    ("timezone" | "time_zone", _) => "UTC".to_string(),
+                    ("datestyle", _) => "ISO, MDY".to_string(),
+                    ("search_path", _) => "\"$user\", public".to_string(),
+                    _ => {
+                        return Err(SqlError::new(
+                            SqlState::UndefinedObject,
+                            format!("unrecognized configuration parameter \"{name}\""),
+                        )
+                        .into());
+                    }
+                };
+                let step = Self::done(running, "SHOW");
+                if let Some(answer) = &mut running.answer {
+                    answer.columns = [Output { name, kind: Type::Text }].into();
+                    answer.rows = [[Value::from(value)].into()].into();
+                }
+                step
+            }
+            S::Prepare { name, statement, .. } => {
+                if self.prepared.insert(folded(name), (**statement).clone()).is_some() {
+                    return Err(SqlError::new(
+                        SqlState::DuplicatePreparedStatement,
+                        format!("prepared statement \"{}\" already exists", folded(name)),
+                    )
+                    .into());
+                }
+                Self::done(running, "PREPARE")
+            }
+            S::Execute { name: Some(name), parameters, .. } => {
+                let name = last_part(name);
+                let Some(statement) = self.prepared.get(&name).cloned() else {
+                    return Err(SqlError::new(
+                        SqlState::InvalidStatementName,
+                        format!("prepared statement \"{name}\" does not exist"),
+                    )
+                    .into());
+                };
+                let catalogue = Catalogue::default();
+                let mut params = Vec::new();
+                for parameter in parameters {
+                    let mut binder = Binder::new(&catalogue, "", running.now);
+                    let typed = binder.expr(parameter)?;
+                    let mut shared = self.shared(running, running.now, BTreeMap::new());
+                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
+                    let value = typed.expr.eval(&[], &mut scope)?;
+                    // As text, so that it takes the type that the statement needs.
+                    params.push(kimberlite_row::text::output(&value, &typed.kind).map_or(Value::Null, Value::from));
+                }
+                running.params = params;
+                running.queue.pop_front();
+                running.queue.push_front((statement, String::new()));
+                Step::More
+            }
+            S::Deallocate { name, .. } => {
+                if folded(name) == "all" {
+                    self.prepared.clear();
+                } else if self.prepared.remove(&folded(name)).is_none() {
+                    return Err(SqlError::new(
+                        SqlState::InvalidStatementName,
+                        format!("prepared statement \"{}\" does not exist", folded(name)),
+                    )
+                    .into());
+                }
+                Self::done(running, "DEALLOCATE")
+            }
+            S::Vacuum(_) | S::Analyze(_) => Self::done(running, "VACUUM"),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// REINDEX, which the parser does not know: only the name is looked at.
+    pub fn reindex(&self, name: &str, rows: &dyn Rows) -> Result<(), Stop> {
+        let catalogue = rows.catalogue(rows.last())?;
+        if catalogue.taken(name) {
+            return Ok(());
+        }
+        Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist")).into())
+    }
+}
+
+fn no_savepoint(name: &str) -> SqlError {
+    SqlError::new(SqlState::InvalidSavepoint, format!("savepoint \"{name}\" does not exist"))
+}
+
+/// The name that a REINDEX statement names; the parser does not know it.
+pub fn reindex_target(text: &str) -> Option<String> {
+    let mut words = text.trim().trim_end_matches(';').split_whitespace();
+    if !words.next()?.eq_ignore_ascii_case("reindex") {
+        return None;
+    }
+    words.next_back().map(str::to_lowercase)
+}
+
+fn first_words(text: &str) -> String {
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn fold_plan(plan: &mut Plan, shared: &mut Shared) {
+    crate::optimize::expressions_mut(plan, &mut |e| {
+        fold_subqueries(e, shared);
+        fold(e, shared);
+    });
+    plan.inputs_mut().into_iter().for_each(|input| fold_plan(input, shared));
+}
+
+fn fold_subqueries(expr: &mut crate::expr::Expr, shared: &mut Shared) {
+    if let crate::expr::Expr::Subquery(_, plan) = expr {
+        fold_plan(plan, shared);
+    }
+    expr.parts_mut(&mut |part| fold_subqueries(part, shared));
+}

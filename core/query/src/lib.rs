@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod bind;
+mod dialect;
 pub mod eval;
 pub mod exec;
 pub mod expr;

@@ -26,6 +26,8 @@ pub struct Overlay {
     pub fresh: u32,
     /// Sequences numbers were taken from, as they are now.
     pub sequences: BTreeMap<ObjectId, Sequence>,
+    /// Names that objects of the snapshot had and have no more.
+    pub freed: BTreeSet<String>,
     /// What must still hold at commit.
     pub guards: Vec<Guard>,
 }

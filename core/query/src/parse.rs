@@ -9,7 +9,9 @@ use kimberlite_row::{SqlError, SqlState};
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Tokenizer;
 
+use crate::dialect::{Kimberlite, travel};
 use crate::limits::{NESTING_MAX, STATEMENT_BYTES_MAX};
 
 fn refusal(error: ParserError, text: &str) -> SqlError {
@@ -39,11 +41,14 @@ pub fn statements(text: &str) -> Result<Vec<ast::Statement>, SqlError> {
             format!("a statement has at most {STATEMENT_BYTES_MAX} bytes"),
         ));
     }
-    let dialect = PostgreSqlDialect {};
+    let dialect = Kimberlite(PostgreSqlDialect {});
+    let tokens = Tokenizer::new(&dialect, text)
+        .tokenize_with_location()
+        .map_err(|error| refusal(ParserError::from(error), text))?;
     Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
+        .with_tokens_with_locations(travel(tokens))
+        .parse_statements()
         .map_err(|error| refusal(error, text))
 }
 

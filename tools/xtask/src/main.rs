@@ -28,6 +28,13 @@ enum Chore {
     /// Fuzz the targets of `fuzz/`. Exits with 0 if nothing was found, 1 if something was, 2 if it could not start.
     #[command(after_help = FUZZ_HELP)]
     Fuzz(FuzzArguments),
+    /// Run sqllogictest files against the query layer: `cargo xtask slt [--miss-every-page] PATH…`.
+    #[command(disable_help_flag = true)]
+    Slt {
+        /// Passed on to the runner; `--help` lists its options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 const FUZZ_HELP: &str = "\
@@ -70,6 +77,23 @@ fn main() -> ExitCode {
     match Arguments::parse().chore {
         Chore::Tidy(arguments) => run_tidy(&arguments),
         Chore::Fuzz(arguments) => run_fuzz(arguments),
+        Chore::Slt { arguments } => run_slt(&arguments),
+    }
+}
+
+/// The runner is a program of its own, so that the tidy rules build without the query layer.
+fn run_slt(arguments: &[String]) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["run", "--quiet", "--release", "--package", "slt", "--"])
+        .args(arguments)
+        .status();
+    match status {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2)),
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

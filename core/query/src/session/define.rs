@@ -49,7 +49,10 @@ impl Definer<'_> {
     fn put(&mut self, object: Object) {
         if let Some(old) = self.catalogue.object(object.id()) {
             self.overlay.guards.push(Guard::Schema(old.id(), old.version()));
-        } else {
+            if old.name() != object.name() {
+                self.overlay.freed.insert(old.name().to_string());
+            }
+        } else if !self.overlay.freed.contains(object.name()) {
             self.overlay.guards.push(Guard::NameFree(object.name().to_string()));
         }
         if let (Object::Table(new), Some(old)) = (&object, self.catalogue.table(object.id())) {
@@ -68,6 +71,7 @@ impl Definer<'_> {
     fn drop_object(&mut self, id: ObjectId) {
         if let Some(object) = self.catalogue.remove(id) {
             self.overlay.guards.push(Guard::Schema(id, object.version()));
+            self.overlay.freed.insert(object.name().to_string());
             self.overlay.forget(id);
             self.overlay.schema.push(SchemaFact::Drop(id));
         }
@@ -826,9 +830,6 @@ impl Definer<'_> {
 
     /// A new table takes the rows and the name: keys of rows are never changed in place.
     fn add_primary_key(&mut self, old: Table, constraint: &ast::TableConstraint) -> Result<(), SqlError> {
-        if self.catalogue.children(old.id).next().is_some() {
-            return Err(unsupported("adding a primary key to a table that others reference"));
-        }
         let mut table = old.clone();
         self.constraint(&mut table, constraint)?;
         self.replace(old, table, None)
@@ -841,7 +842,7 @@ impl Definer<'_> {
         let id = table.columns[at].id;
         let keyed = table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id))
             || table.foreign_keys.iter().any(|k| k.columns.contains(&id))
-            || self.catalogue.children(table.id).next().is_some();
+            || self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
         if keyed && kind.base() != table.columns[at].kind.base() {
             return Err(unsupported("changing the type of a key column"));
         }
@@ -889,8 +890,21 @@ impl Definer<'_> {
             quoted(&moved.name)
         ));
         self.follow.push(format!("DROP TABLE {}", quoted(&moved.name)));
+        let children: Vec<Arc<Table>> =
+            self.catalogue.children(old.id).filter(|(child, _)| child.id != old.id).map(|(child, _)| child.clone()).collect();
+        let views = self.catalogue.objects().any(|o| matches!(o, Object::View(v) if v.reads.contains(&old.id)));
+        if views {
+            return Err(unsupported("changing the key or a type of a table that a view reads"));
+        }
+        moved.foreign_keys.clear();
+        let (from, to) = (old.id, table.id);
         self.put_table(moved);
         self.put_table(table);
+        for child in children {
+            let mut child = (*child).clone();
+            child.foreign_keys.iter_mut().filter(|k| k.parent == from).for_each(|k| k.parent = to);
+            self.put_table(child);
+        }
         Ok(())
     }
 }

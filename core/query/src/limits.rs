@@ -5,6 +5,9 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Nesting of expressions and queries. One level takes about 2 KiB of stack in a release build, 20 KiB in a debug one;
 /// a thread has at least 8 MiB.
 pub const NESTING_MAX: usize = 180;
+/// Operators in one chain (`a + b + c`, `a OR b OR c`, `… UNION …`): the parser leans them to the left, one level each,
+/// and a level takes less than 1 KiB of stack to copy, show and drop.
+pub const CHAIN_MAX: usize = 1000;
 /// Columns of a result or of one side of a join.
 pub const COLUMNS_MAX: usize = 4096;
 /// Bytes of rows that one statement may hold in memory.

@@ -9,10 +9,11 @@ use kimberlite_row::{SqlError, SqlState};
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Tokenizer;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::dialect::{Kimberlite, travel};
-use crate::limits::{NESTING_MAX, STATEMENT_BYTES_MAX};
+use crate::limits::{CHAIN_MAX, NESTING_MAX, STATEMENT_BYTES_MAX};
 
 fn refusal(error: ParserError, text: &str) -> SqlError {
     match error {
@@ -33,6 +34,37 @@ fn refusal(error: ParserError, text: &str) -> SqlError {
     }
 }
 
+/// Refuses chains of operators that are longer than the limit: the parser builds them without counting nesting.
+fn check_chains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut chain = 0;
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => {
+                open.push(chain);
+                chain = 0;
+            }
+            Token::RParen | Token::RBracket => chain = open.pop().unwrap_or(0) + 1,
+            Token::Comma | Token::SemiColon => chain = 0,
+            Token::Word(word) => {
+                chain += usize::from(matches!(
+                    word.keyword,
+                    Keyword::AND | Keyword::OR | Keyword::IS | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT
+                        | Keyword::LIKE | Keyword::ILIKE | Keyword::IN | Keyword::BETWEEN | Keyword::COLLATE
+                ));
+            }
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Whitespace(_) => {}
+            _ => chain += 1,
+        }
+        if chain > CHAIN_MAX {
+            let message = format!("more than {CHAIN_MAX} operators in one chain");
+            return Err(SqlError::new(SqlState::StatementTooComplex, message)
+                .hint("Use IN (…) or = ANY (ARRAY[…]) instead of many ORs."));
+        }
+    }
+    Ok(())
+}
+
 /// All statements of a text.
 pub fn statements(text: &str) -> Result<Vec<ast::Statement>, SqlError> {
     if text.len() > STATEMENT_BYTES_MAX {
@@ -45,6 +77,7 @@ pub fn statements(text: &str) -> Result<Vec<ast::Statement>, SqlError> {
     let tokens = Tokenizer::new(&dialect, text)
         .tokenize_with_location()
         .map_err(|error| refusal(ParserError::from(error), text))?;
+    check_chains(&tokens)?;
     Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX)
         .with_tokens_with_locations(travel(tokens))

@@ -287,8 +287,22 @@ impl Binder<'_> {
                 return Ok(boolean(self.compare_rows(comparison, a, b)?));
             }
         }
-        let (a, b) = (self.expr(left)?, self.expr(right)?);
-        self.binary(op, a, b)
+        // A chain of operators leans to the left: it is walked, not nested.
+        let mut chain: Vec<(&ast::BinaryOperator, &ast::Expr)> = [(op, right)].into();
+        let mut at = left;
+        while let ast::Expr::BinaryOp { left, op, right } = at
+            && operator::comparison(op).is_none()
+            && !matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or)
+        {
+            chain.push((op, right));
+            at = left;
+        }
+        let mut value = self.expr(at)?;
+        for (op, right) in chain.into_iter().rev() {
+            let right = self.expr(right)?;
+            value = self.binary(op, value, right)?;
+        }
+        Ok(value)
     }
 
     /// Long chains of AND and OR lean to the left: they are walked, not nested.

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::{cast, decimal_error};
+use kimberlite_row::fact::KeyRange;
 use kimberlite_row::datetime::{self, DAY};
 use kimberlite_row::text::{integer, out_of_range};
 use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub current: BTreeMap<ObjectId, i64>,
     /// The last of them.
     pub last_sequence: Option<ObjectId>,
+    /// Ranges of tables and indexes that were read at the statement's own snapshot.
+    pub read: Vec<(ObjectId, Option<ObjectId>, KeyRange)>,
     /// Bytes of rows in memory.
     pub memory: usize,
     /// Rows that went from stage to stage.
@@ -45,6 +48,23 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Notes a range that was read. Beyond a limit, ranges of a table become the whole table.
+    pub fn note(&mut self, table: ObjectId, index: Option<ObjectId>, range: &KeyRange) {
+        let whole = (table, None, KeyRange::ALL);
+        if self.read.contains(&whole) {
+            return;
+        }
+        if *range == KeyRange::ALL || self.read.len() >= crate::limits::RANGES_MAX {
+            self.read.retain(|(id, ..)| *id != table);
+            self.read.push(whole);
+            return;
+        }
+        let this = (table, index, range.clone());
+        if !self.read.contains(&this) {
+            self.read.push(this);
+        }
+    }
+
     /// Counts memory.
     pub fn hold(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.memory = self.memory.saturating_add(bytes);

@@ -24,3 +24,5 @@ pub const SERIES_MAX: u64 = 100_000_000;
 pub const TEXT_MAX: usize = 64 << 20;
 /// Rows that one statement may pass from stage to stage: an endless cross join ends here, not the node.
 pub const WORK_ROWS_MAX: u64 = 2_000_000_000;
+/// Ranges a statement guards one by one; beyond, it guards whole tables.
+pub const RANGES_MAX: usize = 256;

@@ -185,7 +185,7 @@ pub enum Guard {
     Schema(ObjectId, SchemaVersion),
     /// No object has this name.
     NameFree(String),
-    /// The row is at this version.
+    /// The row has no version newer than this position.
     Version(ObjectId, RowId, LogPosition),
     /// No row of the table (or of this index of it) lies under this key.
     Absent(ObjectId, Option<ObjectId>, Vec<Value>),

@@ -321,7 +321,7 @@ fn parse_bytes(text: &str) -> Option<Arc<[u8]>> {
     let mut out = Vec::new();
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u32> = hex.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return None;
         }
         out.extend(digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8));

@@ -19,6 +19,7 @@ use memory::Memory;
 use sqllogictest::{DBOutput, DefaultColumnType, QueryExpect, Record, RecordOutput, Runner};
 
 /// Runs sqllogictest files against the query layer over rows in memory.
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 #[derive(Parser)]
 #[command(name = "cargo xtask slt")]
 struct Arguments {
@@ -233,7 +234,9 @@ fn files(path: &Path, out: &mut Vec<PathBuf>) {
         let mut entries: Vec<PathBuf> =
             std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         entries.sort();
-        entries.iter().for_each(|entry| files(entry, out));
+        for entry in &entries {
+            files(entry, out);
+        }
     } else if path.extension().is_some_and(|e| e == "slt" || e == "test") {
         out.push(path.to_owned());
     }

@@ -28,7 +28,7 @@ struct Stored {
 }
 
 /// The store.
-pub struct Memory {
+pub(crate) struct Memory {
     catalogues: Vec<(LogPosition, i64, Arc<Catalogue>)>,
     tables: BTreeMap<ObjectId, Stored>,
     /// What was touched already, if every first touch is to miss.
@@ -39,7 +39,7 @@ const PAGE_ROWS: usize = 16;
 
 impl Memory {
     /// An empty store; `miss` makes every first touch of a page miss.
-    pub fn new(miss: bool) -> Self {
+    pub(crate) fn new(miss: bool) -> Self {
         let first = LogPosition { op: Op(1), index: 0 };
         Self {
             catalogues: vec![(first, 0, Arc::new(Catalogue::default()))],
@@ -60,14 +60,21 @@ impl Memory {
     }
 
     /// Checks and installs facts at a time.
-    pub fn commit(&mut self, facts: Facts, time: i64) -> Result<(), SqlError> {
+    pub(crate) fn commit(&mut self, facts: Facts, time: i64) -> Result<(), SqlError> {
         let (last, _, catalogue) = self.now().clone();
         for guard in &facts.guards {
             let holds = match guard {
                 Guard::NameFree(name) => !catalogue.taken(name),
                 // A transaction may guard versions that it made itself; those are not stored yet.
                 Guard::Schema(id, version) => catalogue.object(*id).is_none_or(|o| o.version() <= *version),
-                _ => true,
+                Guard::Version(table, id, at) => self.tables.get(table).and_then(|t| t.rows.get(id)).is_none_or(|versions| {
+                    versions.iter().all(|v| v.begin <= *at && v.end.is_none_or(|end| end <= *at))
+                }),
+                Guard::Unchanged(table, _, _, at) => self.tables.get(table).is_none_or(|t| {
+                    let old = |v: &Version| v.begin <= *at && v.end.is_none_or(|end| end <= *at);
+                    last <= *at || t.rows.values().flatten().all(old)
+                }),
+                Guard::Absent(..) => true,
             };
             if !holds {
                 return Err(SqlError::new(SqlState::SerializationFailure, "could not serialize access"));
@@ -265,6 +272,7 @@ impl Rows for Memory {
         };
         let from = scan.range.equal.clone();
         let starts = |key: &[Value]| key.len() >= from.len() && key[..from.len()] == from[..];
+        #[allow(clippy::single_match_else, reason = "two ways to walk")]
         match scan.index {
             Some(index) => {
                 let Some(keys) = stored.indexes.get(&index.id) else { return Ok(()) };

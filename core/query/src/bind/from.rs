@@ -28,7 +28,7 @@ pub trait TimeTravel {
 
 /// A snapshot of the past.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub(super) struct Past {
     at: LogPosition,
     catalogue: Arc<Catalogue>,
 }

@@ -40,19 +40,14 @@ const EMPTY: u32 = u32::MAX;
 
 /// Keys with a number each, counted in the order in which they came.
 #[derive(Clone, Debug, Default)]
-pub struct Keys {
+pub(crate) struct Keys {
     keys: Vec<(u64, Vec<Value>)>,
     slots: Vec<u32>,
 }
 
 impl Keys {
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// The key of a number.
-    pub fn key(&self, at: usize) -> &[Value] {
+    pub(crate) fn key(&self, at: usize) -> &[Value] {
         &self.keys[at].1
     }
 
@@ -73,7 +68,7 @@ impl Keys {
     }
 
     /// The number of a key.
-    pub fn find(&self, key: &[Value]) -> Option<usize> {
+    pub(crate) fn find(&self, key: &[Value]) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
@@ -82,7 +77,7 @@ impl Keys {
     }
 
     /// The number of a key, and whether it is new.
-    pub fn insert(&mut self, key: Vec<Value>) -> (usize, bool) {
+    pub(crate) fn insert(&mut self, key: Vec<Value>) -> (usize, bool) {
         if self.slots.len() < (self.keys.len() + 1) * 2 {
             self.grow();
         }

@@ -9,7 +9,7 @@ use crate::eval::Scope;
 use crate::plan::SortKey;
 
 /// Compares keys part by part.
-pub fn compare_keys(a: &[Value], b: &[Value], order: &[SortKey]) -> Ordering {
+pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[SortKey]) -> Ordering {
     for ((a, b), key) in a.iter().zip(b).zip(order) {
         let part = match (a.is_null(), b.is_null()) {
             (true, true) => Ordering::Equal,
@@ -26,12 +26,12 @@ pub fn compare_keys(a: &[Value], b: &[Value], order: &[SortKey]) -> Ordering {
 }
 
 /// The key of a row.
-pub fn key_of(order: &[SortKey], row: &[Value], scope: &mut Scope<'_>) -> Result<Vec<Value>, SqlError> {
+pub(crate) fn key_of(order: &[SortKey], row: &[Value], scope: &mut Scope<'_>) -> Result<Vec<Value>, SqlError> {
     order.iter().map(|key| key.expr.eval(row, scope)).collect()
 }
 
 /// Sorts rows with their keys.
-pub fn sorted(mut rows: Vec<(Vec<Value>, Row)>, order: &[SortKey]) -> Vec<(Vec<Value>, Row)> {
+pub(crate) fn sorted(mut rows: Vec<(Vec<Value>, Row)>, order: &[SortKey]) -> Vec<(Vec<Value>, Row)> {
     rows.sort_by(|a, b| compare_keys(&a.0, &b.0, order));
     rows
 }

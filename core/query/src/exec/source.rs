@@ -29,7 +29,7 @@ pub enum Read {
 
 /// Where a source is.
 #[derive(Debug, Default)]
-pub enum Cursor {
+pub(crate) enum Cursor {
     /// Before its first row.
     #[default]
     Start,
@@ -45,13 +45,11 @@ pub enum Cursor {
     Apply(ApplyState),
     /// In a recursive query.
     Recursive(Recursion),
-    /// Behind the last row.
-    End,
 }
 
 /// How far a subquery per row has come.
 #[derive(Debug, Default)]
-pub struct ApplyState {
+pub(crate) struct ApplyState {
     row: usize,
     inner: Option<Inner>,
     left: Vec<Value>,
@@ -63,7 +61,7 @@ pub struct ApplyState {
 
 /// How far a recursive query has come.
 #[derive(Debug)]
-pub struct Recursion {
+pub(crate) struct Recursion {
     inner: Inner,
     first: bool,
     seen: Keys,
@@ -128,6 +126,10 @@ impl Cursor {
                 }
                 _ => match range_of(scan, scope)? {
                     Some(range) => {
+                        if scan.at.is_none() {
+                            let index = scan.index.map(|at| scan.table.indexes[at].id);
+                            scope.shared.note(scan.table.id, index, &range);
+                        }
                         *self = Self::Scan(range, None);
                         Ok(true)
                     }
@@ -146,12 +148,15 @@ impl Cursor {
                 Ok(end < kept.rows.len())
             }
             Source::Function(function, arguments, ordinal) => {
-                let from = batch.len();
+                let given = match self {
+                    Self::Series(.., count) => *count,
+                    Self::Given(_, at) => *at as u64,
+                    _ => 0,
+                };
                 let more = self.function(*function, arguments, batch, scope)?;
                 if *ordinal {
-                    // Functions with ordinality give all their rows at once.
-                    for (at, row) in batch[from..].iter_mut().enumerate() {
-                        row.push(Value::Int(at as i64 + 1));
+                    for (row, number) in batch.iter_mut().zip(given + 1..) {
+                        row.push(Value::Int(number as i64));
                     }
                 }
                 Ok(more)
@@ -236,10 +241,8 @@ impl Cursor {
                     *self = Self::Series(given[0].clone(), given[1].clone(), step, 0);
                     return Ok(true);
                 }
-                let rows = table_rows(function, &given)?;
-                *batch = rows;
-                *self = Self::End;
-                Ok(false)
+                *self = Self::Given(table_rows(function, &given)?, 0);
+                Ok(true)
             }
         }
     }
@@ -449,7 +452,7 @@ impl Recursion {
         let mut slots = scope.slots.to_vec();
         super::set(&mut slots, source.slot, Kept { rows: core::mem::take(&mut self.working), set: None });
         let outer = values(&source.step_outer, &[], scope)?;
-        self.inner = Box::new(Execution::new(source.step.clone(), outer, slots));
+        *self.inner = Execution::new(source.step.clone(), outer, slots);
         Ok(true)
     }
 }

@@ -13,7 +13,7 @@ use crate::plan::{JoinKind, SetOp};
 
 /// What a stage remembers between batches.
 #[derive(Debug)]
-pub enum State {
+pub(crate) enum State {
     /// Nothing.
     None,
     /// Right rows that found a partner (full join).

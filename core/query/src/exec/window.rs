@@ -12,7 +12,7 @@ use crate::expr::Arithmetic;
 use crate::plan::{FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction};
 
 /// Adds the value of one call to every row; the rows keep their order.
-pub fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) -> Result<(), SqlError> {
+pub(crate) fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) -> Result<(), SqlError> {
     let mut order: Vec<SortKey> = call
         .partition
         .iter()

@@ -137,7 +137,7 @@ fn set(v: &[Value], _: &Type) -> Answer {
 }
 
 fn object(v: &[Value], _: &Type) -> Answer {
-    if v.len() % 2 != 0 {
+    if !v.len().is_multiple_of(2) {
         return Err(bad("argument list must have even number of elements"));
     }
     let mut members = BTreeMap::new();

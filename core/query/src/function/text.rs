@@ -204,7 +204,7 @@ fn translate(v: &[Value], _: &Type) -> Answer {
 
 fn chr(v: &[Value], _: &Type) -> Answer {
     let code = u32::try_from(int(&v[0])).ok().filter(|c| *c != 0).and_then(char::from_u32);
-    code.map_or_else(|| Err(SqlError::new(SqlState::ProgramLimitExceeded, "requested character not valid")), |c| text(c))
+    code.map_or_else(|| Err(SqlError::new(SqlState::ProgramLimitExceeded, "requested character not valid")), text)
 }
 
 fn concat(v: &[Value], _: &Type) -> Answer {
@@ -277,7 +277,7 @@ fn format_text(v: &[Value], kind: &Type) -> Answer {
 fn encode(v: &[Value], _: &Type) -> Answer {
     let Value::Bytes(bytes) = &v[0] else { return Ok(Value::Null) };
     match string(&v[1]) {
-        "hex" => text(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        "hex" => text(kimberlite_row::text::output(&v[0], &Type::Bytea).unwrap_or_default().trim_start_matches("\\x")),
         "escape" => text(bytes.iter().map(|b| match b {
             b'\\' => "\\\\".to_string(),
             0 | 0x80.. => format!("\\{b:03o}"),

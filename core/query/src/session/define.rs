@@ -19,7 +19,7 @@ use crate::expr::Expr;
 use crate::overlay::Overlay;
 
 /// A change of the schema in the making.
-pub struct Definer<'a> {
+pub(super) struct Definer<'a> {
     /// The schema, as changed so far.
     pub catalogue: Catalogue,
     /// The transaction.
@@ -105,7 +105,7 @@ impl Definer<'_> {
     }
 
     /// CREATE TABLE.
-    pub fn create_table(&mut self, create: &ast::CreateTable, rows: Option<&[Output]>) -> Result<bool, SqlError> {
+    pub(super) fn create_table(&mut self, create: &ast::CreateTable, rows: Option<&[Output]>) -> Result<bool, SqlError> {
         let name = last_part(&create.name);
         if self.catalogue.taken(&name) {
             if create.if_not_exists {
@@ -404,7 +404,7 @@ impl Definer<'_> {
     }
 
     /// CREATE INDEX.
-    pub fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), SqlError> {
+    pub(super) fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), SqlError> {
         let table_name = last_part(&create.table_name);
         let mut table = (*self.table(&table_name)?).clone();
         let mut names = Vec::new();
@@ -447,7 +447,7 @@ impl Definer<'_> {
     }
 
     /// CREATE VIEW.
-    pub fn create_view(&mut self, create: &ast::CreateView, output: &[Output], reads: Vec<ObjectId>) -> Result<(), SqlError> {
+    pub(super) fn create_view(&mut self, create: &ast::CreateView, output: &[Output], reads: Vec<ObjectId>) -> Result<(), SqlError> {
         let name = last_part(&create.name);
         let mut columns: Vec<String> = output.iter().map(|o| o.name.clone()).collect();
         if create.columns.len() > columns.len() {
@@ -479,7 +479,7 @@ impl Definer<'_> {
     }
 
     /// CREATE SEQUENCE.
-    pub fn create_sequence(&mut self, name: &ast::ObjectName, if_not_exists: bool, options: &[ast::SequenceOptions]) -> Result<(), SqlError> {
+    pub(super) fn create_sequence(&mut self, name: &ast::ObjectName, if_not_exists: bool, options: &[ast::SequenceOptions]) -> Result<(), SqlError> {
         let name = last_part(name);
         if self.catalogue.taken(&name) {
             return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
@@ -501,7 +501,7 @@ impl Definer<'_> {
     }
 
     /// DROP of anything.
-    pub fn drop(&mut self, kind: &ast::ObjectType, names: &[ast::ObjectName], if_exists: bool, cascade: bool) -> Result<(), SqlError> {
+    pub(super) fn drop(&mut self, kind: &ast::ObjectType, names: &[ast::ObjectName], if_exists: bool, cascade: bool) -> Result<(), SqlError> {
         for name in names {
             let name = last_part(name);
             if *kind == ast::ObjectType::Index {
@@ -618,13 +618,8 @@ impl Definer<'_> {
         }
     }
 
-    /// REINDEX: indexes are never out of date, so only the name is looked at.
-    pub fn reindex(&self, name: &str) -> Result<(), SqlError> {
-        if self.catalogue.taken(name) { Ok(()) } else { Err(self.missing("relation", name)) }
-    }
-
     /// ALTER TABLE.
-    pub fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<(), SqlError> {
+    pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<(), SqlError> {
         let name = last_part(&alter.name);
         if self.catalogue.named(&name).is_none() && alter.if_exists {
             self.notices.push(format!("relation \"{name}\" does not exist, skipping"));

@@ -260,6 +260,7 @@ impl Session {
             sequences,
             current: self.current.clone(),
             last_sequence: self.last_sequence,
+            read: Vec::new(),
             memory: 0,
             work: 0,
         }
@@ -413,6 +414,13 @@ impl Session {
                 (plan.tag(written.count), written.rows)
             }
         };
+        // What was read must not have changed when what follows from it is installed.
+        for (table, index, range) in core::mem::take(&mut shared.read) {
+            let guard = kimberlite_row::fact::Guard::Unchanged(table, index, range, transaction.at);
+            if !transaction.overlay.guards.contains(&guard) {
+                transaction.overlay.guards.push(guard);
+            }
+        }
         for (id, sequence) in &shared.sequences {
             transaction.overlay.sequences.insert(*id, sequence.clone());
         }
@@ -447,7 +455,7 @@ impl Session {
             let checks = write::checks(&mut binder, table)?;
             let mut shared = Shared {
                 params: Vec::new(), now: transaction.now, rng: Streams::new(0).stream("sql", 0), sequences: BTreeMap::new(),
-                current: BTreeMap::new(), last_sequence: None, memory: 0, work: 0,
+                current: BTreeMap::new(), last_sequence: None, read: Vec::new(), memory: 0, work: 0,
             };
             for write in &writes {
                 let Some(row) = &write.after else { continue };

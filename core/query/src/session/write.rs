@@ -661,12 +661,9 @@ impl Work<'_> {
             self.change(id, old, new);
             return Ok(());
         }
-        let id = match self.plan.table.key_places() {
-            Some(_) => RowId::of(&self.plan.table, &row, None),
-            None => {
-                self.out.fresh += 1;
-                RowId::Hidden(provisional(self.out.fresh))
-            }
+        let id = if self.plan.table.primary_key.is_some() { RowId::of(&self.plan.table, &row, None) } else {
+            self.out.fresh += 1;
+            RowId::Hidden(provisional(self.out.fresh))
         };
         if let (RowId::Key(key), true) = (&id, self.state.contains_key(&id)) {
             return Err(duplicate(&self.plan.table, key).into());

@@ -61,7 +61,7 @@ fn split(stream: &[u8], cut: usize) -> (Said, Result<(), Malformed>) {
     let mut splitter = Splitter::default();
     let mut said = Vec::new();
     for piece in stream.chunks(cut) {
-        let taken = splitter.take(piece, Some(CLUSTER), |header: FrameHeader, body: Frame| {
+        let taken = splitter.take(&Frame::packed(piece), Some(CLUSTER), |header: FrameHeader, body: Frame| {
             assert_eq!(header.body_size as usize, body.len());
             let frame = ClientFrame::decode(&header, &body);
             said.push((header, frame));

@@ -222,6 +222,7 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_NODE, Reachable, "node.sends_clients_away", "a primary that resigns sends its clients away"),
 
     mark(RUNTIME_READS, Reachable, "query.reads_journal", "a query takes records from a prepare that was read"),
+    mark(RUNTIME_READS, Reachable, "query.waits_for_repair", "a query needs an op that the journal cannot give"),
     rare(RUNTIME_READS, Reachable, "query.ends_where_it_began", "a query leaves out what was appended after it was confirmed"),
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
 

@@ -274,6 +274,9 @@ impl Node {
                 }
                 storage::Output::Stored { op, checksum: _ } => {
                     self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
+                    if self.reads.repaired(op) {
+                        self.fetch(op);
+                    }
                 }
                 storage::Output::ViewDurable { view, log_view } => {
                     self.work.push_back(Work::Vsr(vsr::Input::ViewDurable { view, log_view }));
@@ -338,8 +341,13 @@ impl Node {
                 self.advance(progress, io);
                 return;
             }
-            Err(FetchError::Damaged { checksum, .. }) => Err(Lost::Damaged { checksum }),
-            Err(FetchError::Missing | FetchError::Superseded) => Err(Lost::Missing),
+            Err(error) => {
+                self.reads.missed(op, self.now.monotonic.after(self.config.timing.resend));
+                Err(match error {
+                    FetchError::Damaged { checksum, .. } => Lost::Damaged { checksum },
+                    FetchError::Missing | FetchError::Superseded => Lost::Missing,
+                })
+            }
         };
         self.work.push_back(Work::Vsr(vsr::Input::Fetched { op, checksum, result }));
     }
@@ -348,11 +356,14 @@ impl Node {
         for step in progress {
             match step {
                 Progress::Answer { conn, nonce, answer } => self.clients.answer(conn, nonce, &answer, io),
-                Progress::Fetch(op) => {
-                    self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
-                }
+                Progress::Fetch(op) => self.fetch(op),
             }
         }
+    }
+
+    /// Asks the journal for an op, for whoever waits for it.
+    fn fetch(&mut self, op: kimberlite_types::Op) {
+        self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
     }
 
     fn route_vsr(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
@@ -394,11 +405,6 @@ impl Node {
                     }
                 }
                 vsr::Output::Note(note) => {
-                    if let vsr::Note::Repaired { op, .. } = &note
-                        && self.reads.awaits(*op)
-                    {
-                        self.work.push_back(Work::Storage(storage::Input::Fetch { op: *op, checksum: None }));
-                    }
                     out.push(Note::Consensus(note));
                 }
             }
@@ -438,6 +444,9 @@ impl Machine for Node {
         if self.replica.wake_at().is_some_and(|at| at <= now.monotonic) {
             self.work.push_back(Work::Vsr(vsr::Input::Wake));
         }
+        for op in self.reads.due(now.monotonic) {
+            self.fetch(op);
+        }
         self.now = now;
         self.on_event(event, io, out);
         self.run(now, io, out);
@@ -447,6 +456,6 @@ impl Machine for Node {
         if self.halted.is_some() {
             return None;
         }
-        [self.storage.wake_at(), self.replica.wake_at()].into_iter().flatten().min()
+        [self.storage.wake_at(), self.replica.wake_at(), self.reads.wake_at()].into_iter().flatten().min()
     }
 }

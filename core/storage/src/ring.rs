@@ -122,6 +122,26 @@ impl Ring {
         self.bad.iter().map(|slot| u64::from(*slot) * PREPARE_HEADER_SIZE as u64).collect()
     }
 
+    /// Takes the word from reserved slots that cannot be right: behind the adopted head slots are issued in the order of
+    /// ops, so one that names an op of the log view proves that none in front of it was never issued. Such a slot was lost
+    /// when its op was sealed, and reserved; or its write was lost.
+    pub(crate) fn distrust(&mut self, adopted: Op, log_view: View) {
+        let named = (0..self.slots).filter_map(|slot| match self.at(slot) {
+            Slot::Header(header) if header.op > adopted && header.view == log_view => Some(header.op),
+            _ => None,
+        });
+        let Some(last) = named.max() else { return };
+        let first = adopted.next().max(Op((last.0 + 1).saturating_sub(u64::from(self.slots))));
+        for op in (first.0..last.0).map(Op) {
+            if self.slot(op) == Slot::Reserved {
+                kimberlite_probe::reachable!("ring.distrusts_reserved");
+                let slot = self.slot_of(op);
+                self.fill(slot, &[0; PREPARE_HEADER_SIZE]);
+                self.bad.insert(slot);
+            }
+        }
+    }
+
     /// The slots that are still bad.
     pub(crate) fn bad(&self) -> impl Iterator<Item = u32> {
         self.bad.iter().copied()

@@ -267,6 +267,33 @@ impl Ring {
 mod tests {
     use super::*;
 
+    /// A sound header of this op and view; nothing else of it matters to a slot.
+    fn header(op: u64, view: u64) -> PrepareHeader {
+        let root = PrepareHeader::root(ClusterId(7));
+        let mut header = PrepareHeader { op: Op(op), view: View(view), ..root };
+        header.checksum = checksum(&header.encode()[32..]);
+        header
+    }
+
+    #[test]
+    fn a_reserved_slot_in_front_of_one_that_names_an_op_of_the_log_view_says_nothing() {
+        let layout = Layout::SMALL;
+        let ring = |named: &[PrepareHeader]| {
+            let mut ring = Ring::unread(ClusterId(7), &layout);
+            (0..layout.ring_slots).for_each(|slot| ring.reserve(slot));
+            named.iter().for_each(|header| ring.set(header));
+            ring.distrust(Op(3), View(2));
+            ring
+        };
+        let contradicted = ring(&[header(5, 2), header(7, 2)]);
+        assert_eq!(contradicted.bad().collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(contradicted.slot(Op(3)), Slot::Reserved);
+        assert_eq!(contradicted.slot(Op(5)), Slot::Header(header(5, 2)));
+        assert_eq!(contradicted.slot(Op(8)), Slot::Reserved);
+        // What an older log left behind the adopted head proves nothing.
+        assert_eq!(ring(&[header(7, 1)]).bad().count(), 0);
+    }
+
     #[test]
     fn the_reserved_entry_never_changes_its_bytes() {
         let bytes = reserved(ClusterId(7), 9);

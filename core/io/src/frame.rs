@@ -147,9 +147,9 @@ impl Frame {
 
     /// Whether the first byte lies on a sector boundary of aligned memory (an empty frame does).
     pub fn is_aligned(&self) -> bool {
-        self.memory.as_ref().is_none_or(|memory| {
-            memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE)
-        })
+        self.memory
+            .as_ref()
+            .is_none_or(|memory| memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
     }
 
     /// Bytes of memory that this frame keeps alive.

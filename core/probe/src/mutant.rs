@@ -64,6 +64,8 @@ mutants! {
     // Agreement: view changes.
     ViewNotAwaited, "view-not-awaited", "core/vsr/src/view_change.rs enter",
         "A replica votes in a view that is not durable yet.";
+    ViewNotPersisted, "view-not-persisted", "core/vsr/src/view_change.rs enter",
+        "A replica votes in a view that it never writes to its superblock.";
     SuffixOverwrittenEarly, "suffix-overwritten-early", "core/vsr/src/view_change.rs adopt",
         "A new log is taken over, and written over the old one, before it is durable together with log_view.";
     PrimaryResumes, "primary-resumes", "core/vsr/src/replica.rs open",
@@ -123,7 +125,7 @@ mutants! {
     RingNotAwaited, "ring-not-awaited", "core/storage/src/journal.rs advance",
         "A prepare is said to be durable before its ring slot is.";
     RingSlotReusedEarly, "ring-slot-reused-early", "core/storage/src/journal.rs slot_is_free",
-        "A ring slot passes on before the footer of its op's segment is durable.";
+        "A ring slot passes on before its op's segment is sealed, and one that names a later op denies the older.";
     RingSlotTakenBack, "ring-slot-taken-back", "core/storage/src/journal.rs advance",
         "An op that fills a hole takes the slot of a newer, acknowledged op (once a real bug).";
     LogViewWithoutHeaders, "log-view-without-headers", "core/storage/src/view.rs write_copy",
@@ -137,7 +139,7 @@ mutants! {
     TornHeaderAccepted, "torn-header-accepted", "core/wire/src/prepare.rs decode",
         "The checksum of a prepare's header is not compared.";
     SuperblockUnsealed, "superblock-unsealed", "core/storage/src/superblock.rs decode",
-        "The superblock's checksum is compared with itself.";
+        "The superblock's checksum is compared with itself, and what was decoded is not compared with the copy.";
     MisdirectedAccepted, "misdirected-accepted", "core/storage/src/storage.rs expect",
         "Whatever whole prepare stands at a place is taken for the one that should.";
     StaleAccepted, "stale-accepted", "core/storage/src/decision.rs accepts",
@@ -150,6 +152,8 @@ mutants! {
     // The state machine, the node and the client.
     SessionsNotKept, "sessions-not-kept", "core/kernel/src/kernel.rs decide",
         "What became of a session's last request is not kept.";
+    SessionsForgotten, "sessions-forgotten", "core/runtime/src/node.rs open",
+        "A restart rebuilds the session table with room for the last session alone, and forgets all others.";
     DuplicatesFilteredOnly, "duplicates-filtered-only", "core/kernel/src/kernel.rs decide",
         "Duplicates are looked for when a request arrives, and not where it is decided.";
     EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",

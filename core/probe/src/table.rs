@@ -24,6 +24,7 @@ const STORAGE_RECOVERY: &str = "core/storage/src/recovery.rs";
 const STORAGE_DECISION: &str = "core/storage/src/decision.rs";
 const STORAGE_SCOUT: &str = "core/storage/src/scout.rs";
 const STORAGE_JOURNAL: &str = "core/storage/src/journal.rs";
+const STORAGE_RING: &str = "core/storage/src/ring.rs";
 const STORAGE_SEALED: &str = "core/storage/src/sealed.rs";
 const STORAGE_STORAGE: &str = "core/storage/src/storage.rs";
 const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
@@ -152,6 +153,7 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_RECOVERY, Reachable, "open.end_is_uncertain", "nobody knows whether something was held behind the head"),
     rare(STORAGE_RECOVERY, Reachable, "open.disowns", "an op behind a hole has no slot and is not held after all"),
     mark(STORAGE_RECOVERY, Reachable, "open.reserves_bad_slot", "a damaged slot of no op is reserved again"),
+    rare(STORAGE_RECOVERY, Reachable, "open.names_sealed_op_again", "a damaged slot of a sealed op that a view change may ask about"),
     mark(STORAGE_RECOVERY, Reachable, "open.settles", "a prepare that the ring does not name is read, to be written again"),
     rare(STORAGE_RECOVERY, Sometimes, "open.settled_copy_is_gone", "a prepare that was seen cannot be read again"),
 
@@ -179,6 +181,8 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_JOURNAL, Sometimes, "journal.slot_waits_for_seal", "a slot is not passed on before the segment of its op is sealed"),
     rare(STORAGE_JOURNAL, Reachable, "journal.slot_was_passed_on", "a slot belongs to a later op already, which proves as much"),
     rare(STORAGE_JOURNAL, Reachable, "journal.leaves_slot_bad", "a damaged slot that may be of a later op is left as it is"),
+    rare(STORAGE_RING, Reachable, "ring.distrusts_reserved", "a slot is reserved, though one that names a later op proves that it was issued"),
+    rare(STORAGE_JOURNAL, Reachable, "journal.names_sealed_op_again", "a view adopts a sealed op whose slot was damaged"),
     mark(STORAGE_JOURNAL, Reachable, "journal.adopts_with_hole", "the adopted headers do not lead down to what is held"),
     mark(STORAGE_JOURNAL, Sometimes, "journal.adopts_doubtful", "an adopted op may have been held here"),
     mark(STORAGE_JOURNAL, Reachable, "journal.seals", "a segment is sealed"),

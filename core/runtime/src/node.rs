@@ -6,8 +6,11 @@ use alloc::vec::Vec;
 
 use kimberlite_io::{Conn, Event, Frame, Io, Machine};
 use kimberlite_kernel::{Kernel, Lookup, StateDigest};
+use kimberlite_probe::mutant;
 use kimberlite_storage::{self as storage, FetchError, Storage};
-use kimberlite_types::{Config, Instant, LogPosition, Now, ReplicaId, RequestNumber, SessionId, TenantId};
+use kimberlite_types::{
+    Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
+};
 use kimberlite_vsr::{self as vsr, Lost, Replica};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
@@ -298,7 +301,11 @@ impl Node {
         let head_certain = recovered.head_certain();
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         let tail = recovered.headers.clone();
-        out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
+        let storage::Recovered { commit, doubt_until, .. } = recovered;
+        out.push(Note::Opened { view, log_view, tail, commit, head_certain, doubt_until });
+        if mutant!(SessionsForgotten, commit > Op::ZERO && self.config.sessions_max > 1) {
+            self.kernel = Kernel::new(1);
+        }
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {
             kimberlite_probe::reachable!("node.refuses_damage_alone");

@@ -261,6 +261,7 @@ impl Opening {
             for offset in journal.ring.survey() {
                 out.push(Output::Damaged { place: Place::headers(offset), what: Damage::RingSlot, op: None });
             }
+            journal.ring.distrust(self.adopted().1, self.superblock().state.log_view);
             self.stage = Stage::Walk;
             self.next_op(journal);
             self.walk(None, journal, asks, io, out);
@@ -756,14 +757,30 @@ impl Opening {
         let state = self.superblock().state.clone();
         journal.begin_settling(&state, self.settle.make_contiguous());
         if !self.end_unknown && self.solid {
-            let unowned = |slot: &u32| {
-                let back = (head.0 + slots - u64::from(*slot)) % slots;
-                head.0.checked_sub(back).is_none_or(|owner| owner <= sealed.0)
+            let owner = |slot: u32| {
+                let back = (head.0 + slots - u64::from(slot)) % slots;
+                head.0.checked_sub(back).map(Op).filter(|owner| *owner > Op::ZERO)
             };
-            let bad: Vec<u32> = journal.ring.bad().filter(unowned).collect();
+            let bad: Vec<u32> = journal.ring.bad().collect();
             for slot in bad {
-                kimberlite_probe::reachable!("open.reserves_bad_slot");
-                journal.ring.reserve(slot);
+                let owner = owner(slot);
+                let known = owner.and_then(|owner| {
+                    let adopted = state.headers.iter().find(|header| header.op == owner).copied();
+                    journal.entry(owner).map(|entry| entry.header).or(adopted)
+                });
+                match (owner, known) {
+                    (Some(owner), _) if owner > sealed => {}
+                    // Sealed, so it was held. A view change may yet ask about it: a reserved slot would deny it, once
+                    // its prepare and the footer are lost.
+                    (_, Some(header)) => {
+                        kimberlite_probe::reachable!("open.names_sealed_op_again");
+                        journal.ring.set(&header);
+                    }
+                    (_, None) => {
+                        kimberlite_probe::reachable!("open.reserves_bad_slot");
+                        journal.ring.reserve(slot);
+                    }
+                }
             }
         }
         self.stage = Stage::Settle { reading: 0 };

@@ -121,8 +121,12 @@ impl Replica {
             return;
         }
         self.leave_for(view, cx);
-        self.persist_view(cx);
-        if mutant!(ViewNotAwaited) {
+        if mutant!(ViewNotPersisted) {
+            self.asked_view = view;
+        } else {
+            self.persist_view(cx);
+        }
+        if self.asked_view == view && (mutant!(ViewNotPersisted) || mutant!(ViewNotAwaited)) {
             self.on_view_durable(view, self.log_view, cx);
         }
         let patience =

@@ -79,6 +79,15 @@ impl Default for Link {
 /// Packets a path remembers, to replay them.
 const MEMORY: usize = 4;
 
+/// Packets of each class that a path keeps for whoever wants to send them again ([`Network::keep`]).
+const KEPT: usize = 6;
+
+/// Classes of packets that are kept.
+const CLASSES: usize = 2;
+
+/// Which packets are kept: tells the class of one, if any.
+pub type Keeper = fn(&Packet) -> Option<usize>;
+
 /// One directed path.
 #[derive(Debug)]
 struct Path {
@@ -90,6 +99,8 @@ struct Path {
     arrived: u64,
     under_way: Vec<u32>,
     recent: VecDeque<Packet>,
+    /// What somebody on the way keeps, by class, the oldest first.
+    kept: [VecDeque<Packet>; CLASSES],
 }
 
 /// A packet under way.
@@ -132,6 +143,7 @@ pub struct Network {
     slots: Vec<Slot>,
     free: Vec<u32>,
     sent: u64,
+    keeper: Option<Keeper>,
 }
 
 /// What became of a packet that was due.
@@ -150,9 +162,10 @@ impl Network {
             arrived: 0,
             under_way: Vec::new(),
             recent: VecDeque::new(),
+            kept: Default::default(),
         };
         let paths = (0..usize::from(nodes) * usize::from(nodes)).map(|_| path()).collect();
-        Self { replicas, nodes, paths, slots: Vec::new(), free: Vec::new(), sent: 0 }
+        Self { replicas, nodes, paths, slots: Vec::new(), free: Vec::new(), sent: 0, keeper: None }
     }
 
     fn index(&self, from: NodeId, to: NodeId) -> usize {
@@ -258,6 +271,11 @@ impl Network {
         });
     }
 
+    /// Lets every path keep the last few packets of each class that `keeper` names, whatever becomes of them otherwise.
+    pub fn keep(&mut self, keeper: Keeper) {
+        self.keeper = Some(keeper);
+    }
+
     /// Packets under way.
     pub fn packets_under_way(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -325,6 +343,13 @@ impl Network {
             ground.path_fault(from, to, Fault::PathBlocked);
             return;
         }
+        if let Some(class) = self.keeper.and_then(|keeper| keeper(&packet)) {
+            let kept = &mut self.path_mut(from, to).kept[class];
+            if kept.len() == KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(packet.clone());
+        }
         let claim = ReplicaId(from.0 as u8);
         let detail = self.lane(from, to, Question::Detail);
         if replay {
@@ -357,6 +382,18 @@ impl Network {
         self.sent += 1;
         let number = self.sent;
         self.launch(ground, delay, Flight { from, to, claim, life, number, packet });
+    }
+
+    /// Sends all again that a path kept, each at some moment `within` nanoseconds.
+    pub(crate) fn replay_kept(&mut self, ground: &mut Ground, from: NodeId, to: NodeId, life: u32, within: u64) {
+        let lane = self.lane(from, to, Question::Detail);
+        let kept: Vec<Packet> = self.path(from, to).kept.iter().flatten().cloned().collect();
+        for packet in kept {
+            let late = 1 + ground.dice.draw(Concern::Network, lane, within.max(1));
+            ground.path_fault(from, to, Fault::PacketReplayed);
+            let claim = ReplicaId(from.0 as u8);
+            self.launch(ground, late, Flight { from, to, claim, life, number: 0, packet });
+        }
     }
 
     /// Puts a packet that no node sent on its way, as if `claim` had.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use kimberlite_io_sim::{DiskRates, Link};
 use kimberlite_types::{Layout, Rng, Streams, Timing};
 
-use crate::config::{Every, Family, FaultPlan, RunConfig, WorkPlan};
+use crate::config::{Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 use crate::scenario::Scenario;
 
 /// How many runs are storms, in parts of a million.
@@ -20,6 +20,12 @@ const STORM_MAX: Duration = Duration::from_secs(8);
 
 /// See [`Luck::is_storm`].
 const STORM_LANE: u64 = 37088;
+
+/// How many runs that are no storms have plots, in parts of a million.
+const PLOTTED_PPM: u32 = 300_000;
+
+/// See [`Luck::is_plotted`].
+const PLOTTED_LANE: u64 = 0;
 
 /// Draws each quantity from the stream of its name.
 struct Luck(Streams);
@@ -45,6 +51,11 @@ impl Luck {
     /// configurations that they are kept for.
     fn is_storm(&self) -> bool {
         self.0.stream("swarm.storm", STORM_LANE).chance_ppm(STORM_PPM)
+    }
+
+    /// Whether this run has plots, if it is no storm. The lane is chosen like that of storms.
+    fn is_plotted(&self) -> bool {
+        self.0.stream("swarm.plotted", PLOTTED_LANE).chance_ppm(PLOTTED_PPM)
     }
 
     /// A rate in parts of a million: off in half of all runs, else spread evenly over orders of magnitude.
@@ -93,7 +104,8 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         liveness: Duration::from_mins(1),
         events_max: 3_000_000,
     };
-    let has = |families: &[Scenario]| scenario == Scenario::Default || families.contains(&scenario);
+    let any = matches!(scenario, Scenario::Default | Scenario::Plots);
+    let has = |families: &[Scenario]| any || families.contains(&scenario);
     if has(&[Scenario::Network, Scenario::Solo]) {
         network(&luck, &mut config);
     }
@@ -112,6 +124,8 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
     }
     if scenario == Scenario::Default && luck.is_storm() {
         storm(&luck, &mut config);
+    } else if scenario == Scenario::Plots || scenario == Scenario::Default && luck.is_plotted() {
+        plotted(&luck, &mut config);
     }
     config
 }
@@ -159,6 +173,9 @@ fn work(luck: &Luck, layout: &Layout) -> WorkPlan {
             .pick("swarm.record_size", &[64, 256, 1_024, 4_096])
             .min(layout.command_size_max()),
         give_up: luck.on("swarm.give_up", 25).then(|| luck.millis("swarm.give_up_after", 500, 8_000)),
+        readers: 0,
+        patience: 3,
+        patience_reading: 3,
     }
 }
 
@@ -291,6 +308,51 @@ fn storm(luck: &Luck, config: &mut RunConfig) {
     if faults.damage_headers || faults.damage_log || faults.damage_superblock {
         often(Family::Damage, 80, 10, 1);
     }
+}
+
+/// Somebody who knows the protocol, beside a few faults by timer: a plot now and then, as long as a few views.
+fn plotted(luck: &Luck, config: &mut RunConfig) {
+    let patience = config.timing.view_change;
+    config.replicas = luck.pick("plot.replicas", &[3, 3, 3, 3, 5, 5, 5, 4, 6, 6]);
+    let work = &mut config.work;
+    work.clients = luck.between("plot.clients", 4, 16) as u16;
+    work.requests = luck.between("plot.requests", 100, 300) as u32;
+    let length = patience * luck.between("plot.length", 15, 60) as u32;
+    work.think = length * u32::from(work.clients) / work.requests;
+    work.huge_ppm = luck.pick("plot.huge", &[0, 100_000, 400_000]);
+    work.query_ppm = luck.pick("plot.query", &[0, 50_000, 200_000]);
+    work.readers = luck.between("plot.readers", 0, u64::from(work.clients) / 3) as u16;
+    work.patience = luck.pick("plot.patience", &[1, 2, 3]);
+    work.patience_reading = luck.pick("plot.patience_reading", &[3, 12, 24]);
+    config.safety = length * 2;
+    let faults = &mut config.faults;
+    for (family, percent) in [
+        (Family::Partition, 90),
+        (Family::Clog, 80),
+        (Family::Death, 90),
+        (Family::Crash, 60),
+        (Family::Pause, 60),
+        (Family::Clock, 60),
+        (Family::Full, 80),
+        (Family::Stall, 60),
+        (Family::Damage, 50),
+    ] {
+        if luck.on(&format!("plot.without.{}", family.name()), percent) {
+            faults.families.remove(&family);
+        }
+    }
+    faults.replica_link.loss_ppm = luck.pick("plot.loss", &[0, 0, 10_000, 100_000]);
+    let mean = patience * luck.between("plot.mean", 2, 8) as u32;
+    faults.families.insert(Family::Plot, Every { mean, last: Duration::ZERO });
+    let plots = [Plot::Depose, Plot::Depose, Plot::Outrun, Plot::Thin, Plot::Thin, Plot::Forget, Plot::Forget];
+    faults.plots = vec![luck.pick("plot.first", &plots), luck.pick("plot.second", &plots)];
+    if faults.plots.contains(&Plot::Forget) {
+        (faults.damage_headers, faults.damage_log) = (true, true);
+        faults.disk = DiskRates { stall_ppm: faults.disk.stall_ppm, stall_mean: faults.disk.stall_mean, ..DiskRates::HEALTHY };
+        faults.families.remove(&Family::Damage);
+    }
+    faults.disk.write_mean = luck.pick("plot.write_mean", &[faults.disk.write_mean, 2_000_000, 8_000_000]);
+    config.faults.tolerated = if config.faults.plots.contains(&Plot::Forget) || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
 }
 
 /// Switches a family on in `percent` of all runs, at a rate of its own.

@@ -82,10 +82,10 @@ const MEMORY: usize = 4;
 /// Packets of each class that a path keeps for whoever wants to send them again ([`Network::keep`]).
 const KEPT: usize = 6;
 
-/// Classes of packets that are kept.
-const CLASSES: usize = 2;
+/// Classes of packets that may be kept.
+const CLASSES: usize = 3;
 
-/// Which packets are kept: tells the class of one, if any.
+/// Tells the class of a packet, if it has any: below 3.
 pub type Keeper = fn(&Packet) -> Option<usize>;
 
 /// One directed path.
@@ -101,6 +101,8 @@ struct Path {
     recent: VecDeque<Packet>,
     /// What somebody on the way keeps, by class, the oldest first.
     kept: [VecDeque<Packet>; CLASSES],
+    /// Of 1,000,000 packets of each class, how many are lost.
+    thin_ppm: [u32; CLASSES],
 }
 
 /// A packet under way.
@@ -163,6 +165,7 @@ impl Network {
             under_way: Vec::new(),
             recent: VecDeque::new(),
             kept: Default::default(),
+            thin_ppm: [0; CLASSES],
         };
         let paths = (0..usize::from(nodes) * usize::from(nodes)).map(|_| path()).collect();
         Self { replicas, nodes, paths, slots: Vec::new(), free: Vec::new(), sent: 0, keeper: None }
@@ -268,12 +271,19 @@ impl Network {
         self.each_path(|_, _, path, _| {
             path.up = true;
             path.clogged_until = 0;
+            path.thin_ppm = [0; CLASSES];
         });
     }
 
     /// Lets every path keep the last few packets of each class that `keeper` names, whatever becomes of them otherwise.
     pub fn keep(&mut self, keeper: Keeper) {
         self.keeper = Some(keeper);
+    }
+
+    /// Lets a path lose packets of one class, in parts of 1,000,000, as one loses large ones that has room for small ones only.
+    /// Ends with [`Self::heal`].
+    pub fn thin(&mut self, from: NodeId, to: NodeId, class: usize, ppm: u32) {
+        self.path_mut(from, to).thin_ppm[class] = ppm;
     }
 
     /// Packets under way.
@@ -349,6 +359,11 @@ impl Network {
                 kept.pop_front();
             }
             kept.push_back(packet.clone());
+            let thin = self.path(from, to).thin_ppm[class];
+            if thin > 0 && ask(ground, self.lane(from, to, Question::Detail), thin) {
+                ground.path_fault(from, to, Fault::PacketLost);
+                return;
+            }
         }
         let claim = ReplicaId(from.0 as u8);
         let detail = self.lane(from, to, Question::Detail);

@@ -155,7 +155,7 @@ impl Run {
                 let node = self.any_node(family);
                 self.cluster.world.reset_streams(node);
             }
-            Family::Plot => self.strike_plot(),
+            Family::Plot => self.strike_plot()?,
         }
         Ok(())
     }

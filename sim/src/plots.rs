@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kimberlite_io::{Packet, Place, Zone};
 use kimberlite_io_sim::{Damage, NodeId};
-use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
+use kimberlite_types::limits::{HEADER_WINDOW, PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_types::{Instant, Op, ReplicaId, View};
 use kimberlite_wire::{FrameCommand, FrameHeader, PrepareHeader};
 
@@ -21,13 +21,16 @@ use crate::faults::{Question, lane};
 use crate::run::{Run, Tick};
 
 /// A plot is looked after this often in the time a replica waits for its primary.
-const LOOKS: u32 = 8;
+const LOOKS: u32 = 16;
 
 /// What a replica waits for its primary, this many times, is as long as one stage of a plot takes at most.
 const STAGE_MAX: u32 = 8;
 
 /// The same for a plot that waits until somebody is far behind.
 const OUTRUN_MAX: u32 = 30;
+
+/// Ops committed until somebody is far behind, at least: more than the headers in memory.
+const OUTRUN_MIN: u64 = HEADER_WINDOW as u64 + 2;
 
 /// Deposed one after the other in one plot, less than.
 const ROUNDS_MAX: u64 = 4;
@@ -69,6 +72,8 @@ enum Stage {
     CutOff,
     /// As before, a little longer.
     Lingering,
+    /// The primary is gone, and another is waited for.
+    Unseated,
     /// Everybody is together again, but prepares get lost on the way.
     Thin,
     /// Those who hold what others lack are away.
@@ -77,11 +82,17 @@ enum Stage {
     Echoes,
 }
 
-/// Which frames somebody keeps, in two classes: what a view begins with, and what a repair is made of.
+/// Classes of frames: prepares are what paths may lose by themselves.
+const VIEWS: usize = 0;
+const PREPARES: usize = 1;
+const ASKS: usize = 2;
+
+/// Which frames somebody keeps: what a view begins with, prepares, and what asks for them.
 pub(crate) fn is_worth_keeping(packet: &Packet) -> Option<usize> {
     match FrameHeader::decode(&packet.head).ok()?.command {
-        FrameCommand::StartView | FrameCommand::DoViewChange => Some(0),
-        FrameCommand::Prepare | FrameCommand::RequestPrepare => Some(1),
+        FrameCommand::StartView | FrameCommand::DoViewChange => Some(VIEWS),
+        FrameCommand::Prepare => Some(PREPARES),
+        FrameCommand::RequestPrepare => Some(ASKS),
         _ => None,
     }
 }
@@ -121,15 +132,15 @@ impl Run {
     }
 
     /// Begins a plot, unless one is under way.
-    pub(crate) fn strike_plot(&mut self) {
+    pub(crate) fn strike_plot(&mut self) -> Result<(), Failure> {
         if self.scheme.is_some() || self.config.faults.plots.is_empty() {
-            return;
+            return Ok(());
         }
-        let Some(primary) = self.cluster.primary() else { return };
+        let Some(primary) = self.cluster.primary() else { return Ok(()) };
         let plots = self.config.faults.plots.len() as u64;
         let choice = self.plot_ask(Question::How, plots) as usize;
         let plot = self.config.faults.plots[choice];
-        let Some(vsr) = self.cluster.node(primary).map(|node| node.replica()) else { return };
+        let Some(vsr) = self.cluster.node(primary).map(|node| node.replica()) else { return Ok(()) };
         let (view, commit) = (vsr.view(), vsr.commit_max());
         self.plots = self.plots.wrapping_add(1);
         self.scheme = Some(Scheme {
@@ -148,13 +159,15 @@ impl Run {
         let begun = match plot {
             Plot::Depose | Plot::Outrun => self.depose(),
             Plot::Thin => self.stow(),
-            Plot::Forget => self.part_from_the_slow(),
+            Plot::Forget if self.plot_ask(Question::Detail, 2) == 0 => self.part_from_the_slow(false),
+            Plot::Forget => self.unseat()?,
         };
         if begun {
             self.look_again();
         } else {
             self.scheme = None;
         }
+        Ok(())
     }
 
     fn look_again(&mut self) {
@@ -208,10 +221,17 @@ impl Run {
                 self.thin(&mut scheme)?;
             }
             (Plot::Thin, Stage::Thin) if due => {
-                let wait = self.a_while(self.patience() / 4);
+                self.silence(&scheme);
+                let wait = self.a_while(self.patience());
                 self.enter(&mut scheme, Stage::Lingering, wait);
             }
             (Plot::Thin, Stage::Lingering) if late => self.take_away(&mut scheme)?,
+            (Plot::Forget, Stage::Unseated) if due => {
+                self.scheme = Some(scheme);
+                let begun = self.part_from_the_slow(true);
+                let scheme = self.scheme.take();
+                return Ok(scheme.filter(|_| begun));
+            }
             (Plot::Forget, Stage::CutOff) if due => self.forget(&mut scheme)?,
             (_, Stage::Away) if due => {
                 for replica in self.cluster.replicas() {
@@ -222,17 +242,19 @@ impl Run {
             (Plot::Forget, Stage::Away) => self.send_again(scheme.primary, scheme.victim),
             (_, Stage::Echoes) if late => {
                 if scheme.rounds == 0 {
+                    self.cluster.world.network_mut().heal();
                     return Ok(None);
                 }
                 scheme.rounds -= 1;
-                for from in self.cluster.replicas() {
-                    for to in self.cluster.replicas().filter(|to| *to != from) {
-                        if self.plot_ask(Question::Detail, 2) == 0 {
-                            self.send_again(from, to);
-                        }
+                let behind: Vec<ReplicaId> =
+                    self.cluster.replicas().filter(|one| scheme.side & (1 << one.0) != 0).collect();
+                for to in behind {
+                    for from in self.cluster.replicas() {
+                        self.send_again(from, to);
                     }
                 }
-                self.enter(&mut scheme, Stage::Echoes, self.patience() / 2);
+                let wait = self.patience() / 4;
+                self.enter(&mut scheme, Stage::Echoes, wait);
             }
             _ => {}
         }
@@ -254,6 +276,9 @@ impl Run {
         self.cluster.replicas().filter_map(|replica| self.cluster.node(replica)).any(|node| {
             let vsr = node.replica();
             let reached = if scheme.plot == Plot::Thin && within { vsr.op() } else { vsr.commit_max() };
+            if scheme.stage == Stage::Unseated {
+                return vsr.is_primary() && vsr.view() > scheme.view;
+            }
             vsr.is_primary() && (within || vsr.view() > scheme.view) && reached >= scheme.goal
         })
     }
@@ -273,7 +298,7 @@ impl Run {
         let with = self.plot_ask(Question::Whom, u64::from(most)) as u32;
         let side = 1 << primary.0 | self.some_of(self.everybody() & !(1 << primary.0), with);
         let ahead = match scheme.plot {
-            Plot::Outrun => 34 + self.plot_ask(Question::Long, 30),
+            Plot::Outrun => OUTRUN_MIN + self.plot_ask(Question::Long, OUTRUN_MIN),
             _ => 1,
         };
         scheme.side = side;
@@ -311,18 +336,24 @@ impl Run {
 
     /// Everybody is back, and what was kept comes again.
     fn echo(&mut self, scheme: &mut Scheme) {
-        let network = self.cluster.world.network_mut();
-        network.heal();
-        network.set_replica_links(self.config.faults.replica_link);
+        self.cluster.world.network_mut().heal();
+        if scheme.plot != Plot::Forget && self.plot_ask(Question::Detail, 2) == 0 {
+            // Those who were away get little at first.
+            for from in self.members(self.everybody()) {
+                for to in self.members(scheme.side) {
+                    self.cluster.world.network_mut().thin(from, to, PREPARES, 800_000);
+                }
+            }
+        }
         scheme.held = false;
         scheme.rounds = self.plot_ask(Question::Again, REPLAYS_MAX);
-        let wait = self.a_while(self.patience() / 2);
+        let wait = self.a_while(self.patience() / 4);
         self.enter(scheme, Stage::Echoes, wait);
     }
 
     fn send_again(&mut self, from: ReplicaId, to: ReplicaId) {
         if from != to {
-            let within = self.patience() / 2;
+            let within = self.patience() / 4;
             self.cluster.world.replay_kept(Cluster::node_of(from), Cluster::node_of(to), within);
         }
     }
@@ -360,14 +391,24 @@ impl Run {
         self.cluster.world.network_mut().heal();
         for from in self.members(self.everybody()) {
             for to in self.members(self.everybody()) {
-                let loss = [0, 0, 300_000, 500_000, 700_000, 1_000_000][self.plot_ask(Question::Where, 6) as usize];
+                let loss = [0, 300_000, 600_000, 900_000][self.plot_ask(Question::Where, 4) as usize];
                 if from != to {
-                    self.cluster.world.network_mut().link_mut(from, to).loss_ppm = loss;
+                    self.cluster.world.network_mut().thin(from, to, PREPARES, loss);
                 }
             }
         }
         self.enter(scheme, Stage::Thin, self.patience() * STAGE_MAX);
         Ok(())
+    }
+
+    /// Some no longer hear from who leads now.
+    fn silence(&mut self, scheme: &Scheme) {
+        let leads = Cluster::node_of(self.cluster.primary().unwrap_or(scheme.primary));
+        for to in self.members(self.everybody()).into_iter().filter(|to| *to != leads) {
+            if self.plot_ask(Question::Where, 2) == 0 {
+                self.cluster.world.network_mut().block(&[leads], &[to]);
+            }
+        }
     }
 
     /// As many as others can do without are cut off, and who leads forgets what is not on its disk.
@@ -377,27 +418,38 @@ impl Run {
             scheme.view = node.replica().view();
             scheme.goal = node.replica().commit_max().next();
         }
+        let far = self.plot_ask(Question::Detail, 2) == 0;
+        if far {
+            scheme.goal = Op(scheme.goal.0 + OUTRUN_MIN + self.plot_ask(Question::Long, OUTRUN_MIN));
+        }
         let quorums = self.config.config(leads).quorums();
         let most = u32::from(self.config.replicas - quorums.view_change);
         let first = if leads == scheme.primary { 0 } else { 1 << scheme.primary.0 };
         let others = self.everybody() & !first & !(1 << leads.0);
         let side = first | self.some_of(others, most.saturating_sub(first.count_ones()));
         let (inside, outside) = (self.members(side), self.members(self.everybody() & !side));
+        if self.plot_ask(Question::Detail, 3) == 0 {
+            for node in &inside {
+                self.damage_end(*node, false);
+            }
+        }
+        scheme.side = side;
         let network = self.cluster.world.network_mut();
-        network.set_replica_links(self.config.faults.replica_link);
+        network.heal();
         network.block(&inside, &outside);
         network.block(&outside, &inside);
         self.crash_replica(leads)?;
         let wait = self.a_while(self.patience() / 2);
         self.schedule(wait, Tick::Restart(Cluster::node_of(leads)));
-        self.enter(scheme, Stage::Away, self.patience() * STAGE_MAX);
+        let longest = self.patience() * if far { OUTRUN_MAX } else { STAGE_MAX };
+        self.enter(scheme, Stage::Away, longest);
         Ok(())
     }
 
     // Forget.
 
     /// Leaves as many behind as a commit can do without.
-    fn part_from_the_slow(&mut self) -> bool {
+    fn part_from_the_slow(&mut self, young: bool) -> bool {
         let candidates: Vec<ReplicaId> = self.cluster.replicas().collect();
         let atlas = self.cluster.world.atlas_mut();
         let mut may: u8 = 0;
@@ -406,7 +458,11 @@ impl Run {
             may |= u8::from(ring && atlas.permits(replica, Place::log(0), SECTOR_SIZE as u64)) << replica.0;
         }
         let victim = self.some_of(may, 1);
-        let Some(primary) = self.scheme.as_ref().map(|scheme| scheme.primary) else { return false };
+        let Some(primary) = self.cluster.primary() else { return false };
+        let Some((view, op)) = self.cluster.node(primary).map(|node| (node.replica().view(), node.replica().op()))
+        else {
+            return false;
+        };
         let quorums = self.config.config(primary).quorums();
         if victim == 0 || self.config.replicas < 3 {
             return false;
@@ -414,12 +470,15 @@ impl Run {
         let holders = victim | 1 << primary.0;
         let needed = u32::from(quorums.replication);
         let more = self.some_of(self.everybody() & !holders, needed.saturating_sub(holders.count_ones()));
-        let ahead = 1 + self.plot_ask(Question::Long, FORGOTTEN_MAX);
+        let ahead = 1 + self.plot_ask(Question::Long, if young { 2 } else { FORGOTTEN_MAX });
         let until = self.now().after(self.patience() * STAGE_MAX);
         let Some(scheme) = &mut self.scheme else { return false };
+        scheme.stage = Stage::CutOff;
+        scheme.primary = primary;
+        scheme.view = view;
         scheme.victim = ReplicaId(victim.trailing_zeros() as u8);
         scheme.side = holders | more;
-        scheme.goal = Op(scheme.goal.0 + ahead);
+        scheme.goal = Op(op.0 + ahead);
         scheme.until = until;
         let side = scheme.side;
         let (inside, outside) = (self.members(side), self.members(self.everybody() & !side));
@@ -427,6 +486,19 @@ impl Run {
         network.block(&inside, &outside);
         network.block(&outside, &inside);
         true
+    }
+
+    /// Takes the primary away for a moment: what follows happens in a view that has hardly begun.
+    fn unseat(&mut self) -> Result<bool, Failure> {
+        let until = self.now().after(self.patience() * STAGE_MAX);
+        let Some(scheme) = &mut self.scheme else { return Ok(false) };
+        scheme.stage = Stage::Unseated;
+        scheme.until = until;
+        let primary = scheme.primary;
+        self.crash_replica(primary)?;
+        let wait = self.a_while(self.patience() / 2);
+        self.schedule(wait, Tick::Restart(Cluster::node_of(primary)));
+        Ok(true)
     }
 
     /// All who hold what was committed are down, and one of them comes back without it.
@@ -437,7 +509,7 @@ impl Run {
             }
         }
         let victim = Cluster::node_of(scheme.victim);
-        self.damage_end(victim);
+        self.damage_end(victim, true);
         self.cluster.world.network_mut().heal();
         let wait = self.a_while(self.patience() / 4);
         self.schedule(wait, Tick::Restart(victim));
@@ -446,8 +518,8 @@ impl Run {
         Ok(())
     }
 
-    /// Damages the last prepares of a log together with their ring slots, as far as the budget permits.
-    fn damage_end(&mut self, node: NodeId) {
+    /// Damages the last prepares of a log, perhaps together with their ring slots, as far as the budget permits.
+    fn damage_end(&mut self, node: NodeId, slots_too: bool) {
         let count = 1 + self.plot_ask(Question::Long, FORGOTTEN_MAX) as usize;
         let disk = self.cluster.world.disk(node);
         let sectors = disk.extent(Zone::Log) / SECTOR_SIZE as u64;
@@ -462,7 +534,7 @@ impl Run {
         for header in found.iter().rev().take(count) {
             let slot = header.op.0 % slots * PREPARE_HEADER_SIZE as u64;
             let ring = Place::headers(slot - slot % SECTOR_SIZE as u64);
-            for place in [Place::log(header.place), ring] {
+            for place in [Place::log(header.place), ring].into_iter().take(1 + usize::from(slots_too)) {
                 let damage = match self.plot_ask(Question::Detail, 2) {
                     0 => Damage::Latent,
                     _ if place.zone == Zone::Log => Damage::FlipBit(self.plot_ask(Question::Where, 4_096) as u32),

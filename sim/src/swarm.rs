@@ -24,6 +24,12 @@ const STORM_LANE: u64 = 37088;
 /// How many runs that are no storms have plots, in parts of a million.
 const PLOTTED_PPM: u32 = 300_000;
 
+/// How many runs of a lone replica have its disk rot while it runs, in parts of a million.
+const ROTS_ALONE_PPM: u32 = 200_000;
+
+/// See [`Luck::rots_alone`].
+const ROTS_ALONE_LANE: u64 = 0;
+
 /// See [`Luck::is_plotted`].
 const PLOTTED_LANE: u64 = 0;
 
@@ -56,6 +62,11 @@ impl Luck {
     /// Whether this run has plots, if it is no storm. The lane is chosen like that of storms.
     fn is_plotted(&self) -> bool {
         self.0.stream("swarm.plotted", PLOTTED_LANE).chance_ppm(PLOTTED_PPM)
+    }
+
+    /// Whether the disk of a lone replica rots while it runs. The lane is chosen like that of storms.
+    fn rots_alone(&self) -> bool {
+        self.0.stream("swarm.rots_alone", ROTS_ALONE_LANE).chance_ppm(ROTS_ALONE_PPM)
     }
 
     /// A rate in parts of a million: off in half of all runs, else spread evenly over orders of magnitude.
@@ -122,7 +133,9 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
     if has(&[Scenario::Storage, Scenario::Solo]) {
         slow_disks(&luck, &mut config);
     }
-    if scenario == Scenario::Default && luck.is_storm() {
+    if scenario == Scenario::Default && config.replicas == 1 && luck.rots_alone() {
+        rot_alone(&luck, &mut config);
+    } else if scenario == Scenario::Default && luck.is_storm() {
         storm(&luck, &mut config);
     } else if scenario == Scenario::Plots || scenario == Scenario::Default && luck.is_plotted() {
         plotted(&luck, &mut config);
@@ -310,6 +323,18 @@ fn storm(luck: &Luck, config: &mut RunConfig) {
     }
 }
 
+/// A lone replica that never restarts, so that it need not refuse what it finds, and clients that read what rots.
+fn rot_alone(luck: &Luck, config: &mut RunConfig) {
+    config.work.query_ppm = luck.pick("rot.query", &[200_000, 500_000]);
+    let faults = &mut config.faults;
+    faults.families.remove(&Family::Crash);
+    faults.crash_loop_ppm = 0;
+    faults.tolerated = 1;
+    (faults.damage_headers, faults.damage_log) = (false, true);
+    let mean = luck.millis("rot.mean", 50, 800);
+    faults.families.insert(Family::Damage, Every { mean, last: Duration::ZERO });
+}
+
 /// Somebody who knows the protocol, beside a few faults by timer: a plot now and then, as long as a few views.
 fn plotted(luck: &Luck, config: &mut RunConfig) {
     let patience = config.timing.view_change;
@@ -325,6 +350,7 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     work.patience = luck.pick("plot.patience", &[1, 2, 3]);
     work.patience_reading = luck.pick("plot.patience_reading", &[3, 12, 24]);
     config.safety = length * 2;
+    config.pipeline_max = config.pipeline_max.max(luck.pick("plot.pipeline", &[1, 8]));
     let faults = &mut config.faults;
     for (family, percent) in [
         (Family::Partition, 90),
@@ -346,13 +372,14 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     faults.families.insert(Family::Plot, Every { mean, last: Duration::ZERO });
     let plots = [Plot::Depose, Plot::Depose, Plot::Outrun, Plot::Thin, Plot::Thin, Plot::Forget, Plot::Forget];
     faults.plots = vec![luck.pick("plot.first", &plots), luck.pick("plot.second", &plots)];
-    if faults.plots.contains(&Plot::Forget) {
+    let damages = faults.plots.iter().any(|plot| matches!(plot, Plot::Forget | Plot::Thin));
+    if damages {
         (faults.damage_headers, faults.damage_log) = (true, true);
         faults.disk = DiskRates { stall_ppm: faults.disk.stall_ppm, stall_mean: faults.disk.stall_mean, ..DiskRates::HEALTHY };
         faults.families.remove(&Family::Damage);
     }
     faults.disk.write_mean = luck.pick("plot.write_mean", &[faults.disk.write_mean, 2_000_000, 8_000_000]);
-    config.faults.tolerated = if config.faults.plots.contains(&Plot::Forget) || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
+    config.faults.tolerated = if damages || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
 }
 
 /// Switches a family on in `percent` of all runs, at a rate of its own.

@@ -95,7 +95,8 @@ mutants! {
     VouchForAsked, "vouch-for-asked", "core/vsr/src/repair.rs on_fetched",
         "A replica vouches for the checksum that a peer asked about (once a real bug).";
     RepairBudgetStarves, "repair-budget-starves", "core/vsr/src/repair.rs may_mend",
-        "Repairs far ahead of execution leave no room for the one that execution waits for (once a real bug).";
+        "Repairs that wait for ring slots count as under way, and leave no room for the one that execution waits for (once a real bug; \
+         either rule alone covers for the other).";
     MendDuringAdoption, "mend-during-adoption", "core/vsr/src/repair.rs take_repair",
         "A repair is taken while the journal is about to switch logs (once a real bug).";
 

@@ -399,10 +399,17 @@ impl Network {
         self.launch(ground, delay, Flight { from, to, claim, life, number, packet });
     }
 
-    /// Sends all again that a path kept, each at some moment `within` nanoseconds.
-    pub(crate) fn replay_kept(&mut self, ground: &mut Ground, from: NodeId, to: NodeId, life: u32, within: u64) {
+    /// Sends all of a class again that a path kept, each at some moment `within` nanoseconds.
+    pub(crate) fn replay_kept(
+        &mut self,
+        ground: &mut Ground,
+        (from, to): (NodeId, NodeId),
+        life: u32,
+        class: usize,
+        within: u64,
+    ) {
         let lane = self.lane(from, to, Question::Detail);
-        let kept: Vec<Packet> = self.path(from, to).kept.iter().flatten().cloned().collect();
+        let kept: Vec<Packet> = self.path(from, to).kept[class].iter().cloned().collect();
         for packet in kept {
             let late = 1 + ground.dice.draw(Concern::Network, lane, within.max(1));
             ground.path_fault(from, to, Fault::PacketReplayed);

@@ -247,7 +247,8 @@ impl Cluster {
         let seed = self.machine_seed(node);
         let view_change = self.config.timing.view_change;
         let work = &self.config.work;
-        let patience = if client + work.readers >= work.clients { work.patience_reading } else { work.patience };
+        let patience =
+            if client + work.readers >= work.clients { work.patience_reading } else { work.patience };
         let options = ClientOptions {
             request_timeout: view_change * patience,
             connect_timeout: view_change,

@@ -315,7 +315,10 @@ impl RunConfig {
             "a run has at most 65,536 ring slots and sessions, and segments of 64 MiB"
         } else if work.readers >= work.clients {
             "a client that writes is among them"
-        } else if ![work.patience, work.patience_reading].iter().all(|times| (1..=PATIENCE_MAX).contains(times)) {
+        } else if ![work.patience, work.patience_reading]
+            .iter()
+            .all(|times| (1..=PATIENCE_MAX).contains(times))
+        {
             "clients wait for some time, and at most a thousand times as long as replicas"
         } else if faults.plots.len() > PLOTS_MAX {
             "a run has at most 16 plots to choose from"

@@ -59,6 +59,8 @@ pub(crate) struct Scheme {
     until: Instant,
     rounds: u64,
     victim: ReplicaId,
+    /// Who is not heard while others vote, one bit each.
+    mute: u8,
     /// Who led when it began.
     primary: ReplicaId,
 }
@@ -154,6 +156,7 @@ impl Run {
             until: self.now(),
             rounds: self.plot_ask(Question::Again, ROUNDS_MAX),
             victim: primary,
+            mute: 0,
             primary,
         });
         let begun = match plot {
@@ -201,7 +204,11 @@ impl Run {
                 self.enter(&mut scheme, Stage::CutOff, longest);
             }
             (Plot::Depose | Plot::Outrun, Stage::CutOff) if due => {
-                let most = if self.plot_ask(Question::Detail, 2) == 0 { self.patience() * 2 } else { Duration::ZERO };
+                let most = if self.plot_ask(Question::Detail, 2) == 0 {
+                    self.patience() * 2
+                } else {
+                    Duration::ZERO
+                };
                 let wait = self.a_while(most);
                 self.enter(&mut scheme, Stage::Lingering, wait);
             }
@@ -222,10 +229,10 @@ impl Run {
             }
             (Plot::Thin, Stage::Thin) if due => {
                 self.silence(&scheme);
-                let wait = self.a_while(self.patience());
-                self.enter(&mut scheme, Stage::Lingering, wait);
+                let longest = self.patience() * 2;
+                self.enter(&mut scheme, Stage::Lingering, longest);
             }
-            (Plot::Thin, Stage::Lingering) if late => self.take_away(&mut scheme)?,
+            (Plot::Thin, Stage::Lingering) if late || self.gaps().is_some() => self.take_away(&mut scheme)?,
             (Plot::Forget, Stage::Unseated) if due => {
                 self.scheme = Some(scheme);
                 let begun = self.part_from_the_slow(true);
@@ -239,7 +246,7 @@ impl Run {
                 }
                 self.echo(&mut scheme);
             }
-            (Plot::Forget, Stage::Away) => self.send_again(scheme.primary, scheme.victim),
+            (Plot::Forget, Stage::Away) => self.send_again(scheme.primary, scheme.victim, &[VIEWS]),
             (_, Stage::Echoes) if late => {
                 if scheme.rounds == 0 {
                     self.cluster.world.network_mut().heal();
@@ -250,7 +257,7 @@ impl Run {
                     self.cluster.replicas().filter(|one| scheme.side & (1 << one.0) != 0).collect();
                 for to in behind {
                     for from in self.cluster.replicas() {
-                        self.send_again(from, to);
+                        self.send_again(from, to, &[VIEWS, PREPARES, ASKS]);
                     }
                 }
                 let wait = self.patience() / 4;
@@ -276,7 +283,7 @@ impl Run {
         self.cluster.replicas().filter_map(|replica| self.cluster.node(replica)).any(|node| {
             let vsr = node.replica();
             let reached = if scheme.plot == Plot::Thin && within { vsr.op() } else { vsr.commit_max() };
-            if scheme.stage == Stage::Unseated {
+            if matches!(scheme.stage, Stage::Unseated | Stage::Thin) {
                 return vsr.is_primary() && vsr.view() > scheme.view;
             }
             vsr.is_primary() && (within || vsr.view() > scheme.view) && reached >= scheme.goal
@@ -287,7 +294,9 @@ impl Run {
 
     /// Cuts the primary off from its peers, alone or with others, and from no client.
     fn depose(&mut self) -> bool {
-        let (Some(primary), Some(mut scheme)) = (self.cluster.primary(), self.scheme.take()) else { return false };
+        let (Some(primary), Some(mut scheme)) = (self.cluster.primary(), self.scheme.take()) else {
+            return false;
+        };
         let Some(vsr) = self.cluster.node(primary).map(|node| node.replica()) else { return false };
         let (view, op) = (vsr.view(), vsr.op());
         let quorums = self.config.config(primary).quorums();
@@ -351,10 +360,12 @@ impl Run {
         self.enter(scheme, Stage::Echoes, wait);
     }
 
-    fn send_again(&mut self, from: ReplicaId, to: ReplicaId) {
-        if from != to {
-            let within = self.patience() / 4;
-            self.cluster.world.replay_kept(Cluster::node_of(from), Cluster::node_of(to), within);
+    fn send_again(&mut self, from: ReplicaId, to: ReplicaId, classes: &[usize]) {
+        let within = self.patience() / 4;
+        for class in classes {
+            if from != to {
+                self.cluster.world.replay_kept(Cluster::node_of(from), Cluster::node_of(to), *class, within);
+            }
         }
     }
 
@@ -366,7 +377,7 @@ impl Run {
             return false;
         }
         let ahead = 2 + self.plot_ask(Question::Long, 7);
-        let until = self.now().after(self.patience());
+        let until = self.now().after(self.patience() / 2);
         let Some(scheme) = &mut self.scheme else { return false };
         scheme.side = 1 << scheme.primary.0;
         scheme.goal = Op(scheme.goal.0 + ahead);
@@ -386,12 +397,20 @@ impl Run {
             scheme.goal = node.replica().commit_max().next();
         }
         self.crash_replica(scheme.primary)?;
-        let wait = self.a_while(self.patience() / 2);
+        let wait = self.a_while(self.patience() / 8);
         self.schedule(wait, Tick::Restart(Cluster::node_of(scheme.primary)));
         self.cluster.world.network_mut().heal();
+        // Those whose votes are not needed are not heard while the others vote.
+        let config = self.config.config(scheme.primary);
+        let next = config.primary(scheme.view.next());
+        let voters = 1 << next.0 | 1 << scheme.primary.0;
+        let mute = u32::from(self.config.replicas - config.quorums().view_change);
+        scheme.mute = self.some_of(self.everybody() & !voters, mute);
+        let (mute, all) = (self.members(scheme.mute), self.members(self.everybody()));
+        self.cluster.world.network_mut().block(&mute, &all);
         for from in self.members(self.everybody()) {
             for to in self.members(self.everybody()) {
-                let loss = [0, 300_000, 600_000, 900_000][self.plot_ask(Question::Where, 4) as usize];
+                let loss = [600_000, 800_000, 900_000, 950_000][self.plot_ask(Question::Where, 4) as usize];
                 if from != to {
                     self.cluster.world.network_mut().thin(from, to, PREPARES, loss);
                 }
@@ -403,6 +422,8 @@ impl Run {
 
     /// Some no longer hear from who leads now.
     fn silence(&mut self, scheme: &Scheme) {
+        let (mute, all) = (self.members(scheme.mute), self.members(self.everybody()));
+        self.cluster.world.network_mut().open(&mute, &all);
         let leads = Cluster::node_of(self.cluster.primary().unwrap_or(scheme.primary));
         for to in self.members(self.everybody()).into_iter().filter(|to| *to != leads) {
             if self.plot_ask(Question::Where, 2) == 0 {
@@ -411,9 +432,31 @@ impl Run {
         }
     }
 
+    /// The primary and another who each lack something that the other has, while more is committed than either has without
+    /// gaps, and the other has not heard of it.
+    fn gaps(&self) -> Option<(ReplicaId, ReplicaId)> {
+        let leads = self.cluster.primary()?;
+        let vsr = self.cluster.node(leads)?.replica();
+        let commit = vsr.commit_max();
+        let lacks: Vec<Op> = vsr.wanted().collect();
+        let other = self.cluster.replicas().filter(|other| *other != leads).find(|other| {
+            let Some(node) = self.cluster.node(*other) else { return false };
+            let other = node.replica();
+            let mut gaps = other.wanted().filter(|op| *op > other.commit_max());
+            let Some(first) = gaps.next() else { return false };
+            other.view() == vsr.view()
+                && first <= commit
+                && lacks.iter().any(|op| *op <= commit)
+                && !lacks.contains(&first)
+                && gaps.all(|op| !lacks.contains(&op))
+        })?;
+        Some((leads, other))
+    }
+
     /// As many as others can do without are cut off, and who leads forgets what is not on its disk.
     fn take_away(&mut self, scheme: &mut Scheme) -> Result<(), Failure> {
         let leads = self.cluster.primary().unwrap_or(scheme.primary);
+        let gaps = self.gaps().map_or(0, |(_, other)| 1 << other.0);
         if let Some(node) = self.cluster.node(leads) {
             scheme.view = node.replica().view();
             scheme.goal = node.replica().commit_max().next();
@@ -425,7 +468,7 @@ impl Run {
         let quorums = self.config.config(leads).quorums();
         let most = u32::from(self.config.replicas - quorums.view_change);
         let first = if leads == scheme.primary { 0 } else { 1 << scheme.primary.0 };
-        let others = self.everybody() & !first & !(1 << leads.0);
+        let others = self.everybody() & !first & !(1 << leads.0) & !gaps;
         let side = first | self.some_of(others, most.saturating_sub(first.count_ones()));
         let (inside, outside) = (self.members(side), self.members(self.everybody() & !side));
         if self.plot_ask(Question::Detail, 3) == 0 {
@@ -459,7 +502,8 @@ impl Run {
         }
         let victim = self.some_of(may, 1);
         let Some(primary) = self.cluster.primary() else { return false };
-        let Some((view, op)) = self.cluster.node(primary).map(|node| (node.replica().view(), node.replica().op()))
+        let Some((view, op)) =
+            self.cluster.node(primary).map(|node| (node.replica().view(), node.replica().op()))
         else {
             return false;
         };
@@ -528,7 +572,8 @@ impl Run {
             PrepareHeader::decode(&bytes).ok().filter(|header| header.place == sector * SECTOR_SIZE as u64)
         };
         let recent = 2 * self.config.layout.segment_size / SECTOR_SIZE as u64;
-        let mut found: Vec<PrepareHeader> = (sectors.saturating_sub(recent)..sectors).filter_map(header).collect();
+        let mut found: Vec<PrepareHeader> =
+            (sectors.saturating_sub(recent)..sectors).filter_map(header).collect();
         found.sort_by_key(|header| header.op);
         let slots = u64::from(self.config.layout.ring_slots);
         for header in found.iter().rev().take(count) {
@@ -537,7 +582,9 @@ impl Run {
             for place in [Place::log(header.place), ring].into_iter().take(1 + usize::from(slots_too)) {
                 let damage = match self.plot_ask(Question::Detail, 2) {
                     0 => Damage::Latent,
-                    _ if place.zone == Zone::Log => Damage::FlipBit(self.plot_ask(Question::Where, 4_096) as u32),
+                    _ if place.zone == Zone::Log => {
+                        Damage::FlipBit(self.plot_ask(Question::Where, 4_096) as u32)
+                    }
                     _ => {
                         let bit = self.plot_ask(Question::Where, 4_096);
                         Damage::FlipBit(((slot % SECTOR_SIZE as u64) * 8 + bit) as u32)

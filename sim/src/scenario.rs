@@ -106,7 +106,12 @@ impl Scenario {
                 cells: SOLO_CELLS,
             },
             Self::Plots => Contract {
-                counts: &[("crashes", 100), ("view_changes", 500), ("ops_committed", 5_000), ("queries_answered", 200)],
+                counts: &[
+                    ("crashes", 100),
+                    ("view_changes", 500),
+                    ("ops_committed", 5_000),
+                    ("queries_answered", 200),
+                ],
                 marks: Marks::These(PLOTS_MARKS),
                 cells: PLOTS_CELLS,
             },
@@ -546,7 +551,9 @@ const SOLO_CELLS: &[Cell] = &[
 ];
 
 /// What faults that fit together lead to.
-const PLOTS_MARKS: &[&str] = &["view_change.inherits", "view_change.adopts_and_lacks", "merge.mixed_logs", "replica.opens_in_doubt"];
+const PLOTS_MARKS: &[&str] =
+    &["view_change.inherits", "view_change.adopts_and_lacks", "merge.mixed_logs", "replica.opens_in_doubt"];
 
 /// What they must hit.
-const PLOTS_CELLS: &[Cell] = &[cell(Fault::PathBlocked, State::Primary), cell(Fault::PathClogged, State::Primary)];
+const PLOTS_CELLS: &[Cell] =
+    &[cell(Fault::PathBlocked, State::Primary), cell(Fault::PathClogged, State::Primary)];

@@ -28,10 +28,10 @@ const PLOTTED_PPM: u32 = 300_000;
 const ROTS_ALONE_PPM: u32 = 200_000;
 
 /// See [`Luck::rots_alone`].
-const ROTS_ALONE_LANE: u64 = 0;
+const ROTS_ALONE_LANE: u64 = 8966;
 
 /// See [`Luck::is_plotted`].
-const PLOTTED_LANE: u64 = 0;
+const PLOTTED_LANE: u64 = 3_124_598;
 
 /// Draws each quantity from the stream of its name.
 struct Luck(Streams);
@@ -370,12 +370,23 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     faults.replica_link.loss_ppm = luck.pick("plot.loss", &[0, 0, 10_000, 100_000]);
     let mean = patience * luck.between("plot.mean", 2, 8) as u32;
     faults.families.insert(Family::Plot, Every { mean, last: Duration::ZERO });
-    let plots = [Plot::Depose, Plot::Depose, Plot::Outrun, Plot::Thin, Plot::Thin, Plot::Forget, Plot::Forget];
+    let plots =
+        [Plot::Depose, Plot::Depose, Plot::Outrun, Plot::Thin, Plot::Thin, Plot::Forget, Plot::Forget];
     faults.plots = vec![luck.pick("plot.first", &plots), luck.pick("plot.second", &plots)];
+    if faults.plots.contains(&Plot::Thin) {
+        // A pipeline is full only when large commands wait.
+        config.work.clients = luck.between("plot.thin.clients", 8, 16) as u16;
+        config.work.huge_ppm = luck.pick("plot.thin.huge", &[100_000, 300_000, 700_000]);
+        config.pipeline_max = 8;
+    }
     let damages = faults.plots.iter().any(|plot| matches!(plot, Plot::Forget | Plot::Thin));
     if damages {
         (faults.damage_headers, faults.damage_log) = (true, true);
-        faults.disk = DiskRates { stall_ppm: faults.disk.stall_ppm, stall_mean: faults.disk.stall_mean, ..DiskRates::HEALTHY };
+        faults.disk = DiskRates {
+            stall_ppm: faults.disk.stall_ppm,
+            stall_mean: faults.disk.stall_mean,
+            ..DiskRates::HEALTHY
+        };
         faults.families.remove(&Family::Damage);
     }
     faults.disk.write_mean = luck.pick("plot.write_mean", &[faults.disk.write_mean, 2_000_000, 8_000_000]);

@@ -553,7 +553,8 @@ impl Run {
             }
         }
         let victim = Cluster::node_of(scheme.victim);
-        self.damage_end(victim, true);
+        let slots_too = self.plot_ask(Question::Detail, 4) > 0;
+        self.damage_end(victim, slots_too);
         self.cluster.world.network_mut().heal();
         let wait = self.a_while(self.patience() / 4);
         self.schedule(wait, Tick::Restart(victim));

@@ -164,7 +164,7 @@ impl Network {
             arrived: 0,
             under_way: Vec::new(),
             recent: VecDeque::new(),
-            kept: Default::default(),
+            kept: [const { VecDeque::new() }; CLASSES],
             thin_ppm: [0; CLASSES],
         };
         let paths = (0..usize::from(nodes) * usize::from(nodes)).map(|_| path()).collect();

@@ -341,8 +341,8 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     config.replicas = luck.pick("plot.replicas", &[3, 3, 3, 3, 5, 5, 5, 4, 6, 6]);
     let work = &mut config.work;
     work.clients = luck.between("plot.clients", 4, 16) as u16;
-    work.requests = luck.between("plot.requests", 100, 300) as u32;
-    let length = patience * luck.between("plot.length", 15, 60) as u32;
+    work.requests = luck.between("plot.requests", 80, 200) as u32;
+    let length = patience * luck.between("plot.length", 12, 40) as u32;
     work.think = length * u32::from(work.clients) / work.requests;
     work.huge_ppm = luck.pick("plot.huge", &[0, 100_000, 400_000]);
     work.query_ppm = luck.pick("plot.query", &[0, 50_000, 200_000]);
@@ -378,6 +378,8 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
         config.work.clients = luck.between("plot.thin.clients", 8, 16) as u16;
         config.work.huge_ppm = luck.pick("plot.thin.huge", &[100_000, 300_000, 700_000]);
         config.pipeline_max = 8;
+        // What all replicas write has to fit in memory.
+        config.work.requests = config.work.requests.min(120);
     }
     let damages = faults.plots.iter().any(|plot| matches!(plot, Plot::Forget | Plot::Thin));
     if damages {

@@ -10,6 +10,7 @@
 //! | `cluster` | nodes, clients and disks in a world |
 //! | `workload` | what clients ask |
 //! | `faults` | what breaks, when, and when it ends |
+//! | `plots` | several faults in a row that fit together |
 //! | `liveness` | the second phase: a healed core must converge |
 //! | `crash_at` | short stories with the power cut at every ask |
 //! | `run` | the loop, the checkers' view of it, the report |
@@ -44,6 +45,7 @@ mod faults;
 mod flight;
 mod liveness;
 mod minimize;
+mod plots;
 mod run;
 mod scenario;
 mod swarm;
@@ -55,7 +57,7 @@ pub use cells::{Cell, Cells, State};
 pub use census::Counts;
 pub use checker::{Checker, End, Observation, Sample, Violation};
 pub use choice::{Choice, Chosen, without};
-pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
+pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 pub use contract::{Contract, Evidence, Marks, Missing, Sum, What};
 pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint, without_numbers};

@@ -233,7 +233,7 @@ impl Search<'_> {
 
 /// Simpler configurations, one change each. What a liveness phase waits, and how disks and replicas are laid out, is
 /// left alone: it decides what counts as a failure.
-const SIMPLER: [fn(&mut RunConfig); 19] = [
+const SIMPLER: [fn(&mut RunConfig); 21] = [
     |config| {
         config.faults.replica_link = Link::HEALTHY;
         config.faults.client_link = Link::HEALTHY;
@@ -249,6 +249,8 @@ const SIMPLER: [fn(&mut RunConfig); 19] = [
     |config| config.faults.damage_superblock = false,
     |config| config.faults.damage_headers = false,
     |config| config.faults.damage_log = false,
+    |config| config.faults.plots.truncate(1),
+    |config| config.work.readers = 0,
     |config| config.work.query_ppm = 0,
     |config| config.work.refused_ppm = 0,
     |config| config.work.expected_ppm = 0,

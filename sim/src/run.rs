@@ -23,6 +23,7 @@ use crate::config::{Family, RunConfig};
 use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
+use crate::plots::Scheme;
 use crate::trail::{FAULTS_MAX, Seen, Trail};
 use crate::workload::{Ask, Workload};
 
@@ -212,6 +213,8 @@ pub(crate) enum Tick {
     Watch,
     /// The next deed of a story.
     Deed,
+    /// The plot with this number is looked after.
+    Plot(u16),
 }
 
 impl Tick {
@@ -232,6 +235,7 @@ impl Tick {
             Self::Fast(node) => (7, node.0),
             Self::Watch => (8, 0),
             Self::Deed => (9, 0),
+            Self::Plot(number) => (10, number),
         };
         kind << 32 | of as u64
     }
@@ -249,6 +253,7 @@ impl Tick {
             7 => Self::Fast(NodeId(of)),
             8 => Self::Watch,
             9 => Self::Deed,
+            10 => Self::Plot(of),
             _ => panic!("a tag nobody made"),
         }
     }
@@ -276,6 +281,9 @@ pub(crate) struct Run {
     pub(crate) partitions: u16,
     /// Who crashes at the first moment a write of theirs is under way.
     pub(crate) ambush: Option<Ambush>,
+    /// The plot under way, if one is, and how many there were.
+    pub(crate) scheme: Option<Scheme>,
+    pub(crate) plots: u16,
     /// Replicas seen catching up, one bit each.
     catching_up: u8,
     /// The second phase, once it began.
@@ -317,6 +325,8 @@ impl Run {
             dead: 0,
             partitions: 0,
             ambush: None,
+            scheme: None,
+            plots: 0,
             catching_up: 0,
             liveness: None,
             excused: None,

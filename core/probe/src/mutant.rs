@@ -79,7 +79,7 @@ mutants! {
     ConflictNotCompared, "conflict-not-compared", "core/storage/src/journal.rs adopt",
         "An adopted header is taken for that of the prepare which the journal holds at the same op.";
     VoteCutsGap, "vote-cuts-gap", "core/vsr/src/view_change.rs vote",
-        "A replica that lacks an op inside its log votes with a log that ends in front of it.";
+        "A replica that lacks an op inside its log, or has a damaged copy of it, votes with a log that ends in front of it.";
     CorruptNacked, "corrupt-nacked", "core/vsr/src/log.rs mark",
         "A replica whose copy is damaged claims never to have held the op.";
     DoubtForgotten, "doubt-forgotten", "core/vsr/src/view_change.rs vote",
@@ -93,11 +93,13 @@ mutants! {
     RepairNotVerified, "repair-not-verified", "core/vsr/src/repair.rs take_repair",
         "A repaired prepare is taken and executed by its op number, whatever its checksum and its parent.";
     DoubtVouchedFor, "doubt-vouched-for", "core/vsr/src/repair.rs on_fetched",
-        "What the journal holds in doubt is sent with a commit number that vouches for it (once a real bug).";
+        "What the journal holds in doubt is had by its op alone, and sent with a commit number that vouches for it (once a real bug; \
+         asked for by its checksum, it hardly ever meets somebody who wants it by its op).";
     VouchForAsked, "vouch-for-asked", "core/vsr/src/repair.rs on_fetched",
         "A replica vouches for the checksum that a peer asked about (once a real bug).";
     RepairBudgetStarves, "repair-budget-starves", "core/vsr/src/repair.rs may_mend",
-        "Repairs far ahead of execution leave no room for the one that execution waits for (once a real bug).";
+        "Repairs that wait for ring slots count as under way, and leave no room for the one that execution waits for (once a real bug; \
+         either rule alone covers for the other).";
     MendDuringAdoption, "mend-during-adoption", "core/vsr/src/repair.rs take_repair",
         "A repair is taken while the journal is about to switch logs (once a real bug).";
 

@@ -200,7 +200,7 @@ impl Replica {
         if mutant!(DoubtForgotten, doubt_until > op) {
             doubt_until = op;
         }
-        let lacking = |(it, mark): &(PrepareHeader, Mark)| it.op > self.commit_max && *mark == Mark::Nack;
+        let lacking = |(it, mark): &(PrepareHeader, Mark)| it.op > self.commit_max && *mark != Mark::Present;
         if mutant!(VoteCutsGap, headers.iter().any(lacking)) {
             let whole = headers.iter().take_while(|it| !lacking(it)).count();
             headers.truncate(whole.max(1));

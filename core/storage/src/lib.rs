@@ -52,7 +52,9 @@ mod window;
 pub use contract::{Damage, FetchError, HaltReason, Input, Output, Recovered, ViewState};
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};
 pub use storage::Storage;
-pub use verify::{Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
+pub use verify::{
+    Check, Checked, Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong,
+};
 
 #[cfg(test)]
 mod tests;

@@ -277,16 +277,7 @@ impl Prepare {
     /// Reads a prepare from bytes that start with it and may be longer (padding). Verifies both
     /// checksums; whether the entries parse and chain is asked by [`Prepare::verify_chain`].
     pub fn parse(bytes: &Frame) -> Result<Self, Malformed> {
-        let header = PrepareHeader::decode(bytes)?;
-        let size = header.size as usize;
-        if bytes.len() < size {
-            return Err(Malformed::Short);
-        }
-        let intact = checksum(&bytes[PREPARE_HEADER_SIZE..size]) == header.body_checksum;
-        if !intact && !mutant!(TornBodyAccepted) {
-            return Err(Malformed::BodyChecksum);
-        }
-        Ok(Self { header, frame: bytes.slice(0..size) })
+        UncheckedPrepare::new(PrepareHeader::decode(bytes)?, bytes)?.check()
     }
 
     /// Header and body, to send.
@@ -333,6 +324,39 @@ impl Prepare {
         } else {
             Err(Malformed::Chain)
         }
+    }
+}
+
+/// A prepare whose header is verified and whose body is not. It can be checked elsewhere: on another thread, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UncheckedPrepare {
+    header: PrepareHeader,
+    frame: Frame,
+}
+
+impl UncheckedPrepare {
+    /// What stands at the start of `bytes`, which may be longer; `header` was decoded from there.
+    pub fn new(header: PrepareHeader, bytes: &Frame) -> Result<Self, Malformed> {
+        let size = header.size as usize;
+        if bytes.len() < size {
+            return Err(Malformed::Short);
+        }
+        Ok(Self { header, frame: bytes.slice(0..size) })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &PrepareHeader {
+        &self.header
+    }
+
+    /// Verifies the body's checksum.
+    pub fn check(self) -> Result<Prepare, Malformed> {
+        let Self { header, frame } = self;
+        let intact = checksum(&frame[PREPARE_HEADER_SIZE..]) == header.body_checksum;
+        if !intact && !mutant!(TornBodyAccepted) {
+            return Err(Malformed::BodyChecksum);
+        }
+        Ok(Prepare { header, frame })
     }
 }
 

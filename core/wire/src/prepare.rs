@@ -68,6 +68,9 @@ pub struct PrepareHeader {
 }
 
 impl PrepareHeader {
+    /// Where [`PrepareHeader::place`] stands in an encoded header.
+    pub const PLACE_AT: usize = 176;
+
     /// Op 0, which every log starts from. Never stored as a prepare; the first prepare names it as parent.
     pub fn root(cluster: ClusterId) -> Self {
         let mut root = Self {
@@ -117,7 +120,7 @@ impl PrepareHeader {
         put_u64(&mut head, 152, self.view.0);
         put_u64(&mut head, 160, self.commit.0);
         put_u64(&mut head, 168, self.timestamp.0);
-        put_u64(&mut head, 176, self.place);
+        put_u64(&mut head, Self::PLACE_AT, self.place);
         put_u32(&mut head, 184, self.size);
         put_u32(&mut head, 188, self.entries);
         put(&mut head, 192, &PREPARE_MAGIC);
@@ -154,7 +157,7 @@ impl PrepareHeader {
             view: View(u64_at(head, 152)),
             commit: Op(u64_at(head, 160)),
             timestamp: WallTime(u64_at(head, 168)),
-            place: u64_at(head, 176),
+            place: u64_at(head, Self::PLACE_AT),
             size: u32_at(head, 184),
             entries: u32_at(head, 188),
             proposer: ReplicaId(head[198]),

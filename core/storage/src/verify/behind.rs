@@ -72,7 +72,12 @@ impl Verifier {
     }
 
     /// Looks at one prepare after the other, the lowest op first.
-    pub(super) fn look_behind(&mut self, mut seen: Option<Seen>, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+    pub(super) fn look_behind(
+        &mut self,
+        mut seen: Option<Seen>,
+        io: &mut dyn Io,
+        out: &mut Vec<VerifyOutput>,
+    ) {
         let Stage::Behind { missing, held } = &mut self.stage else {
             panic!("prepares behind a gap are looked at behind a gap")
         };

@@ -147,9 +147,9 @@ impl Frame {
 
     /// Whether the first byte lies on a sector boundary of aligned memory (an empty frame does).
     pub fn is_aligned(&self) -> bool {
-        self.memory.as_ref().is_none_or(|memory| {
-            memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE)
-        })
+        self.memory
+            .as_ref()
+            .is_none_or(|memory| memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
     }
 
     /// The memory behind this frame as a buffer again, all of it and with what it held, if this is the last frame that

@@ -22,6 +22,7 @@ const SPENT_MAX: usize = 4;
 
 /// What the pieces at hand show at a place.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is made and looked at")]
 pub(super) enum AtHand {
     /// A prepare with an intact header that belongs there.
     Unchecked(UncheckedPrepare),

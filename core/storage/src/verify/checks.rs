@@ -77,6 +77,7 @@ struct Outstanding {
 
 /// What came of an answer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is made and looked at")]
 pub(super) enum Progress {
     /// So much is verified; none: what is checked is not next.
     Verified(Option<Totals>),

@@ -429,13 +429,14 @@ impl Verifier {
                     }
                     None
                 }
-                AtHand::Never => match self.scout.look(place, &mut self.asks, io) {
-                    Some(seen) => Some(self::stands(seen)),
-                    None => {
+                AtHand::Never => {
+                    let seen = self.scout.look(place, &mut self.asks, io);
+                    if seen.is_none() {
                         self.scouting = true;
                         return;
                     }
-                },
+                    seen.map(self::stands)
+                }
             };
         }
     }

@@ -21,6 +21,7 @@
 //! | `contract` | what a swarm must have seen, or its green shows nothing |
 //! | `bundle` | a failure as a file |
 //! | `minimize` | a failure with less around it |
+//! | `planted` | runs with a planted bug |
 //! | `flight` | a recording of a production node, lived again |
 //!
 //! # What it promises
@@ -45,6 +46,7 @@ mod faults;
 mod flight;
 mod liveness;
 mod minimize;
+mod planted;
 mod plots;
 mod run;
 mod scenario;
@@ -66,10 +68,11 @@ pub use kimberlite_bundle::{
     Ended, FILE_SIZE_MAX, FormatError, HEAD_SIZE, Head, Identity, Kind, Opening, ReadError, Reader, Tail,
 };
 pub use kimberlite_io_sim::Fault;
-pub use kimberlite_probe::mark;
+pub use kimberlite_probe::{Mutant, mark};
 pub use minimize::{Minimized, Size, minimize};
 #[cfg(feature = "mutants")]
-pub use run::run_planted;
+pub use planted::run_planted;
+pub use planted::{HOLDS_MUTANTS, run_with};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;

@@ -147,17 +147,6 @@ pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play)
     (run.finish(outcome).0, play)
 }
 
-/// Runs `config` with the luck of `seed` and one planted bug, and tells how often that came into play.
-#[cfg(feature = "mutants")]
-pub fn run_planted(
-    config: &RunConfig,
-    seed: u64,
-    rules: Rules,
-    mutant: kimberlite_probe::Mutant,
-) -> (Report, kimberlite_probe::Sight) {
-    kimberlite_probe::planted(mutant, || run(config, seed, Luck::Free, rules).0)
-}
-
 impl Report {
     /// The report of a run that failed before there was a world.
     fn failed(failure: Failure) -> Self {

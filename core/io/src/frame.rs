@@ -152,6 +152,20 @@ impl Frame {
             .is_none_or(|memory| memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
     }
 
+    /// The memory behind this frame as a buffer again, all of it and with what it held, if this is the last frame that
+    /// shows a part of it; otherwise the frame. For whoever reads much: new memory must be cleared.
+    pub fn reclaim(self) -> Result<Buf, Self> {
+        let Self { memory, start, len } = self;
+        let Some(memory) = memory else { return Err(Self::empty()) };
+        match Arc::try_unwrap(memory) {
+            Ok(memory) => {
+                let len = memory.bytes.len() - if memory.aligned { SECTOR_SIZE } else { 0 };
+                Ok(Buf { memory, len })
+            }
+            Err(memory) => Err(Self { memory: Some(memory), start, len }),
+        }
+    }
+
     /// Bytes of memory that this frame keeps alive.
     pub fn held(&self) -> usize {
         self.memory.as_ref().map_or(0, |memory| memory.bytes.len())
@@ -254,6 +268,18 @@ mod tests {
         let frame = buf.freeze();
         assert_eq!((&*frame, frame.held(), frame.is_aligned()), (&b"reply"[..], 5, false));
         assert!(Frame::packed(b"").is_aligned());
+    }
+
+    #[test]
+    fn memory_is_reclaimed_from_its_last_frame_alone() {
+        let frame = Frame::copy_from(&[9; SECTOR_SIZE + 1]);
+        let (part, at) = (frame.slice(7..9), frame.as_ptr());
+        let part = part.reclaim().expect_err("another frame shows it");
+        assert_eq!(*part, [9, 9]);
+        drop(frame);
+        let buf = part.reclaim().expect("nobody else shows it");
+        assert_eq!((buf.len(), buf.as_ptr(), buf[SECTOR_SIZE]), (2 * SECTOR_SIZE, at, 9));
+        assert_eq!(Frame::empty().reclaim(), Err(Frame::empty()));
     }
 
     #[test]

@@ -146,7 +146,7 @@ mutants! {
         "Whatever whole prepare stands at a place is taken for the one that should.";
     StaleAccepted, "stale-accepted", "core/storage/src/decision.rs accepts",
         "An intact prepare that an older view left behind the adopted head is taken into the log.";
-    HoleFrontTrusted, "hole-front-trusted", "core/storage/src/recovery.rs open_hole",
+    HoleFrontTrusted, "hole-front-trusted", "core/storage/src/recovery/search.rs open_hole",
         "What stands in front of a hole is trusted though nothing proves it committed (once a real bug).";
     DoubtOneOp, "doubt-one-op", "core/storage/src/ring.rs doubt_behind",
         "An uncertain head reaches no further than one op (once a real bug).";

@@ -275,7 +275,7 @@ impl Node {
                     out.push(Note::Durable { op, checksum });
                     self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
                 }
-                storage::Output::Stored { op, checksum: _ } => {
+                storage::Output::Stored { op } => {
                     self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
                     if self.reads.repaired(op) {
                         self.fetch(op);

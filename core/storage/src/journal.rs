@@ -516,7 +516,7 @@ impl Journal {
         self.advance(out);
         let waits = self.index.get(&op).is_some_and(|entry| entry.state == State::Written);
         if waits && !self.slot_is_free(op) {
-            out.push(Output::Stored { op, checksum });
+            out.push(Output::Stored { op });
         }
     }
 

@@ -161,6 +161,12 @@ impl Ring {
         decode_slot(&self.image[start..start + PREPARE_HEADER_SIZE], self.cluster, slot, self.slots)
     }
 
+    /// The place that the slot of `op` says, be it intact or not, of that op or of another.
+    pub(crate) fn says_place(&self, op: Op) -> u64 {
+        let start = self.slot_of(op) as usize * PREPARE_HEADER_SIZE;
+        u64_at(&self.image, start + PrepareHeader::PLACE_AT)
+    }
+
     /// What the slot of `op` says.
     pub(crate) fn slot(&self, op: Op) -> Slot {
         self.at(self.slot_of(op))

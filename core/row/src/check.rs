@@ -1,0 +1,294 @@
+//! The constraints, decided on the net write set: types, not null, primary key, unique, parent present, no child left.
+//!
+//! A pure function of the schema, the writes and the rows under them, so that the planner can ask it early and the
+//! kernel decides by it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use kimberlite_types::LogPosition;
+
+use crate::cast::kind_fits;
+use crate::fact::{KeyRange, Miss, RowId, Rows, Scan, Write};
+use crate::schema::{Catalogue, ColumnId, ForeignKey, Index, ObjectId, Table};
+use crate::text::output;
+use crate::{Row, SqlError, SqlState, Value};
+
+/// Why there is no verdict, or what it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// Pages are missing: run again when they are there.
+    Miss(Miss),
+    /// Refused.
+    Refused(SqlError),
+}
+
+impl From<Miss> for Stop {
+    fn from(miss: Miss) -> Self {
+        Self::Miss(miss)
+    }
+}
+
+impl From<SqlError> for Stop {
+    fn from(error: SqlError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The writes by table and row.
+type Net<'a> = BTreeMap<(ObjectId, &'a RowId), &'a Write>;
+
+struct Checker<'a> {
+    catalogue: &'a Catalogue,
+    rows: &'a dyn Rows,
+    at: LogPosition,
+    net: Net<'a>,
+}
+
+/// Decides whether the writes may be installed on the rows at `at`. The writes are net: one per row.
+pub fn check(catalogue: &Catalogue, writes: &[Write], rows: &dyn Rows, at: LogPosition) -> Result<(), Stop> {
+    let net = writes.iter().map(|write| ((write.table, &write.id), write)).collect();
+    let checker = Checker { catalogue, rows, at, net };
+    let mut by_table: BTreeMap<ObjectId, Vec<&Write>> = BTreeMap::new();
+    for write in writes {
+        by_table.entry(write.table).or_default().push(write);
+    }
+    for (id, writes) in by_table {
+        let Some(table) = catalogue.table(id) else {
+            return Err(SqlError::new(SqlState::UndefinedTable, "the table does not exist").into());
+        };
+        for write in &writes {
+            check_row(table, write)?;
+        }
+        checker.primary_key(table, &writes)?;
+        for index in table.indexes.iter().filter(|index| index.unique) {
+            checker.unique(table, index, &writes)?;
+        }
+        for key in &table.foreign_keys {
+            checker.parents(table, key, &writes)?;
+        }
+        for (child, key) in catalogue.children(id) {
+            checker.children(table, child, key, &writes)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_row(table: &Table, write: &Write) -> Result<(), SqlError> {
+    let Some(row) = &write.after else { return Ok(()) };
+    if row.len() != table.columns.len() {
+        return Err(SqlError::new(SqlState::DatatypeMismatch, "the row does not fit its table"));
+    }
+    for (column, value) in table.columns.iter().zip(row) {
+        if value.is_null() && column.not_null {
+            return Err(SqlError::new(
+                SqlState::NotNullViolation,
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    column.name, table.name
+                ),
+            ));
+        }
+        if !kind_fits(value, &column.kind) {
+            return Err(SqlError::new(
+                SqlState::DatatypeMismatch,
+                format!("a value of column \"{}\" is not of type {}", column.name, column.kind.name()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn project(row: &[Value], places: &[usize]) -> Vec<Value> {
+    places.iter().map(|at| row[*at].clone()).collect()
+}
+
+/// `(a, b)=(1, 2)`.
+fn key_text(table: &Table, places: &[usize], key: &[Value]) -> String {
+    let names: Vec<&str> = places.iter().map(|at| table.columns[*at].name.as_str()).collect();
+    let values: Vec<String> = places
+        .iter()
+        .zip(key)
+        .map(|(at, value)| output(value, &table.columns[*at].kind).unwrap_or_else(|| "null".into()))
+        .collect();
+    format!("({})=({})", names.join(", "), values.join(", "))
+}
+
+fn duplicate(table: &Table, constraint: &str, places: &[usize], key: &[Value]) -> SqlError {
+    SqlError::new(
+        SqlState::UniqueViolation,
+        format!("duplicate key value violates unique constraint \"{constraint}\""),
+    )
+    .detail(format!("Key {} already exists.", key_text(table, places, key)))
+}
+
+/// A scan that finds rows by some columns: the key or an index that starts with them, or else all rows.
+fn access<'a>(table: &'a Table, columns: &[ColumnId], values: &[Value]) -> (Option<&'a Index>, KeyRange) {
+    let prefix = |of: &[ColumnId]| -> Option<Vec<Value>> {
+        let head = of.get(..columns.len())?;
+        head.iter().map(|c| columns.iter().position(|d| d == c).map(|at| values[at].clone())).collect()
+    };
+    if let Some(key) = &table.primary_key
+        && let Some(equal) = prefix(&key.columns)
+    {
+        return (None, KeyRange::equal(equal));
+    }
+    for index in &table.indexes {
+        let of: Vec<ColumnId> = index.columns.iter().map(|c| c.column).collect();
+        if let Some(equal) = prefix(&of) {
+            return (Some(index), KeyRange::equal(equal));
+        }
+    }
+    (None, KeyRange::ALL)
+}
+
+/// Gives the rows of a table whose columns have these values, with their identity, until `each` answers `false`.
+pub fn find(
+    rows: &dyn Rows,
+    at: LogPosition,
+    table: &Table,
+    columns: &[ColumnId],
+    values: &[Value],
+    each: &mut dyn FnMut(RowId, &[Value]) -> bool,
+) -> Result<(), Miss> {
+    let places = table.places(columns);
+    let (index, range) = access(table, columns, values);
+    let scan = Scan { table, index, at, range: &range, after: None };
+    rows.scan(&scan, &mut |found| {
+        let fits = places.iter().zip(values).all(|(at, value)| found.row[*at] == *value);
+        !fits || each(RowId::of(table, found.row, found.hidden), found.row)
+    })
+}
+
+impl Checker<'_> {
+    /// Whether a row that is stored is still there, with the same values in these places, after the writes.
+    fn stays(&self, table: ObjectId, id: &RowId, places: &[usize], values: &[Value]) -> bool {
+        match self.net.get(&(table, id)) {
+            None => true,
+            Some(write) => write.after.as_ref().is_some_and(|row| project(row, places) == values),
+        }
+    }
+
+    fn primary_key(&self, table: &Table, writes: &[&Write]) -> Result<(), Stop> {
+        let (Some(key), Some(places)) = (&table.primary_key, table.key_places()) else { return Ok(()) };
+        for write in writes.iter().filter(|w| w.before.is_none()) {
+            let Some(row) = &write.after else { continue };
+            let values = project(row, &places);
+            let mut taken = false;
+            find(self.rows, self.at, table, &key.columns, &values, &mut |_, _| {
+                taken = true;
+                false
+            })?;
+            if taken {
+                return Err(duplicate(table, &key.name, &places, &values).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn unique(&self, table: &Table, index: &Index, writes: &[&Write]) -> Result<(), Stop> {
+        let columns: Vec<ColumnId> = index.columns.iter().map(|c| c.column).collect();
+        let places = table.places(&columns);
+        let mut new: BTreeMap<Vec<Value>, &RowId> = BTreeMap::new();
+        for write in writes {
+            let Some(row) = &write.after else { continue };
+            let values = project(row, &places);
+            if values.iter().any(Value::is_null) {
+                continue;
+            }
+            if new.insert(values.clone(), &write.id).is_some() {
+                return Err(duplicate(table, &index.name, &places, &values).into());
+            }
+            if write.before.as_ref().is_some_and(|before| project(before, &places) == values) {
+                continue;
+            }
+            let mut taken = false;
+            find(self.rows, self.at, table, &columns, &values, &mut |id, _| {
+                // A row that is written as well was compared through `new`, or leaves the key.
+                taken |= !self.net.contains_key(&(table.id, &id));
+                !taken
+            })?;
+            if taken {
+                return Err(duplicate(table, &index.name, &places, &values).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a parent with that key is there after the writes.
+    fn parent_there(&self, parent: &Table, columns: &[ColumnId], values: &[Value]) -> Result<bool, Miss> {
+        let places = parent.places(columns);
+        let first = RowId::Key(Vec::new());
+        let written = self.net.range((parent.id, &first)..).take_while(|(k, _)| k.0 == parent.id);
+        for (_, write) in written {
+            if write.after.as_ref().is_some_and(|row| project(row, &places) == values) {
+                return Ok(true);
+            }
+        }
+        let mut there = false;
+        find(self.rows, self.at, parent, columns, values, &mut |id, _| {
+            there |= self.stays(parent.id, &id, &places, values);
+            !there
+        })?;
+        Ok(there)
+    }
+
+    fn parents(&self, child: &Table, key: &ForeignKey, writes: &[&Write]) -> Result<(), Stop> {
+        let places = child.places(&key.columns);
+        for write in writes {
+            let Some(row) = &write.after else { continue };
+            let values = project(row, &places);
+            let same = write.before.as_ref().is_some_and(|before| project(before, &places) == values);
+            if same || values.iter().any(Value::is_null) {
+                continue;
+            }
+            let Some(parent) = self.catalogue.table(key.parent) else { continue };
+            if !self.parent_there(parent, &key.parent_columns, &values)? {
+                let message = format!(
+                    "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+                    child.name, key.name
+                );
+                let detail = format!(
+                    "Key {} is not present in table \"{}\".",
+                    key_text(child, &places, &values),
+                    parent.name
+                );
+                return Err(SqlError::new(SqlState::ForeignKeyViolation, message).detail(detail).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn children(&self, parent: &Table, child: &Table, key: &ForeignKey, writes: &[&Write]) -> Result<(), Stop> {
+        let parent_places = parent.places(&key.parent_columns);
+        let child_places = child.places(&key.columns);
+        for write in writes {
+            let Some(before) = &write.before else { continue };
+            let values = project(before, &parent_places);
+            let kept = |row: &Row| project(row, &parent_places) == values;
+            if values.iter().any(Value::is_null) || write.after.as_ref().is_some_and(kept) {
+                continue;
+            }
+            let mut left = false;
+            find(self.rows, self.at, child, &key.columns, &values, &mut |id, _| {
+                left |= self.stays(child.id, &id, &child_places, &values);
+                !left
+            })?;
+            if left && !self.parent_there(parent, &key.parent_columns, &values)? {
+                let message = format!(
+                    "update or delete on table \"{}\" violates foreign key constraint \"{}\" on table \"{}\"",
+                    parent.name, key.name, child.name
+                );
+                let detail = format!(
+                    "Key {} is still referenced from table \"{}\".",
+                    key_text(parent, &parent_places, &values),
+                    child.name
+                );
+                return Err(SqlError::new(SqlState::ForeignKeyViolation, message).detail(detail).into());
+            }
+        }
+        Ok(())
+    }
+}

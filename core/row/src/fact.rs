@@ -1,0 +1,212 @@
+//! What a statement becomes: facts, under guards; and what may be read to plan it.
+//!
+//! The query layer reads rows at a position through [`Rows`] and returns [`Facts`]. It never applies them: the kernel
+//! checks the guards, then the constraints ([`crate::check`]), then installs.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use kimberlite_types::LogPosition;
+
+use crate::schema::{Index, Object, ObjectId, SchemaVersion, Table};
+use crate::{Catalogue, Row, Value};
+
+/// Pages that are not there. The step that got this is dropped, the pages are fetched, the step runs again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Miss {
+    /// Opaque names of the pages, as the store gave them; may be many.
+    pub pages: Vec<u64>,
+}
+
+/// Which rows of a table or index: those whose first columns equal `equal` and whose next column lies between the bounds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// Values of the first key columns.
+    pub equal: Vec<Value>,
+    /// Bound of the next column, in the order of values (NULL is the largest).
+    pub low: Bound<Value>,
+    /// Bound of the next column.
+    pub high: Bound<Value>,
+}
+
+impl KeyRange {
+    /// Everything.
+    pub const ALL: Self = Self { equal: Vec::new(), low: Bound::Unbounded, high: Bound::Unbounded };
+
+    /// The rows whose first columns have these values.
+    pub fn equal(values: Vec<Value>) -> Self {
+        Self { equal: values, ..Self::ALL }
+    }
+
+    /// Whether a key lies within.
+    pub fn holds(&self, key: &[Value]) -> bool {
+        let Some((first, rest)) = key.split_at_checked(self.equal.len()) else { return false };
+        if first != self.equal {
+            return false;
+        }
+        let Some(next) = rest.first() else { return true };
+        let above = match &self.low {
+            Bound::Included(low) => next >= low,
+            Bound::Excluded(low) => next > low,
+            Bound::Unbounded => true,
+        };
+        above
+            && match &self.high {
+                Bound::Included(high) => next <= high,
+                Bound::Excluded(high) => next < high,
+                Bound::Unbounded => true,
+            }
+    }
+}
+
+/// A scan: the rows of a table at a position, by its key or by one of its indexes.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// The table as it is at the position.
+    pub table: &'a Table,
+    /// By which index; by the table's key if none.
+    pub index: Option<&'a Index>,
+    /// The snapshot.
+    pub at: LogPosition,
+    /// Which keys: of the index, or of the primary key. Of a table without a primary key, [`KeyRange::ALL`].
+    pub range: &'a KeyRange,
+    /// Start behind this key, which an earlier call of the same scan gave.
+    pub after: Option<&'a [u8]>,
+}
+
+/// The key the machine gave a row of a table without a primary key.
+pub type Hidden = [u8; 16];
+
+/// A row that a scan found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Where to go on from: opaque.
+    pub key: &'a [u8],
+    /// The hidden key, if the table has no primary key.
+    pub hidden: Option<Hidden>,
+    /// The position of the command that wrote this version.
+    pub version: LogPosition,
+    /// One value per column of the table; columns added later are filled in.
+    pub row: &'a [Value],
+}
+
+/// Which position a time means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimePoint {
+    /// The last command at or before it.
+    At(LogPosition),
+    /// Nothing later has been committed: it lies in the future.
+    Future,
+    /// It lies below what is kept.
+    TooOld,
+}
+
+/// What the query layer and the kernel read. All calls are repeatable: after a [`Miss`] the same call is made again.
+pub trait Rows {
+    /// The schema at a position.
+    fn catalogue(&self, at: LogPosition) -> Result<Arc<Catalogue>, Miss>;
+    /// The last position that can be read.
+    fn last(&self) -> LogPosition;
+    /// The position a time means, in microseconds since 1970 UTC.
+    fn position_at(&self, micros: i64) -> Result<TimePoint, Miss>;
+    /// The time of a position, in microseconds since 1970 UTC; `None` if nothing was committed there.
+    fn time_of(&self, at: LogPosition) -> Result<Option<i64>, Miss>;
+    /// Gives rows in key order until `each` answers `false` or there are no more.
+    fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
+}
+
+/// Which row of a table.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RowId {
+    /// By its primary key.
+    Key(Vec<Value>),
+    /// By its hidden key.
+    Hidden(Hidden),
+}
+
+impl RowId {
+    /// The identity of a row of a table.
+    pub fn of(table: &Table, row: &[Value], hidden: Option<Hidden>) -> Self {
+        match (table.key_places(), hidden) {
+            (Some(places), _) => Self::Key(places.iter().map(|at| row[*at].clone()).collect()),
+            (None, hidden) => Self::Hidden(hidden.unwrap_or([0xFF; 16])),
+        }
+    }
+}
+
+/// A hidden key that stands for one the machine will give: `0xFF` twelve times and a count. Sorts behind all real ones.
+pub fn provisional(count: u32) -> Hidden {
+    let mut key = [0xFF; 16];
+    key[12..].copy_from_slice(&count.to_be_bytes());
+    key
+}
+
+/// The hidden key of the `count`th row that a command inserts without a primary key.
+pub fn hidden_at(at: LogPosition, count: u32) -> Hidden {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&at.op.0.to_be_bytes());
+    key[8..12].copy_from_slice(&at.index.to_be_bytes());
+    key[12..].copy_from_slice(&count.to_be_bytes());
+    key
+}
+
+/// The net change of one row: what is there before and after the command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// The table.
+    pub table: ObjectId,
+    /// The row. A row whose primary key changes is two writes.
+    pub id: RowId,
+    /// What was there; `None` for an insert.
+    pub before: Option<Row>,
+    /// What will be there; `None` for a delete.
+    pub after: Option<Row>,
+}
+
+/// A change of the schema.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SchemaFact {
+    /// Creates an object, or puts a changed one in its place.
+    Put(Object),
+    /// Removes an object, with its rows and indexes.
+    Drop(ObjectId),
+    /// A sequence gave numbers up to this one.
+    Sequence(ObjectId, Option<i64>),
+    /// All rows of a table go.
+    Truncate(ObjectId),
+}
+
+/// What must still hold when the facts are installed. The first that fails is the answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Guard {
+    /// The object is at this version.
+    Schema(ObjectId, SchemaVersion),
+    /// No object has this name.
+    NameFree(String),
+    /// The row is at this version.
+    Version(ObjectId, RowId, LogPosition),
+    /// No row of the table (or of this index of it) lies under this key.
+    Absent(ObjectId, Option<ObjectId>, Vec<Value>),
+    /// Nothing in this range of the table (or of this index of it) was written after this position.
+    Unchanged(ObjectId, Option<ObjectId>, KeyRange, LogPosition),
+}
+
+/// What a statement or a transaction becomes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// What must still hold.
+    pub guards: Vec<Guard>,
+    /// Changes of the schema, in order; before the writes.
+    pub schema: Vec<SchemaFact>,
+    /// The net writes, one per row, by table and key.
+    pub writes: Vec<Write>,
+}
+
+impl Facts {
+    /// Whether there is nothing to install.
+    pub fn is_empty(&self) -> bool {
+        self.schema.is_empty() && self.writes.is_empty()
+    }
+}

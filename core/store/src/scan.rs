@@ -184,8 +184,8 @@ impl<'a, V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'a, V> {
             let Some((page, from)) = cursor.entry() else { return Ok(Progress::Done) };
             let (indexes, ends) = leaf_range(scan, page, from);
             let prefix = page.prefix();
-            self.key.clear();
-            self.key.extend_from_slice(prefix);
+            // Until the first row of this leaf is shown, the key is still that of the last one of the leaf before.
+            let mut fresh = true;
             let mut left = indexes.len();
             let mut at = indexes.start;
             while left > 0 {
@@ -206,6 +206,11 @@ impl<'a, V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'a, V> {
                         &self.value
                     }
                 };
+                if fresh {
+                    self.key.clear();
+                    self.key.extend_from_slice(prefix);
+                    fresh = false;
+                }
                 self.key.truncate(prefix.len());
                 self.key.extend_from_slice(cell.tail);
                 self.rows += 1;

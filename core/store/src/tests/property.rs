@@ -374,8 +374,13 @@ fn bounds() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     vec((prop_oneof![1 => Just(Vec::new()), 3 => key()], prop_oneof![1 => Just(Vec::new()), 3 => key()]), 1..4)
 }
 
+/// A few seconds' worth, unless the environment asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn a_store_says_what_its_model_says_and_replicas_have_the_same_bytes(

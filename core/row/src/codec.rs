@@ -262,7 +262,9 @@ fn put_json(json: &Json, to: &mut Vec<u8>) {
         Json::Array(items) => {
             to.push(5);
             put_number(items.len() as u128, to);
-            items.iter().for_each(|item| put_json(item, to));
+            for item in items {
+                put_json(item, to);
+            }
         }
         Json::Object(members) => {
             to.push(6);

@@ -278,7 +278,9 @@ fn write_json(json: &Json, to: &mut Vec<u8>) {
         Json::Array(items) => {
             to.push(4);
             to.extend_from_slice(&(items.len() as u32).to_be_bytes());
-            items.iter().for_each(|item| write_json(item, to));
+            for item in items {
+                write_json(item, to);
+            }
         }
         Json::Object(members) => {
             to.push(5);

@@ -32,7 +32,9 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeyTooLong { size, max } => write!(f, "a key of {size} bytes is longer than {max}"),
-            Self::ValueTooLong { size } => write!(f, "a value of {size} bytes is longer than {VALUE_SIZE_MAX}"),
+            Self::ValueTooLong { size } => {
+                write!(f, "a value of {size} bytes is longer than {VALUE_SIZE_MAX}")
+            }
             Self::BatchFull => f.write_str("the batch is full"),
         }
     }

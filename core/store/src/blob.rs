@@ -148,8 +148,7 @@ impl Planner<'_> {
     pub(crate) fn leave_blob(&mut self, blob: &BlobRef) -> Result<(), Missed> {
         if blob.level > 0 {
             let (store, pages) = (self.store, self.pages);
-            let page =
-                store.blob_page(pages, self.tenant, blob).map_err(|miss| self.note_miss(miss))?;
+            let page = store.blob_page(pages, self.tenant, blob).map_err(|miss| self.note_miss(miss))?;
             for index in 0..page.count() {
                 self.leave_blob(&child_of(store.shape, page, blob, index))?;
             }

@@ -109,7 +109,7 @@ pub(crate) fn cut<I: Item>(shape: Shape, tree: Tree, items: &[I], spread: Spread
     let capacity = shape.capacity() - prefix;
     let sizes: Vec<usize> = items.iter().map(|item| item.size(tree) - prefix).collect();
     if sizes.iter().sum::<usize>() <= capacity {
-        return vec![0..items.len()];
+        return core::iter::once(0..items.len()).collect();
     }
     match spread {
         Spread::Evenly => evenly(&sizes, 0..items.len(), capacity),

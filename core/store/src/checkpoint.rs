@@ -185,11 +185,8 @@ impl Store {
         self.idle.clear();
         self.sequence += 1;
         let directory = self.seal_directory(&mut pages);
-        let root = CheckpointRoot {
-            page_size: self.shape.page_size() as u32,
-            sequence: self.sequence,
-            directory,
-        };
+        let root =
+            CheckpointRoot { page_size: self.shape.page_size() as u32, sequence: self.sequence, directory };
         Checkpoint { root, pages }
     }
 
@@ -262,7 +259,8 @@ impl Store {
         let length = loop {
             let words = self.free.pages().div_ceil(64) as usize;
             let length = DIRECTORY_HEAD + self.tenants.len() * TENANT_SIZE + words * 8;
-            let length = u32::try_from(length).expect("limits of tenants and pages keep the directory below 4 GiB");
+            let length =
+                u32::try_from(length).expect("limits of tenants and pages keep the directory below 4 GiB");
             if places.len() as u64 >= blob_pages(shape, length) {
                 break length;
             }
@@ -360,7 +358,8 @@ fn read_root(entry: &[u8], at: usize) -> Option<Option<Root>> {
         return rest.iter().all(|byte| *byte == 0).then_some(None);
     }
     let pointer = pointer_at(entry, at + 8);
-    let sound = level <= LEVELS_MAX && rest[..7] == [0; 7] && pointer.address.is_place() && pointer.entries > 0;
+    let sound =
+        level <= LEVELS_MAX && rest[..7] == [0; 7] && pointer.address.is_place() && pointer.entries > 0;
     sound.then_some(Some(Root { pointer, level }))
 }
 

@@ -99,9 +99,8 @@ impl<'a> Cursor<'a> {
     fn child(&mut self, page: &'a Page, index: usize) -> Result<&'a Page, Miss> {
         self.touched += 1;
         let level = page.level() - 1;
-        let read = |index: usize| {
-            self.store.page(self.pages, self.tenant, self.tree, level, &page.child(index))
-        };
+        let read =
+            |index: usize| self.store.page(self.pages, self.tenant, self.tree, level, &page.child(index));
         read(index).map_err(|miss| {
             if level > 0 || self.ahead.is_none() {
                 return miss;

@@ -34,7 +34,7 @@ impl FreeSet {
     pub(crate) fn of_words(words: Vec<u64>, pages: u64) -> Option<Self> {
         let spare = words.len() as u64 * 64;
         let fits = pages <= PAGES_MAX && spare >= pages && spare - pages < 64;
-        let over = words.last().is_some_and(|last| pages % 64 != 0 && last >> (pages % 64) != 0);
+        let over = words.last().is_some_and(|last| !pages.is_multiple_of(64) && last >> (pages % 64) != 0);
         (fits && !over).then_some(Self { words, pages, first: 0 })
     }
 

@@ -64,12 +64,7 @@ impl Store {
     }
 
     /// How many keys of the range have a newest version. Touches the pages at the two edges of the range.
-    pub fn count(
-        &self,
-        tenant: TenantId,
-        range: KeyRange<'_>,
-        pages: &dyn Pages,
-    ) -> Result<u64, Miss> {
+    pub fn count(&self, tenant: TenantId, range: KeyRange<'_>, pages: &dyn Pages) -> Result<u64, Miss> {
         let Some(root) = self.roots(tenant).current.filter(|_| !range.is_empty()) else { return Ok(0) };
         let mut missing = Vec::new();
         let reader = Reader { store: self, pages, tenant, tree: Tree::Current };
@@ -121,13 +116,7 @@ impl<'a> Reader<'a> {
             || end - 1 > from && self.changed(level - 1, &page.child(end - 1), range, since, missing)
     }
 
-    fn count(
-        &self,
-        level: u8,
-        pointer: &Pointer,
-        range: &KeyRange<'_>,
-        missing: &mut Vec<PageRef>,
-    ) -> u64 {
+    fn count(&self, level: u8, pointer: &Pointer, range: &KeyRange<'_>, missing: &mut Vec<PageRef>) -> u64 {
         let Some(page) = self.read(level, pointer, missing) else { return 0 };
         let (from, end) = range.of(page);
         if page.is_leaf() {

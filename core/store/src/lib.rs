@@ -107,7 +107,7 @@ pub use prune::{PRUNE_ENTRIES_MAX, PruneFrom};
 pub use read::{Snapshot, Stop, Version};
 pub use scan::{Progress, Row, Scan, StepLimits};
 pub use shape::{
-    BATCH_BYTES_MAX, BATCH_WRITES_MAX, LEVELS_MAX, PAGE_SIZE, PAGE_SIZE_MAX, PAGES_MAX, READ_AHEAD_MAX, Shape,
-    TENANTS_MAX, VALUE_SIZE_MAX,
+    BATCH_BYTES_MAX, BATCH_WRITES_MAX, LEVELS_MAX, PAGE_SIZE, PAGE_SIZE_MAX, PAGES_MAX, READ_AHEAD_MAX,
+    Shape, TENANTS_MAX, VALUE_SIZE_MAX,
 };
 pub use store::Store;

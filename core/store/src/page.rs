@@ -209,7 +209,8 @@ impl Page {
         if !zeros(at::CIPHER..at::COUNT) || !zeros(at::NONCE..at::USED) || !zeros(at::RESERVED..HEADER_SIZE) {
             return Err(Wrong::Header);
         }
-        let kind = PageKind::ALL.into_iter().find(|kind| kind.code() == bytes[at::KIND]).ok_or(Wrong::Header)?;
+        let kind =
+            PageKind::ALL.into_iter().find(|kind| kind.code() == bytes[at::KIND]).ok_or(Wrong::Header)?;
         let (level, tenant) = (bytes[at::LEVEL], TenantId(u64_at(&bytes, at::TENANT)));
         if kind != at.kind || level != at.level || tenant != at.tenant || level > LEVELS_MAX {
             return Err(Wrong::Stranger);
@@ -322,7 +323,8 @@ impl Page {
             return Err(Wrong::Order);
         }
         let (first, last) = (self.tail(0), self.tail(count - 1));
-        let more = if count == 1 { !first.is_empty() } else { !first.is_empty() && first.first() == last.first() };
+        let more =
+            if count == 1 { !first.is_empty() } else { !first.is_empty() && first.first() == last.first() };
         if more { Err(Wrong::Order) } else { Ok(()) }
     }
 
@@ -515,7 +517,11 @@ impl Page {
 
     /// Entries here or below.
     pub(crate) fn entries(&self) -> u64 {
-        if self.is_leaf() { u64::from(self.count) } else { (0..self.count()).map(|i| self.child_entries(i)).sum() }
+        if self.is_leaf() {
+            u64::from(self.count)
+        } else {
+            (0..self.count()).map(|i| self.child_entries(i)).sum()
+        }
     }
 
     /// The part of a value.

@@ -149,8 +149,8 @@ impl Store {
         let mut planner = Planner::new(self, pages, batch.tenant(), batch.position());
         let current = planner.tree(Tree::Current, &edits);
         let past = core::mem::take(&mut planner.past);
-        let history = current.and_then(|current| Ok((current, planner.tree(Tree::History, &past)?)));
-        planner.finish(history)
+        let roots = current.and_then(|current| Ok((current, planner.tree(Tree::History, &past)?)));
+        planner.finish(roots.ok())
     }
 }
 
@@ -175,8 +175,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub(crate) fn finish(self, roots: Result<(Option<Root>, Option<Root>), Missed>) -> Result<Draft, Miss> {
-        let Ok((current, history)) = roots else { return Err(Miss::of_all(self.missing)) };
+    /// The draft with these roots of the current tree and the history; the miss without.
+    pub(crate) fn finish(self, roots: Option<(Option<Root>, Option<Root>)>) -> Result<Draft, Miss> {
+        let Some((current, history)) = roots else { return Err(Miss::of_all(self.missing)) };
         Ok(Draft {
             installed: self.store.installed,
             tenant: self.tenant,
@@ -245,7 +246,10 @@ impl<'a> Planner<'a> {
         };
         while kids.len() > 1 {
             level += 1;
-            assert!(level < LEVELS_MAX, "a tree of that many levels has more leaves than there are addresses");
+            assert!(
+                level < LEVELS_MAX,
+                "a tree of that many levels has more leaves than there are addresses"
+            );
             let children = kids.into_iter().map(|kid| {
                 let (key, rank) = kid.separator.unwrap_or_default();
                 let built = Some(kid.built);
@@ -254,11 +258,11 @@ impl<'a> Planner<'a> {
             kids = self.branches(tree, level, &children.collect::<Vec<_>>(), 0);
         }
         let Some(top) = kids.pop() else { return Ok(None) };
-        self.collapse(tree, level, top).map(Some)
+        self.collapse(tree, level, &top).map(Some)
     }
 
     /// A branch with one child is no root: the child is.
-    fn collapse(&mut self, tree: Tree, mut level: u8, top: Kid) -> Result<Root, Missed> {
+    fn collapse(&mut self, tree: Tree, mut level: u8, top: &Kid) -> Result<Root, Missed> {
         let (mut pointer, mut built) = (top.pointer, Some(top.built));
         while level > 0 {
             let page = match built {
@@ -274,7 +278,8 @@ impl<'a> Planner<'a> {
                 None => self.leave(pointer.address),
             }
             built = (0..self.built.len()).find(|&index| {
-                child.address == Address::of_temporary(self.store.future_id(index)) && self.built[index].is_some()
+                child.address == Address::of_temporary(self.store.future_id(index))
+                    && self.built[index].is_some()
             });
             (pointer, level) = (child, level - 1);
         }
@@ -301,7 +306,9 @@ impl<'a> Planner<'a> {
                 rest.len()
             } else {
                 let (next, rank) = (page.key(index + 1), page.rank(index + 1));
-                rest.partition_point(|edit| next.cmp_slice(edit.key).then_with(|| rank.cmp(&edit.rank)).is_gt())
+                rest.partition_point(|edit| {
+                    next.cmp_slice(edit.key).then_with(|| rank.cmp(&edit.rank)).is_gt()
+                })
             };
             assert!(here > 0, "an edit belongs below the child that it was found to belong to");
             match self.node(tree, level - 1, &page.child(index), &rest[..here]) {
@@ -372,15 +379,13 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let left = if index + 1 < children.len() { index } else { index - 1 };
-            match self.join(tree, level, &children[left], &children[left + 1]) {
-                Ok(joined) => {
-                    children.splice(left..left + 2, joined);
-                    index = left;
-                }
-                Err(Missed) => {
-                    missed = true;
-                    index += 1;
-                }
+            if let Ok(joined) = self.join(tree, level, &children[left], &children[left + 1]) {
+                children.splice(left..left + 2, joined);
+                index = left;
+            } else {
+                // The others may miss pages of their own.
+                missed = true;
+                index += 1;
             }
         }
         if missed { Err(Missed) } else { Ok(()) }
@@ -402,12 +407,12 @@ impl<'a> Planner<'a> {
         for here in here {
             here?;
         }
-        let taken = [left, right].map(|child| match child.built {
-            Some(index) => Ok(self.unbuild(index)),
-            None => {
+        let taken = [left, right].map(|child| {
+            let Some(index) = child.built else {
                 self.leave(child.pointer.address);
-                Err(child.pointer)
-            }
+                return Err(child.pointer);
+            };
+            Ok(self.unbuild(index))
         });
         let [a, b] = &taken;
         let a = self.taken(tree, level, a);
@@ -523,9 +528,7 @@ impl<'a> Planner<'a> {
                 changed = true;
                 if found.is_err() {
                     end = items.len();
-                    appended &= page.is_none_or(|page| {
-                        at == count || !same_object(&page.key(at), edit.key)
-                    });
+                    appended &= page.is_none_or(|page| at == count || !same_object(&page.key(at), edit.key));
                 }
             }
         }

@@ -52,7 +52,7 @@ impl Store {
             gone.iter().map(|(key, end)| Edit { key, rank: *end, change: Change::Remove }).collect();
         let mut planner = Planner::new(self, pages, tenant, roots.newest.max(POSITION_MIN));
         let history = planner.tree(Tree::History, &edits);
-        let draft = planner.finish(history.map(|history| (roots.current, history)))?;
+        let draft = planner.finish(history.ok().map(|history| (roots.current, history)))?;
         Ok((draft, next))
     }
 }

@@ -166,12 +166,9 @@ impl Store {
                     Some((page, index)) if page.key(index).cmp_slice(key).is_eq() => {
                         self.version(tenant, page, index, pages).map(Some)
                     }
-                    _ => self
-                        .find(tenant, key, pages)
-                        .map_err(Stop::Miss)
-                        .and_then(|found| {
-                            found.map(|(page, index)| self.version(tenant, page, index, pages)).transpose()
-                        }),
+                    _ => self.find(tenant, key, pages).map_err(Stop::Miss).and_then(|found| {
+                        found.map(|(page, index)| self.version(tenant, page, index, pages)).transpose()
+                    }),
                 },
             };
             let version = match version {

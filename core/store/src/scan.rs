@@ -120,7 +120,9 @@ impl Scan {
     fn start(&self, cursor: &mut Cursor<'_>) -> Result<(), Miss> {
         match self.direction {
             Direction::Forward => cursor.seek(&self.low, POSITION_MIN),
-            Direction::Backward => cursor.seek_before(self.high.as_ref().map(|high| (&high[..], POSITION_MIN))),
+            Direction::Backward => {
+                cursor.seek_before(self.high.as_ref().map(|high| (&high[..], POSITION_MIN)))
+            }
         }
     }
 
@@ -171,7 +173,7 @@ struct Step<'a, V> {
     visit: V,
 }
 
-impl<'a, V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'a, V> {
+impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
     /// The current tree alone.
     fn present(mut self, scan: &mut Scan) -> Result<Progress, Stop> {
         let mut cursor = Cursor::new(self.store, self.pages, scan.tenant, Tree::Current, scan.direction)
@@ -198,8 +200,7 @@ impl<'a, V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'a, V> {
                     Stored::Inline(bytes) => bytes,
                     Stored::Elsewhere(blob) => {
                         self.value.clear();
-                        if let Err(miss) =
-                            self.store.gather(self.pages, scan.tenant, &blob, &mut self.value)
+                        if let Err(miss) = self.store.gather(self.pages, scan.tenant, &blob, &mut self.value)
                         {
                             return self.stopped_by(miss, scan);
                         }
@@ -268,8 +269,16 @@ impl<'a, V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'a, V> {
             let first = match (&now, &then) {
                 (Side::End, Side::End) => return Ok(Progress::Done),
                 // The other side looked at all up to here and beyond: this is the next one.
-                (Side::At(a, i), Side::Stopped(Some((b, j)), _)) if merge.is_up_to(&a.key(*i), &b.key(*j)) => true,
-                (Side::Stopped(Some((b, j)), _), Side::At(a, i)) if merge.is_up_to(&a.key(*i), &b.key(*j)) => false,
+                (Side::At(a, i), Side::Stopped(Some((b, j)), _))
+                    if merge.is_up_to(&a.key(*i), &b.key(*j)) =>
+                {
+                    true
+                }
+                (Side::Stopped(Some((b, j)), _), Side::At(a, i))
+                    if merge.is_up_to(&a.key(*i), &b.key(*j)) =>
+                {
+                    false
+                }
                 (Side::Stopped(..), _) | (_, Side::Stopped(..)) => return self.stop(scan, now, then),
                 (Side::At(..), Side::End) => true,
                 (Side::End, Side::At(..)) => false,
@@ -527,10 +536,8 @@ impl<'a> Merge<'a> {
         page.key(index).append_to(&mut self.key);
         self.then.next_leaf()?;
         // More versions of the same key: however many leaves they fill, a path from the root gets behind them.
-        let same = self
-            .then
-            .entry()
-            .is_some_and(|(page, index)| page.key(index).cmp_slice(&self.key).is_eq());
+        let same =
+            self.then.entry().is_some_and(|(page, index)| page.key(index).cmp_slice(&self.key).is_eq());
         if !same {
             return Ok(());
         }

@@ -153,15 +153,13 @@ impl Store {
         level: u8,
         pointer: &Pointer,
     ) -> Result<&'a Page, Miss> {
-        match pointer.address.temporary() {
-            Some(id) => Ok(self.dirty_page(id)),
-            None => {
-                let at = PageRef::of(pointer, tenant, tree, level);
-                let page = pages.page(at)?;
-                assert!(page.kind() == at.kind && page.level() == level, "`Pages` answered with another page");
-                Ok(page)
-            }
+        if let Some(id) = pointer.address.temporary() {
+            return Ok(self.dirty_page(id));
         }
+        let at = PageRef::of(pointer, tenant, tree, level);
+        let page = pages.page(at)?;
+        assert!(page.kind() == at.kind && page.level() == level, "`Pages` answered with another page");
+        Ok(page)
     }
 
     pub(crate) fn dirty_page(&self, id: u32) -> &Page {

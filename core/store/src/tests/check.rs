@@ -8,7 +8,7 @@ use super::disk::Disk;
 use crate::blob::child_of;
 use crate::layout::BlobRef;
 use crate::page::{Page, Stored};
-use crate::pointer::{PageKind, POSITION_MIN, PageRef, Pointer};
+use crate::pointer::{POSITION_MIN, PageKind, PageRef, Pointer};
 use crate::{Address, Store, Tree};
 
 type Bound = Option<(Vec<u8>, LogPosition)>;
@@ -94,20 +94,19 @@ impl Walk<'_> {
         if blob.level == 0 {
             return;
         }
-        let page = match blob.address.temporary() {
-            Some(id) => self.store.dirty_page(id).clone(),
-            None => {
-                let children = u64::from(blob.length).div_ceil(self.store.shape.blob_span(blob.level - 1));
-                self.disk.get(&PageRef {
-                    address: blob.address,
-                    digest: blob.digest,
-                    tenant: self.tenant,
-                    kind: PageKind::ValueIndex,
-                    level: blob.level,
-                    max: POSITION_MIN,
-                    entries: children * 40,
-                })
-            }
+        let page = if let Some(id) = blob.address.temporary() {
+            self.store.dirty_page(id).clone()
+        } else {
+            let children = u64::from(blob.length).div_ceil(self.store.shape.blob_span(blob.level - 1));
+            self.disk.get(&PageRef {
+                address: blob.address,
+                digest: blob.digest,
+                tenant: self.tenant,
+                kind: PageKind::ValueIndex,
+                level: blob.level,
+                max: POSITION_MIN,
+                entries: children * 40,
+            })
         };
         for index in 0..page.count() {
             self.blob(&child_of(self.store.shape, &page, blob, index));

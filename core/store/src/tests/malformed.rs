@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::model::at;
 use crate::{
-    Address, Checkpoint, CheckpointRoot, Malformed, ObjectId, OpenError, Page, PageRef, Pages, Shape, Store, WriteBatch,
-    Wrong,
+    Address, Checkpoint, CheckpointRoot, Malformed, ObjectId, OpenError, Page, PageRef, Pages, Shape, Store,
+    WriteBatch, Wrong,
 };
 
 /// A checkpoint with a page of every kind.

@@ -48,12 +48,13 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
-    let sized = |sizes: std::ops::Range<usize>| (sizes, any::<u8>()).prop_map(|(size, byte)| vec![byte; size]);
+    let sized =
+        |sizes: std::ops::Range<usize>| (sizes, any::<u8>()).prop_map(|(size, byte)| vec![byte; size]);
     prop_oneof![
-        8 => sized(0..120),
-        4 => sized(300..1100),
-        2 => sized(1100..9000),
-            ]
+    8 => sized(0..120),
+    4 => sized(300..1100),
+    2 => sized(1100..9000),
+        ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -67,6 +68,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<Index>().prop_map(Act::Retain),
     ]
 }
+
+/// Keys, begins, values.
+type Rows = Vec<(Vec<u8>, LogPosition, Vec<u8>)>;
 
 /// One replica.
 struct Replica {
@@ -151,11 +155,7 @@ impl Replica {
         }
     }
 
-    fn scan(
-        &mut self,
-        scan: &Scan,
-        limits: StepLimits,
-    ) -> Result<Vec<(Vec<u8>, LogPosition, Vec<u8>)>, Stop> {
+    fn scan(&mut self, scan: &Scan, limits: StepLimits) -> Result<Rows, Stop> {
         let mut scan = scan.clone();
         let mut rows = Vec::new();
         loop {
@@ -192,7 +192,13 @@ fn positions(newest: u64, horizon: LogPosition) -> Vec<LogPosition> {
     all
 }
 
-fn compare(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>, Vec<u8>)], limits: StepLimits) {
+fn compare(
+    replica: &mut Replica,
+    model: &Model,
+    newest: u64,
+    bounds: &[(Vec<u8>, Vec<u8>)],
+    limits: StepLimits,
+) {
     let horizon = replica.store.horizon(TENANT);
     let keys: Vec<Vec<u8>> = model.keys().cloned().collect();
     let few: Vec<&Vec<u8>> = keys.iter().step_by(1 + keys.len() / 24).collect();
@@ -222,7 +228,8 @@ fn compare(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>
         for (low, high) in bounds {
             let high = (!high.is_empty()).then_some(high);
             for direction in [Direction::Forward, Direction::Backward] {
-                let scan = Scan { tenant: TENANT, snapshot, direction, low: low.clone(), high: high.cloned() };
+                let scan =
+                    Scan { tenant: TENANT, snapshot, direction, low: low.clone(), high: high.cloned() };
                 let got = replica.scan(&scan, limits);
                 if too_old {
                     assert_eq!(got, Err(Stop::TooOld { horizon }));
@@ -234,7 +241,9 @@ fn compare(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>
                 }
                 let got = got.expect("not too old");
                 let short = |rows: &[(Vec<u8>, LogPosition, Vec<u8>)]| {
-                    rows.iter().map(|(key, begin, value)| (key.clone(), *begin, value.len())).collect::<Vec<_>>()
+                    rows.iter()
+                        .map(|(key, begin, value)| (key.clone(), *begin, value.len()))
+                        .collect::<Vec<_>>()
                 };
                 assert!(got == expected, "{scan:?}: {:?}, not {:?}", short(&got), short(&expected));
             }
@@ -286,7 +295,7 @@ fn guards(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>,
     }
 }
 
-fn run(acts: Vec<Act>, bounds: Vec<(Vec<u8>, Vec<u8>)>, limits: StepLimits) {
+fn run(acts: Vec<Act>, bounds: &[(Vec<u8>, Vec<u8>)], limits: StepLimits) {
     let mut replicas = [Memory::Whole, Memory::None, Memory::OneByOne].map(Replica::new);
     let mut model = Model::default();
     let mut op = 0;
@@ -340,7 +349,8 @@ fn run(acts: Vec<Act>, bounds: Vec<(Vec<u8>, Vec<u8>)>, limits: StepLimits) {
             log.push(Some(done));
         }
         // Another tenant writes the same keys and must not be seen.
-        let strange = Done::Write(OTHER, at(op), vec![(ObjectId(1).key(&[0, 5]), Some(vec![9; op as usize]))]);
+        let strange =
+            Done::Write(OTHER, at(op), vec![(ObjectId(1).key(&[0, 5]), Some(vec![9; op as usize]))]);
         for replica in &mut replicas {
             replica.tell(strange.clone());
         }
@@ -348,13 +358,13 @@ fn run(acts: Vec<Act>, bounds: Vec<(Vec<u8>, Vec<u8>)>, limits: StepLimits) {
     }
     for replica in &mut replicas {
         check(&replica.store, &mut replica.disk);
-        compare(replica, &model, op, &bounds, limits);
+        compare(replica, &model, op, bounds, limits);
     }
     replicas.iter_mut().for_each(Replica::checkpoint);
     log.push(None);
     for replica in &mut replicas {
         check(&replica.store, &mut replica.disk);
-        compare(replica, &model, op, &bounds, limits);
+        compare(replica, &model, op, bounds, limits);
     }
     let [whole, none, one_by_one] = &replicas;
     assert!(whole.checkpoints == none.checkpoints, "what is at hand does not change a byte");
@@ -371,7 +381,10 @@ fn run(acts: Vec<Act>, bounds: Vec<(Vec<u8>, Vec<u8>)>, limits: StepLimits) {
 }
 
 fn bounds() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
-    vec((prop_oneof![1 => Just(Vec::new()), 3 => key()], prop_oneof![1 => Just(Vec::new()), 3 => key()]), 1..4)
+    vec(
+        (prop_oneof![1 => Just(Vec::new()), 3 => key()], prop_oneof![1 => Just(Vec::new()), 3 => key()]),
+        1..4,
+    )
 }
 
 /// A few seconds' worth, unless the environment asks for more.
@@ -389,6 +402,6 @@ proptest! {
         rows in 1u32..40,
         pages in 1u32..12,
     ) {
-        run(acts, bounds, StepLimits { rows, pages });
+        run(acts, &bounds, StepLimits { rows, pages });
     }
 }

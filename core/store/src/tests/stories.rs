@@ -9,8 +9,8 @@ use super::check::check;
 use super::disk::{Disk, Memory};
 use super::model::at;
 use crate::{
-    BATCH_WRITES_MAX, Direction, KeyRange, ObjectId, Progress, Scan, Shape, Snapshot, StepLimits, Stop, Store, Tree,
-    VALUE_SIZE_MAX, WriteBatch, WriteError,
+    BATCH_WRITES_MAX, Direction, KeyRange, ObjectId, Progress, Scan, Shape, Snapshot, StepLimits, Stop,
+    Store, Tree, VALUE_SIZE_MAX, WriteBatch, WriteError,
 };
 
 const TENANT: TenantId = TenantId(1);
@@ -20,7 +20,12 @@ fn key(n: u64) -> Vec<u8> {
     TABLE.key(&n.to_be_bytes())
 }
 
-fn write(store: &mut Store, disk: &mut Disk, op: u64, rows: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>) {
+fn write(
+    store: &mut Store,
+    disk: &mut Disk,
+    op: u64,
+    rows: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+) {
     let mut batch = WriteBatch::new(store.shape(), TENANT, at(op));
     for (key, value) in rows {
         match value {
@@ -113,7 +118,11 @@ fn a_guard_over_a_large_range_reads_its_edges_alone() {
     write(&mut store, &mut disk, 21, [(key(19_995), Some(vec![1]))].into_iter());
     let checkpoint = store.checkpoint();
     disk.write(&checkpoint);
-    assert_eq!(store.changed_since(TENANT, range, since, &disk), Ok(false), "a change behind the range is none");
+    assert_eq!(
+        store.changed_since(TENANT, range, since, &disk),
+        Ok(false),
+        "a change behind the range is none"
+    );
     write(&mut store, &mut disk, 22, [(key(19_989), None)].into_iter());
     assert_eq!(store.changed_since(TENANT, range, since, &disk), Ok(true), "a delete is a change");
     assert_eq!(store.changed_since(TENANT, range, at(22), &disk), Ok(false));
@@ -137,7 +146,9 @@ fn an_index_entry_whose_columns_stay_keeps_its_interval() {
     row(&mut store, &mut disk, 1, b"a", None, &red);
     row(&mut store, &mut disk, 2, b"b", Some(&red), &red);
     let begin = |store: &Store, key: &[u8]| {
-        store.get(TENANT, key, Snapshot::Present, &Disk::new(Memory::Whole)).expect("no page is written")
+        store
+            .get(TENANT, key, Snapshot::Present, &Disk::new(Memory::Whole))
+            .expect("no page is written")
             .map(|version| version.begin)
     };
     assert_eq!((begin(&store, &key(1)), begin(&store, &red)), (Some(at(2)), Some(at(1))));
@@ -192,7 +203,10 @@ fn what_does_not_fit_is_refused() {
     let mut batch = WriteBatch::new(shape, TENANT, at(1));
     let max = shape.key_size_max();
     assert_eq!(batch.put(&vec![1; max + 1], b""), Err(WriteError::KeyTooLong { size: max + 1, max }));
-    assert_eq!(batch.put(b"k", &vec![0; VALUE_SIZE_MAX + 1]), Err(WriteError::ValueTooLong { size: VALUE_SIZE_MAX + 1 }));
+    assert_eq!(
+        batch.put(b"k", &vec![0; VALUE_SIZE_MAX + 1]),
+        Err(WriteError::ValueTooLong { size: VALUE_SIZE_MAX + 1 })
+    );
     for n in 0..BATCH_WRITES_MAX as u64 {
         batch.put(&key(n), b"").expect("within limits");
     }

@@ -42,10 +42,12 @@ pub(crate) trait Item {
 }
 
 impl Item for LeafItem<'_> {
+    #[inline]
     fn key(&self) -> &Key<'_> {
         &self.key
     }
 
+    #[inline]
     fn size(&self, tree: Tree) -> usize {
         let fixed = match tree {
             Tree::Current => CURRENT_LEAF_FIXED,
@@ -60,10 +62,12 @@ impl Item for LeafItem<'_> {
 }
 
 impl Item for BranchItem<'_> {
+    #[inline]
     fn key(&self) -> &Key<'_> {
         &self.key
     }
 
+    #[inline]
     fn size(&self, tree: Tree) -> usize {
         let fixed = match tree {
             Tree::Current => CURRENT_BRANCH_FIXED,
@@ -215,6 +219,7 @@ fn tree_page<I: Item>(
     Page::built(bytes)
 }
 
+#[inline]
 fn put_key(bytes: &mut [u8], cell: usize, fixed: usize, key: &Key<'_>, prefix: usize) -> usize {
     let size = key.len() - prefix;
     bytes[cell..cell + 2].copy_from_slice(&(size as u16).to_le_bytes());

@@ -100,37 +100,44 @@ pub(crate) mod at {
     pub(crate) const RESERVED: usize = 68;
 }
 
+#[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut value = [0; 4];
     value.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(value)
 }
 
+#[inline]
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut value = [0; 8];
     value.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(value)
 }
 
+#[inline]
 pub(crate) fn position_at(bytes: &[u8], at: usize) -> LogPosition {
     LogPosition { op: Op(u64_at(bytes, at)), index: u32_at(bytes, at + 8) }
 }
 
+#[inline]
 pub(crate) fn put_position(bytes: &mut [u8], at: usize, position: LogPosition) {
     bytes[at..at + 8].copy_from_slice(&position.op.0.to_le_bytes());
     bytes[at + 8..at + 12].copy_from_slice(&position.index.to_le_bytes());
 }
 
+#[inline]
 pub(crate) fn checksum_at(bytes: &[u8], at: usize) -> Checksum {
     let mut digest = [0; 32];
     digest.copy_from_slice(&bytes[at..at + 32]);
     Checksum::from_bytes(digest)
 }
 
+#[inline]
 pub(crate) fn pointer_at(bytes: &[u8], at: usize) -> Pointer {
     Pointer {
         address: Address(u64_at(bytes, at)),
@@ -140,6 +147,7 @@ pub(crate) fn pointer_at(bytes: &[u8], at: usize) -> Pointer {
     }
 }
 
+#[inline]
 pub(crate) fn put_pointer(bytes: &mut [u8], at: usize, pointer: &Pointer) {
     bytes[at..at + 8].copy_from_slice(&pointer.address.0.to_le_bytes());
     bytes[at + 8..at + 40].copy_from_slice(pointer.digest.as_bytes());

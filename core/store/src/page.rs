@@ -93,14 +93,17 @@ pub(crate) struct Key<'p> {
 }
 
 impl<'p> Key<'p> {
+    #[inline]
     pub(crate) const fn whole(bytes: &'p [u8]) -> Self {
         Self { head: &[], tail: bytes }
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.head.len() + self.tail.len()
     }
 
+    #[inline]
     pub(crate) fn byte(&self, index: usize) -> u8 {
         match self.head.get(index) {
             Some(byte) => *byte,
@@ -109,12 +112,14 @@ impl<'p> Key<'p> {
     }
 
     /// How many bytes at the start both have in common.
+    #[inline]
     pub(crate) fn common(&self, other: &Self) -> usize {
         let most = self.len().min(other.len());
         (0..most).find(|&index| self.byte(index) != other.byte(index)).unwrap_or(most)
     }
 
     /// Writes all but the first `skip` bytes.
+    #[inline]
     pub(crate) fn write_rest(&self, skip: usize, to: &mut [u8]) {
         if skip >= self.head.len() {
             to.copy_from_slice(&self.tail[skip - self.head.len()..]);
@@ -355,6 +360,7 @@ impl Page {
         self.level
     }
 
+    #[inline]
     pub(crate) fn is_leaf(&self) -> bool {
         matches!(self.kind, PageKind::Leaf(_))
     }
@@ -366,14 +372,17 @@ impl Page {
         }
     }
 
+    #[inline]
     pub(crate) fn count(&self) -> usize {
         usize::from(self.count)
     }
 
+    #[inline]
     pub(crate) fn used(&self) -> usize {
         u32_at(&self.bytes, at::USED) as usize
     }
 
+    #[inline]
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.bytes[HEADER_SIZE..HEADER_SIZE + usize::from(self.prefix)]
     }
@@ -391,6 +400,7 @@ impl Page {
         &self.bytes[from..from + usize::from(u16_at(&self.bytes, cell))]
     }
 
+    #[inline]
     pub(crate) fn key(&self, index: usize) -> Key<'_> {
         Key { head: self.prefix(), tail: self.tail(index) }
     }
@@ -428,6 +438,7 @@ impl Page {
     }
 
     /// As [`Page::search_from`], by what is behind the prefix.
+    #[inline]
     pub(crate) fn search_tail_from(
         &self,
         from: usize,
@@ -462,6 +473,7 @@ impl Page {
         }
     }
 
+    #[inline]
     pub(crate) fn leaf_cell(&self, index: usize) -> LeafCell<'_> {
         let cell = self.slot(index);
         let tail = cell + usize::from(self.fixed);
@@ -487,6 +499,7 @@ impl Page {
             .then(|| cell + usize::from(self.fixed) + usize::from(u16_at(&self.bytes, cell)))
     }
 
+    #[inline]
     pub(crate) fn child(&self, index: usize) -> Pointer {
         pointer_at(&self.bytes, self.child_at(index))
     }
@@ -497,6 +510,7 @@ impl Page {
     }
 
     /// The greatest begin or end below a child.
+    #[inline]
     pub(crate) fn child_max(&self, index: usize) -> LogPosition {
         position_at(&self.bytes, self.slot(index) + 2 + 40)
     }

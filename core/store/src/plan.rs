@@ -581,6 +581,7 @@ impl<'a> Planner<'a> {
     }
 }
 
+#[inline]
 fn leaf_item(page: &Page, index: usize) -> LeafItem<'_> {
     let cell = page.leaf_cell(index);
     LeafItem {

@@ -231,29 +231,101 @@ fn put_key(bytes: &mut [u8], cell: usize, fixed: usize, key: &Key<'_>, prefix: u
 /// A leaf of these entries, which fit.
 pub(crate) fn leaf(shape: Shape, tenant: TenantId, tree: Tree, items: &[LeafItem<'_>]) -> Page {
     tree_page(blank(shape, tenant, PageKind::Leaf(tree), 0), items, |bytes, cell, item, prefix| {
-        let fixed = match tree {
-            Tree::Current => CURRENT_LEAF_FIXED,
-            Tree::History => HISTORY_LEAF_FIXED,
-        };
-        put_position(bytes, cell + 4, item.begin);
-        if tree == Tree::History {
-            put_position(bytes, cell + 4 + POSITION_SIZE, item.rank);
-        }
-        let value = put_key(bytes, cell, fixed, &item.key, prefix);
-        let (size, end) = match item.value {
-            Stored::Inline(inline) => {
-                let end = value + inline.len();
-                bytes[value..end].copy_from_slice(inline);
-                (inline.len() as u16, end)
-            }
-            Stored::Elsewhere(blob) => {
-                blob.write(bytes, value);
-                (ELSEWHERE, value + BLOB_REF_SIZE)
-            }
-        };
-        bytes[cell + 2..cell + 4].copy_from_slice(&size.to_le_bytes());
-        end
+        put_leaf_cell(bytes, cell, tree, item, prefix)
     })
+}
+
+fn put_leaf_cell(bytes: &mut [u8], cell: usize, tree: Tree, item: &LeafItem<'_>, prefix: usize) -> usize {
+    let fixed = match tree {
+        Tree::Current => CURRENT_LEAF_FIXED,
+        Tree::History => HISTORY_LEAF_FIXED,
+    };
+    put_position(bytes, cell + 4, item.begin);
+    if tree == Tree::History {
+        put_position(bytes, cell + 4 + POSITION_SIZE, item.rank);
+    }
+    let value = put_key(bytes, cell, fixed, &item.key, prefix);
+    let (size, end) = match item.value {
+        Stored::Inline(inline) => {
+            let end = value + inline.len();
+            bytes[value..end].copy_from_slice(inline);
+            (inline.len() as u16, end)
+        }
+        Stored::Elsewhere(blob) => {
+            blob.write(bytes, value);
+            (ELSEWHERE, value + BLOB_REF_SIZE)
+        }
+    };
+    bytes[cell + 2..cell + 4].copy_from_slice(&size.to_le_bytes());
+    end
+}
+
+/// A change of a leaf, in the order of its entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice<'p> {
+    /// The entry that goes, or in front of which another one comes.
+    pub(crate) at: usize,
+    pub(crate) removed: bool,
+    pub(crate) added: Option<LeafItem<'p>>,
+}
+
+/// The leaf that [`leaf`] would make of a leaf's entries and these changes, by copying what does not change in one
+/// piece; `None` if the entries do not fit in one page, or if the first or last key changes, and maybe the prefix.
+pub(crate) fn spliced(shape: Shape, tree: Tree, page: &Page, changes: &[Splice<'_>]) -> Option<Page> {
+    let (count, prefix) = (page.count(), page.prefix().len());
+    let (mut used, mut entries) = (page.used(), count);
+    for Splice { at, removed, added } in changes {
+        let is_inside = match (removed, added) {
+            (true, Some(_)) => true,
+            (true, None) => *at > 0 && at + 1 < count,
+            (false, _) => *at > 0 && *at < count,
+        };
+        if !is_inside {
+            return None;
+        }
+        if let Some(item) = added {
+            used += item.size(tree) - prefix;
+            entries += 1;
+        }
+        if *removed {
+            used -= page.cells(*at..at + 1).len() + SLOT_SIZE;
+            entries -= 1;
+        }
+    }
+    if used > shape.capacity() {
+        return None;
+    }
+    let mut bytes = vec![0; shape.page_size()].into_boxed_slice();
+    let slots = HEADER_SIZE + prefix;
+    bytes[..slots].copy_from_slice(&page.bytes()[..slots]);
+    bytes[at::COUNT..at::COUNT + 2].copy_from_slice(&(entries as u16).to_le_bytes());
+    bytes[at::USED..at::USED + 4].copy_from_slice(&(used as u32).to_le_bytes());
+    let (mut slot, mut cell) = (slots, slots + entries * SLOT_SIZE);
+    let mut from = 0;
+    let copy = |bytes: &mut [u8], slot: &mut usize, cell: &mut usize, run: Range<usize>| {
+        let cells = page.cells(run.clone());
+        let shift = cells.start;
+        for index in run {
+            let place = page.cells(index..index + 1).start - shift + *cell;
+            bytes[*slot..*slot + 2].copy_from_slice(&(place as u16).to_le_bytes());
+            *slot += SLOT_SIZE;
+        }
+        let end = *cell + cells.len();
+        bytes[*cell..end].copy_from_slice(&page.bytes()[cells]);
+        *cell = end;
+    };
+    for change in changes {
+        copy(&mut bytes, &mut slot, &mut cell, from..change.at);
+        from = change.at + usize::from(change.removed);
+        if let Some(item) = &change.added {
+            bytes[slot..slot + 2].copy_from_slice(&(cell as u16).to_le_bytes());
+            slot += SLOT_SIZE;
+            cell = put_leaf_cell(&mut bytes, cell, tree, item, prefix);
+        }
+    }
+    copy(&mut bytes, &mut slot, &mut cell, from..count);
+    assert_eq!(cell, HEADER_SIZE + used, "cells take the bytes that were reckoned");
+    Some(Page::built(bytes))
 }
 
 /// A branch of these children, which fit.

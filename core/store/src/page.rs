@@ -393,6 +393,14 @@ impl Page {
         usize::from(u16_at(&self.bytes, slots + index * SLOT_SIZE))
     }
 
+    /// Where the bytes of some cells stand. They follow each other.
+    #[inline]
+    pub(crate) fn cells(&self, indexes: core::ops::Range<usize>) -> core::ops::Range<usize> {
+        let end = HEADER_SIZE + self.used();
+        let place = |index: usize| if index < self.count() { self.slot(index) } else { end };
+        place(indexes.start)..place(indexes.end)
+    }
+
     #[inline]
     pub(crate) fn tail(&self, index: usize) -> &[u8] {
         let cell = self.slot(index);

@@ -10,7 +10,7 @@ use core::fmt;
 use kimberlite_types::{LogPosition, TenantId};
 
 use crate::batch::WriteBatch;
-use crate::build::{self, BranchItem, LeafItem, Spread};
+use crate::build::{self, BranchItem, LeafItem, Splice, Spread};
 use crate::object::same_object;
 use crate::page::{Key, LeafCell, Page, Stored};
 use crate::pointer::{Address, Miss, POSITION_MIN, PageRef, Pages, Pointer, Tree};
@@ -502,50 +502,80 @@ impl<'a> Planner<'a> {
         old: Option<(&'a Page, &Pointer)>,
         edits: &[Edit<'a>],
     ) -> Result<Outcome, Missed> {
-        let mut items = core::mem::take(&mut self.items);
-        items.clear();
         let page = old.map(|(page, _)| page);
         let count = page.map_or(0, Page::count);
-        let (mut at, mut changed) = (0, false);
-        // Behind the last new entry; and whether each stands behind all others of its object.
-        let (mut end, mut appended) = (0, true);
+        let mut changes: Vec<Splice<'a>> = Vec::with_capacity(edits.len());
+        let (mut from, mut appended) = (0, true);
         for edit in edits {
-            let found = page.map_or(Err(0), |page| page.search_from(at, edit.key, edit.rank));
-            let (Ok(place) | Err(place)) = found;
-            if let Some(page) = page {
-                items.extend((at..place).map(|index| leaf_item(page, index)));
+            let found = page.map_or(Err(0), |page| page.search_from(from, edit.key, edit.rank));
+            let (Ok(at) | Err(at)) = found;
+            from = at;
+            if let (Ok(_), Some(page)) = (found, page) {
+                self.replaced(tree, edit, &page.leaf_cell(at))?;
+                from += 1;
             }
-            at = place;
-            if found.is_ok() {
-                let page = page.expect("what was found is on a page");
-                self.replaced(tree, edit, &page.leaf_cell(place))?;
-                at += 1;
-                changed = true;
-            }
-            if let Change::Put { begin, value } = &edit.change {
-                let value = self.stored(edit.key.len(), *value);
-                items.push(LeafItem { key: Key::whole(edit.key), rank: edit.rank, begin: *begin, value });
-                changed = true;
-                if found.is_err() {
-                    end = items.len();
-                    appended &= page.is_none_or(|page| at == count || !same_object(&page.key(at), edit.key));
+            let added = match &edit.change {
+                Change::Remove => None,
+                Change::Put { begin, value } => {
+                    let value = self.stored(edit.key.len(), *value);
+                    Some(LeafItem { key: Key::whole(edit.key), rank: edit.rank, begin: *begin, value })
                 }
+            };
+            if added.is_none() && found.is_err() {
+                continue;
             }
+            if found.is_err() {
+                appended &= page.is_none_or(|page| at == count || !same_object(&page.key(at), edit.key));
+            }
+            changes.push(Splice { at, removed: found.is_ok(), added });
         }
-        if !changed {
-            self.items = items;
+        if changes.is_empty() {
             return Ok(Outcome::Same);
         }
-        if let Some(page) = page {
-            items.extend((at..count).map(|index| leaf_item(page, index)));
-        }
-        let spread = if appended && end > 0 { Spread::Appended(end) } else { Spread::Evenly };
-        let kids = self.leaves(tree, &items, spread, page.map_or(0, Page::used));
-        self.items = items;
+        let kids = self.changed_leaf(tree, page, &changes, appended);
         if let Some((_, pointer)) = old {
             self.leave(pointer.address);
         }
         Ok(Outcome::Kids(kids))
+    }
+
+    /// The leaves that stand in place of one.
+    fn changed_leaf(
+        &mut self,
+        tree: Tree,
+        page: Option<&'a Page>,
+        changes: &[Splice<'a>],
+        appended: bool,
+    ) -> Vec<Kid> {
+        let shape = self.store.shape;
+        if let Some(page) = page
+            && let Some(spliced) = build::spliced(shape, tree, page, changes)
+        {
+            #[cfg(test)]
+            crate::tests::check::is_built(tree, page, changes, &spliced);
+            let small = spliced.used() < page.used() && spliced.used() < shape.merge_below();
+            return alloc::vec![self.add(spliced, None, small)];
+        }
+        let mut items = core::mem::take(&mut self.items);
+        items.clear();
+        let old = |range: core::ops::Range<usize>| {
+            page.into_iter().flat_map(move |page| range.clone().map(move |index| leaf_item(page, index)))
+        };
+        // Behind the last new entry.
+        let (mut from, mut end) = (0, 0);
+        for change in changes {
+            items.extend(old(from..change.at));
+            from = change.at + usize::from(change.removed);
+            items.extend(change.added);
+            if !change.removed {
+                end = items.len();
+            }
+        }
+        items.extend(old(from..page.map_or(0, Page::count)));
+        let spread = if appended && end > 0 { Spread::Appended(end) } else { Spread::Evenly };
+        let kids = self.leaves(tree, &items, spread, page.map_or(0, Page::used));
+        self.items = items;
+        kids
     }
 
     /// An entry that is replaced or removed: the version goes on in the history, or is no more.
@@ -582,7 +612,7 @@ impl<'a> Planner<'a> {
 }
 
 #[inline]
-fn leaf_item(page: &Page, index: usize) -> LeafItem<'_> {
+pub(crate) fn leaf_item(page: &Page, index: usize) -> LeafItem<'_> {
     let cell = page.leaf_cell(index);
     LeafItem {
         key: Key { head: page.prefix(), tail: cell.tail },

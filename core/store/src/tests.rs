@@ -1,6 +1,6 @@
 //! Stories of a store and its model. Each is told twice: all pages at hand, and every first touch of a page missing.
 
-mod check;
+pub(crate) mod check;
 mod disk;
 mod golden;
 mod malformed;

@@ -31,8 +31,8 @@ const INSERTS: u64 = 100_000;
 /// Rows that are read by key in one measurement.
 const GETS: u64 = 200_000;
 
-/// Dirty pages at which a checkpoint is taken.
-const CHECKPOINT_PAGES: usize = 4_096;
+/// Dirty pages at which a checkpoint is taken: 128 MiB.
+const CHECKPOINT_PAGES: usize = 16_384;
 
 const TENANT: TenantId = TenantId(1);
 const OBJECT: ObjectId = ObjectId(1);

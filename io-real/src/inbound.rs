@@ -74,7 +74,7 @@ impl Inbound {
             wanted: FRAME_HEADER_SIZE,
             heard_at: now,
         };
-        connection.receive(desk, self.names, Buf::zeroed(FRAME_HEADER_SIZE));
+        connection.receive(desk, self.names, Buf::packed(FRAME_HEADER_SIZE));
         self.connections.insert(self.names, connection);
     }
 
@@ -138,7 +138,7 @@ impl Inbound {
                 connection.reading = Reading::Head;
                 connection.filled = 0;
                 connection.wanted = FRAME_HEADER_SIZE;
-                connection.receive(desk, name, Buf::zeroed(FRAME_HEADER_SIZE));
+                connection.receive(desk, name, Buf::packed(FRAME_HEADER_SIZE));
                 deliver(desk, shape, head, buf.freeze());
             }
         }

@@ -180,7 +180,7 @@ impl Link {
             unreachable!("a connection opens once per epoch")
         };
         let socket = Arc::clone(socket);
-        desk.ring.receive(Purpose::LinkWatch(self.id()), &socket, Buf::zeroed(1), 0, 1, false);
+        desk.ring.receive(Purpose::LinkWatch(self.id()), &socket, Buf::packed(1), 0, 1, false);
         self.state = State::Up { socket, since: now, sending: false };
         desk.ledger.stats.link_ups += 1;
         desk.ledger.note(DriverNote::LinkUp { peer: self.peer });

@@ -1,6 +1,9 @@
 //! Byte streams to and from clients.
 //!
 //! - Bytes are received only against credit, so a fast sender is stopped by its own full socket.
+//! - A stream of small messages is received by one operation that goes on until it is cancelled. What it brings
+//!   beyond the credit is held, little of it: who fills a buffer is received singly from then on, into memory
+//!   of its own, until it falls quiet.
 //! - Bytes to send queue up to a limit; a client that does not read is disconnected there.
 //! - A stream that was closed on this side sends what is queued, ends its direction, and then discards what
 //!   still arrives until the other side ends too or a deadline passes: closing a socket with unread bytes
@@ -18,8 +21,9 @@ use kimberlite_types::limits::{CONNECTIONS_MAX, STREAM_CREDIT_INITIAL, STREAM_QU
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use crate::clock;
 use crate::desk::Desk;
-use crate::ring::{Completion, FlightId, Gather, Pieces, Purpose};
+use crate::ring::{BUFFER_SIZE, Completion, FlightId, Gather, Load, Pieces, Purpose};
 use crate::sockets;
 use crate::stats::DriverNote;
 
@@ -28,8 +32,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of one receive: the first guess, and the most. The guess grows while it is filled, so that a quiet
 /// connection holds little memory.
-const RECEIVE_FIRST: usize = 4 << 10;
+const RECEIVE_FIRST: usize = BUFFER_SIZE;
 const RECEIVE_LAST: usize = 64 << 10;
+
+/// The credit without which no receive is begun that goes on: it may bring this much before it is cancelled.
+const MANY_CREDIT: u64 = 32 << 10;
 
 /// Frames in one send.
 const SEND_FRAMES_MAX: usize = 64;
@@ -42,14 +49,29 @@ enum Phase {
     Closing,
 }
 
+/// How a stream is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receive {
+    /// Not at all: without credit, or after the end.
+    Not,
+    /// Once.
+    Single,
+    /// On and on.
+    Many(FlightId),
+    /// On and on until the cancel that was asked is heard.
+    Ending,
+}
+
 struct Stream {
     socket: Arc<OwnedFd>,
     phase: Phase,
-    /// Bytes that may still be received.
+    /// Bytes that the machine may still be told of.
     credit: u64,
+    /// What arrived beyond the credit.
+    held: VecDeque<Frame>,
     receive_size: usize,
     connect: Option<FlightId>,
-    receive: Option<FlightId>,
+    receive: Receive,
     send: Option<FlightId>,
     queue: VecDeque<Frame>,
     /// Bytes in `queue` and in the send in flight.
@@ -149,7 +171,12 @@ impl Streams {
         if let Some(stream) = self.live.get_mut(&conn) {
             assert!(stream.phase != Phase::Connecting, "{conn:?} is not open yet");
             stream.credit += u64::from(bytes);
+            stream.release(desk, conn);
             stream.pump_receive(desk, conn);
+            if stream.they_ended && stream.held.is_empty() && stream.phase == Phase::Open {
+                desk.events.push_back(Event::Closed { conn, reason: CloseReason::Ended });
+                self.wind_down(desk, conn, clock::now().monotonic);
+            }
         }
     }
 
@@ -195,10 +222,17 @@ impl Streams {
 
     /// Takes the completion of a stream's operation.
     pub(crate) fn on_completion(&mut self, desk: &mut Desk, now: Instant, completion: Completion) {
-        let Completion { purpose, load, result, .. } = completion;
+        let Completion { purpose, load, result, more } = completion;
         match purpose {
             Purpose::StreamConnect(conn) => self.on_connect(desk, conn, result),
-            Purpose::StreamReceive(conn) => self.on_receive(desk, now, conn, load.into_buf(), result),
+            Purpose::StreamReceive(conn) => {
+                if let Some(stream) = self.live.get_mut(&conn)
+                    && !more
+                {
+                    stream.receive = Receive::Not;
+                }
+                self.on_receive(desk, now, conn, load, result);
+            }
             Purpose::StreamSend(conn) => self.on_send(desk, conn, load.into_gather(), result),
             _ => unreachable!("only stream operations are routed here"),
         }
@@ -223,36 +257,27 @@ impl Streams {
         desk: &mut Desk,
         now: Instant,
         conn: Conn,
-        buf: Buf,
+        load: Load,
         result: Result<usize, Errno>,
     ) {
         let Some(stream) = self.live.get_mut(&conn) else { return };
-        stream.receive = None;
         match (result, stream.phase) {
-            (Err(Errno::INTR | Errno::AGAIN), _) => {}
+            // Interrupted, cancelled, or out of buffers for a moment: asked again below.
+            (Err(Errno::INTR | Errno::AGAIN | Errno::CANCELED | Errno::NOBUFS), _) => {}
+            (Err(Errno::INVAL), _) if desk.ring.receives_many() => desk.ring.receive_singly(),
             (Ok(0), Phase::Closing) => stream.they_ended = true,
             (Ok(0), _) => {
-                desk.events.push_back(Event::Closed { conn, reason: CloseReason::Ended });
                 stream.they_ended = true;
-                return self.wind_down(desk, conn, now);
+                if stream.held.is_empty() {
+                    desk.events.push_back(Event::Closed { conn, reason: CloseReason::Ended });
+                    return self.wind_down(desk, conn, now);
+                }
             }
             (Ok(bytes), phase) => {
                 desk.ledger.stats.bytes_received += bytes as u64;
                 if phase == Phase::Open {
-                    stream.credit -= bytes as u64;
-                    let capacity = buf.len();
-                    if bytes == capacity {
-                        stream.receive_size = (stream.receive_size * 4).min(RECEIVE_LAST);
-                    } else if bytes < capacity / 4 {
-                        stream.receive_size = RECEIVE_FIRST;
-                    }
-                    // A few bytes should not keep a large buffer alive.
-                    let data = if bytes < capacity / 4 {
-                        Frame::copy_from(&buf[..bytes])
-                    } else {
-                        buf.freeze().slice(0..bytes)
-                    };
-                    desk.events.push_back(Event::Received { conn, data });
+                    stream.take_in(desk, load, bytes);
+                    stream.release(desk, conn);
                 }
             }
             (Err(_), Phase::Closing) => return self.remove(desk, conn),
@@ -296,6 +321,7 @@ impl Streams {
     fn wind_down(&mut self, desk: &mut Desk, conn: Conn, now: Instant) {
         let stream = self.live.get_mut(&conn).expect("the caller looked it up");
         stream.phase = Phase::Closing;
+        stream.held.clear();
         self.closing.push_back((now.after(CLOSE_TIMEOUT), conn));
         stream.pump_send(desk, conn);
         stream.pump_receive(desk, conn);
@@ -321,7 +347,7 @@ impl Streams {
         if let Some(connect) = stream.connect {
             desk.ring.cancel(connect);
         }
-        if stream.connect.or(stream.receive).or(stream.send).is_some() {
+        if stream.connect.or(stream.send).is_some() || stream.receive != Receive::Not {
             sockets::hang_up(&stream.socket);
         }
     }
@@ -333,9 +359,10 @@ impl Stream {
             socket: Arc::new(socket),
             phase,
             credit: u64::from(STREAM_CREDIT_INITIAL),
+            held: VecDeque::new(),
             receive_size: RECEIVE_FIRST,
             connect: None,
-            receive: None,
+            receive: Receive::Not,
             send: None,
             queue: VecDeque::new(),
             queued: 0,
@@ -344,19 +371,71 @@ impl Stream {
         }
     }
 
+    /// Keeps what a receive brought, and judges by it how to receive next.
+    fn take_in(&mut self, desk: &mut Desk, load: Load, bytes: usize) {
+        let data = match load {
+            Load::Arrived(data) => {
+                if bytes == BUFFER_SIZE {
+                    self.receive_size = RECEIVE_FIRST * 4;
+                    self.end_many(desk);
+                }
+                data
+            }
+            load => {
+                let buf = load.into_buf();
+                let capacity = buf.len();
+                if bytes == capacity {
+                    self.receive_size = (self.receive_size * 4).min(RECEIVE_LAST);
+                } else if bytes < capacity / 4 {
+                    self.receive_size = RECEIVE_FIRST;
+                }
+                // A few bytes should not keep a large buffer alive.
+                if bytes < capacity / 4 { Frame::packed(&buf[..bytes]) } else { buf.freeze().slice(0..bytes) }
+            }
+        };
+        self.held.push_back(data);
+    }
+
+    /// Tells the machine what was received, as far as the credit goes.
+    fn release(&mut self, desk: &mut Desk, conn: Conn) {
+        while self.credit > 0
+            && let Some(data) = self.held.pop_front()
+        {
+            let now = data.len().min(usize::try_from(self.credit).unwrap_or(usize::MAX));
+            if now < data.len() {
+                self.held.push_front(data.slice(now..data.len()));
+            }
+            self.credit -= now as u64;
+            desk.events.push_back(Event::Received { conn, data: data.slice(0..now) });
+        }
+        if !self.held.is_empty() {
+            self.end_many(desk);
+        }
+    }
+
+    fn end_many(&mut self, desk: &mut Desk) {
+        if let Receive::Many(flight) = self.receive {
+            desk.ring.cancel(flight);
+            self.receive = Receive::Ending;
+        }
+    }
+
     /// Receives if there is credit, or if what comes is thrown away.
     fn pump_receive(&mut self, desk: &mut Desk, conn: Conn) {
-        if self.receive.is_some() || self.they_ended {
+        if self.receive != Receive::Not || self.they_ended || !self.held.is_empty() {
             return;
         }
-        let len = match self.phase {
-            Phase::Connecting => 0,
-            Phase::Open => self.credit.min(self.receive_size as u64) as usize,
-            Phase::Closing => self.receive_size,
+        let purpose = Purpose::StreamReceive(conn);
+        let (many, len) = match self.phase {
+            Phase::Connecting => return,
+            Phase::Open => (self.credit >= MANY_CREDIT, self.credit.min(self.receive_size as u64) as usize),
+            Phase::Closing => (true, self.receive_size),
         };
-        if len > 0 {
-            let purpose = Purpose::StreamReceive(conn);
-            self.receive = Some(desk.ring.receive(purpose, &self.socket, Buf::zeroed(len), 0, len, false));
+        if many && self.receive_size == RECEIVE_FIRST && desk.ring.receives_many() {
+            self.receive = Receive::Many(desk.ring.receive_many(purpose, &self.socket));
+        } else if len > 0 {
+            desk.ring.receive(purpose, &self.socket, Buf::packed(len), 0, len, false);
+            self.receive = Receive::Single;
         }
     }
 

@@ -288,6 +288,54 @@ fn credit_stops_a_fast_sender_exactly() {
 }
 
 #[test]
+fn small_messages_beyond_the_credit_are_held_and_told_with_the_next_grant() {
+    let (mut driver, mut socket, conn) = server_and_socket();
+    // Small writes keep the stream on the receive that goes on; without a grant it outruns the credit.
+    let credit = STREAM_CREDIT_INITIAL as usize;
+    let bytes = pattern(credit + 50_000);
+    for piece in bytes.chunks(1000) {
+        socket.write_all(piece).expect("the socket's own buffers take it");
+    }
+    drop(socket);
+    let mut told = receive(&mut driver, conn, credit);
+    assert_eq!(told.len(), credit, "no byte more than the credit");
+    assert_eq!(event_within(&mut driver, Duration::from_millis(50)), None, "nor the end, before the rest");
+    for grant in [1, 999, 60_000] {
+        driver.grant(conn, grant);
+        let count = (grant as usize).min(bytes.len() - told.len());
+        told.extend(receive(&mut driver, conn, count));
+    }
+    assert!(told == bytes, "in order, each once");
+    assert_eq!(event(&mut driver), Event::Closed { conn, reason: CloseReason::Ended });
+}
+
+#[test]
+fn a_stream_that_changes_between_much_and_little_loses_nothing() {
+    let (mut driver, mut socket, conn) = server_and_socket();
+    let bytes = pattern(3_000_000);
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || {
+        let (mut at, mut turn) = (0, 0);
+        while at < sent.len() {
+            let size = [10, 4096, 200_000, 300, 4095, 70_000, 1][turn % 7].min(sent.len() - at);
+            socket.write_all(&sent[at..at + size]).expect("written");
+            (at, turn) = (at + size, turn + 1);
+        }
+        socket
+    });
+    let mut told = Vec::new();
+    while told.len() < bytes.len() {
+        let Event::Received { conn: from, data } = event(&mut driver) else { panic!("bytes come") };
+        assert_eq!(from, conn);
+        told.extend_from_slice(&data);
+        driver.grant(conn, data.len() as u32);
+    }
+    assert!(told == bytes, "in order, each once");
+    drop(writer.join().expect("no panic"));
+    assert_eq!(event(&mut driver), Event::Closed { conn, reason: CloseReason::Ended });
+}
+
+#[test]
 fn a_reader_that_does_not_read_is_closed() {
     let (mut driver, socket, conn) = server_and_socket();
     let reply = Frame::copy_from(&pattern(FRAME_BODY_SIZE_LIMIT as usize));

@@ -41,7 +41,7 @@ pub use census::{Census, Fault, FaultInjected, Happening};
 pub use clock::{Clock, EPOCH};
 pub use dice::{Concern, DecisionLog, Dice, Divergence, Fate};
 pub use disk::SimDisk;
-pub use network::{Link, Network};
+pub use network::{Keeper, Link, Network};
 pub use rates::{DiskFault, DiskRates, Keep};
 pub use trace::Pulse;
 pub use world::{Damage, Node, NodeId, Resident, Resources, Step, StepKind, World, WorldOptions};

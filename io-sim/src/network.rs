@@ -79,6 +79,15 @@ impl Default for Link {
 /// Packets a path remembers, to replay them.
 const MEMORY: usize = 4;
 
+/// Packets of each class that a path keeps for whoever wants to send them again ([`Network::keep`]).
+const KEPT: usize = 6;
+
+/// Classes of packets that may be kept.
+const CLASSES: usize = 3;
+
+/// Tells the class of a packet, if it has any: below 3.
+pub type Keeper = fn(&Packet) -> Option<usize>;
+
 /// One directed path.
 #[derive(Debug)]
 struct Path {
@@ -90,6 +99,10 @@ struct Path {
     arrived: u64,
     under_way: Vec<u32>,
     recent: VecDeque<Packet>,
+    /// What somebody on the way keeps, by class, the oldest first.
+    kept: [VecDeque<Packet>; CLASSES],
+    /// Of 1,000,000 packets of each class, how many are lost.
+    thin_ppm: [u32; CLASSES],
 }
 
 /// A packet under way.
@@ -132,6 +145,7 @@ pub struct Network {
     slots: Vec<Slot>,
     free: Vec<u32>,
     sent: u64,
+    keeper: Option<Keeper>,
 }
 
 /// What became of a packet that was due.
@@ -150,9 +164,11 @@ impl Network {
             arrived: 0,
             under_way: Vec::new(),
             recent: VecDeque::new(),
+            kept: [const { VecDeque::new() }; CLASSES],
+            thin_ppm: [0; CLASSES],
         };
         let paths = (0..usize::from(nodes) * usize::from(nodes)).map(|_| path()).collect();
-        Self { replicas, nodes, paths, slots: Vec::new(), free: Vec::new(), sent: 0 }
+        Self { replicas, nodes, paths, slots: Vec::new(), free: Vec::new(), sent: 0, keeper: None }
     }
 
     fn index(&self, from: NodeId, to: NodeId) -> usize {
@@ -255,7 +271,19 @@ impl Network {
         self.each_path(|_, _, path, _| {
             path.up = true;
             path.clogged_until = 0;
+            path.thin_ppm = [0; CLASSES];
         });
+    }
+
+    /// Lets every path keep the last few packets of each class that `keeper` names, whatever becomes of them otherwise.
+    pub fn keep(&mut self, keeper: Keeper) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Lets a path lose packets of one class, in parts of 1,000,000, as one loses large ones that has room for small ones only.
+    /// Ends with [`Self::heal`].
+    pub fn thin(&mut self, from: NodeId, to: NodeId, class: usize, ppm: u32) {
+        self.path_mut(from, to).thin_ppm[class] = ppm;
     }
 
     /// Packets under way.
@@ -325,6 +353,18 @@ impl Network {
             ground.path_fault(from, to, Fault::PathBlocked);
             return;
         }
+        if let Some(class) = self.keeper.and_then(|keeper| keeper(&packet)) {
+            let kept = &mut self.path_mut(from, to).kept[class];
+            if kept.len() == KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(packet.clone());
+            let thin = self.path(from, to).thin_ppm[class];
+            if thin > 0 && ask(ground, self.lane(from, to, Question::Detail), thin) {
+                ground.path_fault(from, to, Fault::PacketLost);
+                return;
+            }
+        }
         let claim = ReplicaId(from.0 as u8);
         let detail = self.lane(from, to, Question::Detail);
         if replay {
@@ -357,6 +397,25 @@ impl Network {
         self.sent += 1;
         let number = self.sent;
         self.launch(ground, delay, Flight { from, to, claim, life, number, packet });
+    }
+
+    /// Sends all of a class again that a path kept, each at some moment `within` nanoseconds.
+    pub(crate) fn replay_kept(
+        &mut self,
+        ground: &mut Ground,
+        (from, to): (NodeId, NodeId),
+        life: u32,
+        class: usize,
+        within: u64,
+    ) {
+        let lane = self.lane(from, to, Question::Detail);
+        let kept: Vec<Packet> = self.path(from, to).kept[class].iter().cloned().collect();
+        for packet in kept {
+            let late = 1 + ground.dice.draw(Concern::Network, lane, within.max(1));
+            ground.path_fault(from, to, Fault::PacketReplayed);
+            let claim = ReplicaId(from.0 as u8);
+            self.launch(ground, late, Flight { from, to, claim, life, number: 0, packet });
+        }
     }
 
     /// Puts a packet that no node sent on its way, as if `claim` had.

@@ -511,6 +511,15 @@ impl<O: 'static> World<O> {
         network.forge(ground, (NodeId(u16::from(to.0)), life), claim, delay, packet);
     }
 
+    /// Sends again what the path between two replicas kept of a class, each packet at some moment `within` that time. See
+    /// [`Network::keep`].
+    pub fn replay_kept(&mut self, from: NodeId, to: NodeId, class: usize, within: Duration) {
+        assert!(self.core.is_replica(from) && self.core.is_replica(to), "only replicas exchange packets");
+        let Core { ground, network, seats, .. } = &mut self.core;
+        let life = seats[usize::from(to.0)].life;
+        network.replay_kept(ground, (from, to), life, class, Instant::ZERO.after(within).0);
+    }
+
     /// Breaks every stream of a node.
     pub fn reset_streams(&mut self, node: NodeId) {
         let Core { ground, network, streams, .. } = &mut self.core;

@@ -3,11 +3,13 @@
 
 use kimberlite_bundle::{FormatError, Identity, Kind, pack, unpack};
 use kimberlite_io_sim::{DecisionLog, Divergence};
+use kimberlite_probe::Mutant;
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
 use crate::failure::Failure;
-use crate::run::{Checkpoint, Luck, Outcome, Record, Report, Rules, run};
+use crate::planted::{held, run_with};
+use crate::run::{Checkpoint, Luck, Outcome, Record, Report, Rules};
 use crate::trail::{Parting, Seen, Trail};
 
 /// A failed run, with all that is needed to repeat it.
@@ -35,6 +37,8 @@ pub struct Bundle {
     pub digest: [u8; 32],
     /// The failure.
     pub failure: Failure,
+    /// The name of the planted bug that was switched on, if one was.
+    pub planted: Option<String>,
     /// What the run was before it was minimized, if it was: in one line.
     pub origin: Option<String>,
 }
@@ -64,8 +68,20 @@ impl Bundle {
     /// Runs a failed seed again, with a record, and packs it. The run must fail as it did before, or the
     /// simulation is not deterministic: then the failure found now is returned instead.
     pub fn capture(scenario: &str, config: &RunConfig, seed: u64, rules: Rules) -> Result<Self, Box<Report>> {
-        let (report, record) = run(config, seed, Luck::Recorded, rules);
-        Self::of_run(scenario, config, seed, report, record)
+        Self::capture_with(None, scenario, config, seed, rules)
+    }
+
+    /// The same with a planted bug, in a build that holds them.
+    pub fn capture_with(
+        mutant: Option<Mutant>,
+        scenario: &str,
+        config: &RunConfig,
+        seed: u64,
+        rules: Rules,
+    ) -> Result<Self, Box<Report>> {
+        let ((report, record), _) = run_with(mutant, config, seed, Luck::Recorded, rules);
+        let bundle = Self::of_run(scenario, config, seed, report, record)?;
+        Ok(Self { planted: mutant.map(|mutant| mutant.name().to_owned()), ..bundle })
     }
 
     /// Packs a recorded run that failed.
@@ -90,6 +106,7 @@ impl Bundle {
             events: report.events,
             digest: report.digest,
             failure,
+            planted: None,
             origin: None,
         })
     }
@@ -107,12 +124,21 @@ impl Bundle {
         if !bundle.trail.is_sound() {
             return Err(FormatError::Sense("the parts of a trail are equally long"));
         }
+        bundle.planted.as_deref().map(held).transpose()?;
         Ok(bundle)
     }
 
-    /// Runs it again from its decisions, and compares.
+    /// Its planted bug.
+    pub(crate) fn mutant(&self) -> Option<Mutant> {
+        self.planted
+            .as_deref()
+            .map(|name| held(name).expect("who made or decoded a bundle holds its planted bug"))
+    }
+
+    /// Runs it again from its decisions, with its planted bug, and compares.
     pub fn replay(&self, rules: Rules) -> Replayed {
-        let (report, record) = run(&self.config, self.seed, Luck::Replayed(self.decisions.clone()), rules);
+        let luck = Luck::Replayed(self.decisions.clone());
+        let ((report, record), _) = run_with(self.mutant(), &self.config, self.seed, luck, rules);
         let here = Identity::current();
         let identity = self.identity.differences(&here);
         let pairs = self.checkpoints.iter().zip(&record.checkpoints);

@@ -10,6 +10,7 @@ use kimberlite_storage::{FormatInput, FormatOutput, Formatter};
 use kimberlite_types::{Instant, Now, ReplicaId};
 
 use crate::config::{CLUSTER, RunConfig, SECRET};
+use crate::plots::is_worth_keeping;
 
 /// What the machines of a run tell.
 #[derive(Debug)]
@@ -178,6 +179,9 @@ impl Cluster {
         for replica in self.replicas() {
             self.world.disk_mut(Self::node_of(replica)).rates = faults.disk;
         }
+        if !faults.plots.is_empty() {
+            self.world.network_mut().keep(is_worth_keeping);
+        }
         let atlas = self.world.atlas_mut();
         if faults.damage_headers && faults.damage_log {
             // A ring slot and the prepare it names are one piece: lost here and there, they are two copies lost.
@@ -242,8 +246,11 @@ impl Cluster {
         let node = self.client_node(client);
         let seed = self.machine_seed(node);
         let view_change = self.config.timing.view_change;
+        let work = &self.config.work;
+        let patience =
+            if client + work.readers >= work.clients { work.patience_reading } else { work.patience };
         let options = ClientOptions {
-            request_timeout: view_change * 3,
+            request_timeout: view_change * patience,
             connect_timeout: view_change,
             backoff_min: view_change / 16,
             backoff_max: view_change * 2,

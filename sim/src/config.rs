@@ -34,6 +34,10 @@ const SEGMENT_SIZE_MAX: u64 = 64 << 20;
 /// Tenants, and streams of each, at most.
 pub(crate) const NAMES_MAX: u64 = 64;
 
+/// Plots to choose from, and the patience of clients, at most.
+const PLOTS_MAX: usize = 16;
+const PATIENCE_MAX: u32 = 1_000;
+
 /// A kind of fault that the policy brings about now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {
@@ -61,11 +65,13 @@ pub enum Family {
     ClientCrash,
     /// All byte streams of a node break.
     Reset,
+    /// Several faults in a row, aimed at who leads and at who holds what: see [`Plot`].
+    Plot,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Partition,
         Self::Clog,
         Self::Crash,
@@ -78,6 +84,7 @@ impl Family {
         Self::Death,
         Self::ClientCrash,
         Self::Reset,
+        Self::Plot,
     ];
 
     /// The name in reports.
@@ -95,8 +102,24 @@ impl Family {
             Self::Death => "death",
             Self::ClientCrash => "client_crash",
             Self::Reset => "reset",
+            Self::Plot => "plot",
         }
     }
+}
+
+/// Several faults that fit together, as somebody would bring them about who knows the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Plot {
+    /// The primary is cut off from its peers, alone or with some of them, until another has committed something; then,
+    /// perhaps, that one is, in the same moment.
+    Depose,
+    /// The same, until those cut off are further behind than the headers that replicas keep in memory.
+    Outrun,
+    /// The primary gathers prepares that nobody else has and votes for the next one, which gets them over paths that
+    /// lose packets, each at a rate of its own; then who holds most is cut off, and the new primary crashes.
+    Thin,
+    /// All who hold what was just committed crash, and one of them comes back first, with the end of its log damaged.
+    Forget,
 }
 
 /// How often something happens and how long it lasts, both on average.
@@ -138,6 +161,8 @@ pub struct FaultPlan {
     pub crash_loop_ppm: u32,
     /// The most a clock drifts, in parts of 1,000,000.
     pub drift_ppm_max: u32,
+    /// What [`Family::Plot`] chooses from.
+    pub plots: Vec<Plot>,
 }
 
 impl FaultPlan {
@@ -157,6 +182,7 @@ impl FaultPlan {
             crash_several_ppm: 0,
             crash_loop_ppm: 0,
             drift_ppm_max: 0,
+            plots: Vec::new(),
         }
     }
 }
@@ -190,6 +216,12 @@ pub struct WorkPlan {
     pub record_size_max: u32,
     /// When a client gives a request up; none: never.
     pub give_up: Option<Duration>,
+    /// How many of the clients, the last ones, only ask queries.
+    pub readers: u16,
+    /// What a replica waits for its primary, this many times, is what a client waits for an answer before it turns elsewhere.
+    pub patience: u32,
+    /// The same for those who only ask queries.
+    pub patience_reading: u32,
 }
 
 /// One run.
@@ -281,6 +313,15 @@ impl RunConfig {
             || self.sessions_max > SESSIONS_MAX
         {
             "a run has at most 65,536 ring slots and sessions, and segments of 64 MiB"
+        } else if work.readers >= work.clients {
+            "a client that writes is among them"
+        } else if ![work.patience, work.patience_reading]
+            .iter()
+            .all(|times| (1..=PATIENCE_MAX).contains(times))
+        {
+            "clients wait for some time, and at most a thousand times as long as replicas"
+        } else if faults.plots.len() > PLOTS_MAX {
+            "a run has at most 16 plots to choose from"
         } else if work.requests > REQUESTS_MAX {
             "a run has at most 100,000 requests"
         } else if !(1..=NAMES_MAX).contains(&work.tenants) || !(1..=NAMES_MAX).contains(&work.streams) {

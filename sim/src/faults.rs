@@ -15,7 +15,7 @@ use crate::run::{Ambush, Run, Tick};
 
 /// What is drawn for a fault. Each has a lane of its own in each family.
 #[derive(Clone, Copy)]
-enum Question {
+pub(crate) enum Question {
     When,
     Whom,
     How,
@@ -26,7 +26,7 @@ enum Question {
     Ambush,
 }
 
-const fn lane(family: Family, question: Question) -> u64 {
+pub(crate) const fn lane(family: Family, question: Question) -> u64 {
     family as u64 * 8 + question as u64
 }
 
@@ -99,6 +99,7 @@ impl Run {
                     self.crash_for_a_while(replica)?;
                 }
             }
+            Tick::Plot(number) => self.on_plot_tick(number)?,
             Tick::Resume(node) => self.cluster.world.resume(node),
             Tick::Rejoin(number) if number == self.partitions => self.cluster.world.network_mut().heal(),
             Tick::Room(node) => self.cluster.world.disk_mut(node).limit(None),
@@ -154,6 +155,7 @@ impl Run {
                 let node = self.any_node(family);
                 self.cluster.world.reset_streams(node);
             }
+            Family::Plot => self.strike_plot()?,
         }
         Ok(())
     }
@@ -276,7 +278,7 @@ impl Run {
         Ok(())
     }
 
-    fn restart(&mut self, node: NodeId) -> Result<(), Failure> {
+    pub(crate) fn restart(&mut self, node: NodeId) -> Result<(), Failure> {
         if self.cluster.world.is_up(node) {
             return Ok(());
         }

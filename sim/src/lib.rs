@@ -10,6 +10,7 @@
 //! | `cluster` | nodes, clients and disks in a world |
 //! | `workload` | what clients ask |
 //! | `faults` | what breaks, when, and when it ends |
+//! | `plots` | several faults in a row that fit together |
 //! | `liveness` | the second phase: a healed core must converge |
 //! | `crash_at` | short stories with the power cut at every ask |
 //! | `run` | the loop, the checkers' view of it, the report |
@@ -20,6 +21,7 @@
 //! | `contract` | what a swarm must have seen, or its green shows nothing |
 //! | `bundle` | a failure as a file |
 //! | `minimize` | a failure with less around it |
+//! | `planted` | runs with a planted bug |
 //! | `flight` | a recording of a production node, lived again |
 //!
 //! # What it promises
@@ -44,6 +46,8 @@ mod faults;
 mod flight;
 mod liveness;
 mod minimize;
+mod planted;
+mod plots;
 mod run;
 mod scenario;
 mod swarm;
@@ -55,7 +59,7 @@ pub use cells::{Cell, Cells, State};
 pub use census::Counts;
 pub use checker::{Checker, End, Observation, Sample, Violation};
 pub use choice::{Choice, Chosen, without};
-pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, RunConfig, WorkPlan};
+pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 pub use contract::{Contract, Evidence, Marks, Missing, Sum, What};
 pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
 pub use failure::{Failure, FailureKind, Fingerprint, without_numbers};
@@ -64,10 +68,11 @@ pub use kimberlite_bundle::{
     Ended, FILE_SIZE_MAX, FormatError, HEAD_SIZE, Head, Identity, Kind, Opening, ReadError, Reader, Tail,
 };
 pub use kimberlite_io_sim::Fault;
-pub use kimberlite_probe::mark;
+pub use kimberlite_probe::{Mutant, mark};
 pub use minimize::{Minimized, Size, minimize};
 #[cfg(feature = "mutants")]
-pub use run::run_planted;
+pub use planted::run_planted;
+pub use planted::{HOLDS_MUTANTS, run_with};
 pub use run::{CHECKPOINT_EVENTS, Checkpoint, Luck, Outcome, Record, Report, Rules, run};
 pub use scenario::Scenario;
 pub use swarm::draw;

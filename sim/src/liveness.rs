@@ -254,7 +254,7 @@ impl Run {
             write!(
                 text,
                 "; replica {replica}: {} in view {} (log {}), op {}, commit {} of {}, undecided {:?}, wanted \
-                 {wanted:?}, in flight {}, waiting {}, journal {} + {}",
+                 {wanted:?}, in flight {}, waiting {}, journal {} + {}, unanswered {:?}, {:?}",
                 vsr.status().name(),
                 vsr.view(),
                 vsr.log_view(),
@@ -266,6 +266,8 @@ impl Run {
                 vsr.waiting(),
                 node.storage().pending(),
                 node.storage().in_flight(),
+                node.unanswered(),
+                vsr.load(),
             )
             .expect("strings grow");
         }

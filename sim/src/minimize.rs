@@ -9,13 +9,15 @@ use std::fmt;
 use std::time::Duration;
 
 use kimberlite_io_sim::{DecisionLog, DiskRates, Link};
+use kimberlite_probe::Mutant;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::choice::{Choice, Chosen, without};
 use crate::config::{Family, RunConfig};
 use crate::failure::Fingerprint;
-use crate::run::{Luck, Outcome, Record, Report, Rules, run};
+use crate::planted::run_with;
+use crate::run::{Luck, Outcome, Record, Report, Rules};
 
 /// How much there is around a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,6 +93,7 @@ struct Best {
 }
 
 struct Search<'a> {
+    mutant: Option<Mutant>,
     seed: u64,
     fingerprint: Fingerprint,
     rules: Rules,
@@ -109,14 +112,16 @@ pub fn minimize(
     go_on: &mut dyn FnMut(&Size) -> bool,
 ) -> Result<Minimized, Box<Report>> {
     let fingerprint = bundle.failure.fingerprint();
-    let (report, record) = run(&bundle.config, bundle.seed, Luck::Replayed(bundle.decisions.clone()), rules);
+    let (mutant, seed) = (bundle.mutant(), bundle.seed);
+    let luck = Luck::Replayed(bundle.decisions.clone());
+    let ((report, record), _) = run_with(mutant, &bundle.config, seed, luck, rules);
     if !fails_as(&report, fingerprint) {
         return Err(Box::new(report));
     }
     let before = Size::of(&bundle.config, &report, &record);
     let best = Best { config: bundle.config.clone(), report, record };
     let mut search =
-        Search { seed: bundle.seed, fingerprint, rules, best, tried: 0, kept: 0, go_on, stopped: false };
+        Search { mutant, seed, fingerprint, rules, best, tried: 0, kept: 0, go_on, stopped: false };
     loop {
         let kept = search.kept;
         search.configuration();
@@ -130,6 +135,7 @@ pub fn minimize(
     let Search { best, tried, kept, stopped, .. } = search;
     let after = Size::of(&best.config, &best.report, &best.record);
     let mut smaller = Bundle::of_run(&bundle.scenario, &best.config, bundle.seed, best.report, best.record)?;
+    smaller.planted.clone_from(&bundle.planted);
     smaller.origin = Some(bundle.origin.clone().unwrap_or_else(|| before.to_string()));
     Ok(Minimized { bundle: smaller, before, after, tried, kept, complete: !stopped })
 }
@@ -153,7 +159,7 @@ impl Search<'_> {
             return false;
         }
         self.tried += 1;
-        let (report, record) = run(&tried, self.seed, Luck::Replayed(log), self.rules);
+        let ((report, record), _) = run_with(self.mutant, &tried, self.seed, Luck::Replayed(log), self.rules);
         if !fails_as(&report, self.fingerprint) {
             return false;
         }
@@ -233,7 +239,7 @@ impl Search<'_> {
 
 /// Simpler configurations, one change each. What a liveness phase waits, and how disks and replicas are laid out, is
 /// left alone: it decides what counts as a failure.
-const SIMPLER: [fn(&mut RunConfig); 19] = [
+const SIMPLER: [fn(&mut RunConfig); 21] = [
     |config| {
         config.faults.replica_link = Link::HEALTHY;
         config.faults.client_link = Link::HEALTHY;
@@ -249,6 +255,8 @@ const SIMPLER: [fn(&mut RunConfig); 19] = [
     |config| config.faults.damage_superblock = false,
     |config| config.faults.damage_headers = false,
     |config| config.faults.damage_log = false,
+    |config| config.faults.plots.truncate(1),
+    |config| config.work.readers = 0,
     |config| config.work.query_ppm = 0,
     |config| config.work.refused_ppm = 0,
     |config| config.work.expected_ppm = 0,

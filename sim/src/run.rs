@@ -23,6 +23,7 @@ use crate::config::{Family, RunConfig};
 use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
+use crate::plots::Scheme;
 use crate::trail::{FAULTS_MAX, Seen, Trail};
 use crate::workload::{Ask, Workload};
 
@@ -146,17 +147,6 @@ pub(crate) fn run_play(config: &RunConfig, dice: Dice, rules: Rules, play: Play)
     (run.finish(outcome).0, play)
 }
 
-/// Runs `config` with the luck of `seed` and one planted bug, and tells how often that came into play.
-#[cfg(feature = "mutants")]
-pub fn run_planted(
-    config: &RunConfig,
-    seed: u64,
-    rules: Rules,
-    mutant: kimberlite_probe::Mutant,
-) -> (Report, kimberlite_probe::Sight) {
-    kimberlite_probe::planted(mutant, || run(config, seed, Luck::Free, rules).0)
-}
-
 impl Report {
     /// The report of a run that failed before there was a world.
     fn failed(failure: Failure) -> Self {
@@ -212,6 +202,8 @@ pub(crate) enum Tick {
     Watch,
     /// The next deed of a story.
     Deed,
+    /// The plot with this number is looked after.
+    Plot(u16),
 }
 
 impl Tick {
@@ -232,6 +224,7 @@ impl Tick {
             Self::Fast(node) => (7, node.0),
             Self::Watch => (8, 0),
             Self::Deed => (9, 0),
+            Self::Plot(number) => (10, number),
         };
         kind << 32 | of as u64
     }
@@ -249,6 +242,7 @@ impl Tick {
             7 => Self::Fast(NodeId(of)),
             8 => Self::Watch,
             9 => Self::Deed,
+            10 => Self::Plot(of),
             _ => panic!("a tag nobody made"),
         }
     }
@@ -276,6 +270,9 @@ pub(crate) struct Run {
     pub(crate) partitions: u16,
     /// Who crashes at the first moment a write of theirs is under way.
     pub(crate) ambush: Option<Ambush>,
+    /// The plot under way, if one is, and how many there were.
+    pub(crate) scheme: Option<Scheme>,
+    pub(crate) plots: u16,
     /// Replicas seen catching up, one bit each.
     catching_up: u8,
     /// The second phase, once it began.
@@ -317,6 +314,8 @@ impl Run {
             dead: 0,
             partitions: 0,
             ambush: None,
+            scheme: None,
+            plots: 0,
             catching_up: 0,
             liveness: None,
             excused: None,

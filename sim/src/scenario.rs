@@ -20,12 +20,14 @@ pub enum Scenario {
     Storage,
     /// One replica: crashes, clocks, streams and slow disks, but no damage, since it has no peer.
     Solo,
+    /// Every family, and somebody who knows the protocol: faults in a row that fit together.
+    Plots,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Default, Self::Calm, Self::Crashes, Self::Network, Self::Storage, Self::Solo];
+    pub const ALL: [Self; 7] =
+        [Self::Default, Self::Calm, Self::Crashes, Self::Network, Self::Storage, Self::Solo, Self::Plots];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Scenario {
             Self::Network => "network",
             Self::Storage => "storage",
             Self::Solo => "solo",
+            Self::Plots => "plots",
         }
     }
 
@@ -48,6 +51,7 @@ impl Scenario {
             Self::Network => "loss, duplicates, replays, corruption, partitions, clogs, broken streams",
             Self::Storage => "rot, unreadable sectors, lost and strayed writes, full, slow and dead disks",
             Self::Solo => "a single replica that crashes, stalls, runs out of space and loses clients",
+            Self::Plots => "faults in a row, aimed at who leads and at who holds what, beside a few by luck",
         }
     }
 
@@ -100,6 +104,16 @@ impl Scenario {
                 counts: &[("crashes", 200), ("torn_writes", 50), ("segments_sealed", 500)],
                 marks: Marks::These(SOLO_MARKS),
                 cells: SOLO_CELLS,
+            },
+            Self::Plots => Contract {
+                counts: &[
+                    ("crashes", 100),
+                    ("view_changes", 500),
+                    ("ops_committed", 5_000),
+                    ("queries_answered", 200),
+                ],
+                marks: Marks::These(PLOTS_MARKS),
+                cells: PLOTS_CELLS,
             },
         }
     }
@@ -535,3 +549,11 @@ const SOLO_CELLS: &[Cell] = &[
     cell(Fault::Pause, State::Primary),
     cell(Fault::StreamReset, State::Primary),
 ];
+
+/// What faults that fit together lead to.
+const PLOTS_MARKS: &[&str] =
+    &["view_change.inherits", "view_change.adopts_and_lacks", "merge.mixed_logs", "replica.opens_in_doubt"];
+
+/// What they must hit.
+const PLOTS_CELLS: &[Cell] =
+    &[cell(Fault::PathBlocked, State::Primary), cell(Fault::PathClogged, State::Primary)];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use kimberlite_io_sim::{DiskRates, Link};
 use kimberlite_types::{Layout, Rng, Streams, Timing};
 
-use crate::config::{Every, Family, FaultPlan, RunConfig, WorkPlan};
+use crate::config::{Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 use crate::scenario::Scenario;
 
 /// How many runs are storms, in parts of a million.
@@ -20,6 +20,18 @@ const STORM_MAX: Duration = Duration::from_secs(8);
 
 /// See [`Luck::is_storm`].
 const STORM_LANE: u64 = 37088;
+
+/// How many runs that are no storms have plots, in parts of a million.
+const PLOTTED_PPM: u32 = 300_000;
+
+/// How many runs of a lone replica have its disk rot while it runs, in parts of a million.
+const ROTS_ALONE_PPM: u32 = 200_000;
+
+/// See [`Luck::rots_alone`].
+const ROTS_ALONE_LANE: u64 = 8966;
+
+/// See [`Luck::is_plotted`].
+const PLOTTED_LANE: u64 = 3_124_598;
 
 /// Draws each quantity from the stream of its name.
 struct Luck(Streams);
@@ -45,6 +57,16 @@ impl Luck {
     /// configurations that they are kept for.
     fn is_storm(&self) -> bool {
         self.0.stream("swarm.storm", STORM_LANE).chance_ppm(STORM_PPM)
+    }
+
+    /// Whether this run has plots, if it is no storm. The lane is chosen like that of storms.
+    fn is_plotted(&self) -> bool {
+        self.0.stream("swarm.plotted", PLOTTED_LANE).chance_ppm(PLOTTED_PPM)
+    }
+
+    /// Whether the disk of a lone replica rots while it runs. The lane is chosen like that of storms.
+    fn rots_alone(&self) -> bool {
+        self.0.stream("swarm.rots_alone", ROTS_ALONE_LANE).chance_ppm(ROTS_ALONE_PPM)
     }
 
     /// A rate in parts of a million: off in half of all runs, else spread evenly over orders of magnitude.
@@ -93,7 +115,8 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         liveness: Duration::from_mins(1),
         events_max: 3_000_000,
     };
-    let has = |families: &[Scenario]| scenario == Scenario::Default || families.contains(&scenario);
+    let any = matches!(scenario, Scenario::Default | Scenario::Plots);
+    let has = |families: &[Scenario]| any || families.contains(&scenario);
     if has(&[Scenario::Network, Scenario::Solo]) {
         network(&luck, &mut config);
     }
@@ -110,8 +133,12 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
     if has(&[Scenario::Storage, Scenario::Solo]) {
         slow_disks(&luck, &mut config);
     }
-    if scenario == Scenario::Default && luck.is_storm() {
+    if scenario == Scenario::Default && config.replicas == 1 && luck.rots_alone() {
+        rot_alone(&luck, &mut config);
+    } else if scenario == Scenario::Default && luck.is_storm() {
         storm(&luck, &mut config);
+    } else if scenario == Scenario::Plots || scenario == Scenario::Default && luck.is_plotted() {
+        plotted(&luck, &mut config);
     }
     config
 }
@@ -159,6 +186,9 @@ fn work(luck: &Luck, layout: &Layout) -> WorkPlan {
             .pick("swarm.record_size", &[64, 256, 1_024, 4_096])
             .min(layout.command_size_max()),
         give_up: luck.on("swarm.give_up", 25).then(|| luck.millis("swarm.give_up_after", 500, 8_000)),
+        readers: 0,
+        patience: 3,
+        patience_reading: 3,
     }
 }
 
@@ -291,6 +321,78 @@ fn storm(luck: &Luck, config: &mut RunConfig) {
     if faults.damage_headers || faults.damage_log || faults.damage_superblock {
         often(Family::Damage, 80, 10, 1);
     }
+}
+
+/// A lone replica that never restarts, so that it need not refuse what it finds, and clients that read what rots.
+fn rot_alone(luck: &Luck, config: &mut RunConfig) {
+    config.work.query_ppm = luck.pick("rot.query", &[200_000, 500_000]);
+    let faults = &mut config.faults;
+    faults.families.remove(&Family::Crash);
+    faults.crash_loop_ppm = 0;
+    faults.tolerated = 1;
+    (faults.damage_headers, faults.damage_log) = (false, true);
+    let mean = luck.millis("rot.mean", 50, 800);
+    faults.families.insert(Family::Damage, Every { mean, last: Duration::ZERO });
+}
+
+/// Somebody who knows the protocol, beside a few faults by timer: a plot now and then, as long as a few views.
+fn plotted(luck: &Luck, config: &mut RunConfig) {
+    let patience = config.timing.view_change;
+    config.replicas = luck.pick("plot.replicas", &[3, 3, 3, 3, 5, 5, 5, 4, 6, 6]);
+    let work = &mut config.work;
+    work.clients = luck.between("plot.clients", 4, 16) as u16;
+    work.requests = luck.between("plot.requests", 80, 200) as u32;
+    let length = patience * luck.between("plot.length", 12, 40) as u32;
+    work.think = length * u32::from(work.clients) / work.requests;
+    work.huge_ppm = luck.pick("plot.huge", &[0, 100_000, 400_000]);
+    work.query_ppm = luck.pick("plot.query", &[0, 50_000, 200_000]);
+    work.readers = luck.between("plot.readers", 0, u64::from(work.clients) / 3) as u16;
+    work.patience = luck.pick("plot.patience", &[1, 2, 3]);
+    work.patience_reading = luck.pick("plot.patience_reading", &[3, 12, 24]);
+    config.safety = length * 2;
+    config.pipeline_max = config.pipeline_max.max(luck.pick("plot.pipeline", &[1, 8]));
+    let faults = &mut config.faults;
+    for (family, percent) in [
+        (Family::Partition, 90),
+        (Family::Clog, 80),
+        (Family::Death, 90),
+        (Family::Crash, 60),
+        (Family::Pause, 60),
+        (Family::Clock, 60),
+        (Family::Full, 80),
+        (Family::Stall, 60),
+        (Family::Damage, 50),
+    ] {
+        if luck.on(&format!("plot.without.{}", family.name()), percent) {
+            faults.families.remove(&family);
+        }
+    }
+    faults.replica_link.loss_ppm = luck.pick("plot.loss", &[0, 0, 10_000, 100_000]);
+    let mean = patience * luck.between("plot.mean", 2, 8) as u32;
+    faults.families.insert(Family::Plot, Every { mean, last: Duration::ZERO });
+    let plots =
+        [Plot::Depose, Plot::Depose, Plot::Outrun, Plot::Thin, Plot::Thin, Plot::Forget, Plot::Forget];
+    faults.plots = vec![luck.pick("plot.first", &plots), luck.pick("plot.second", &plots)];
+    if faults.plots.contains(&Plot::Thin) {
+        // A pipeline is full only when large commands wait.
+        config.work.clients = luck.between("plot.thin.clients", 8, 16) as u16;
+        config.work.huge_ppm = luck.pick("plot.thin.huge", &[100_000, 300_000, 700_000]);
+        config.pipeline_max = 8;
+        // What all replicas write has to fit in memory.
+        config.work.requests = config.work.requests.min(120);
+    }
+    let damages = faults.plots.iter().any(|plot| matches!(plot, Plot::Forget | Plot::Thin));
+    if damages {
+        (faults.damage_headers, faults.damage_log) = (true, true);
+        faults.disk = DiskRates {
+            stall_ppm: faults.disk.stall_ppm,
+            stall_mean: faults.disk.stall_mean,
+            ..DiskRates::HEALTHY
+        };
+        faults.families.remove(&Family::Damage);
+    }
+    faults.disk.write_mean = luck.pick("plot.write_mean", &[faults.disk.write_mean, 2_000_000, 8_000_000]);
+    config.faults.tolerated = if damages || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
 }
 
 /// Switches a family on in `percent` of all runs, at a rate of its own.

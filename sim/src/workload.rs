@@ -136,7 +136,7 @@ impl Workload {
         {
             return Some(self.create(client, ticket, creation));
         }
-        if luck.chance(0, self.plan.query_ppm) {
+        if client + self.plan.readers >= self.plan.clients || luck.chance(0, self.plan.query_ppm) {
             return Some(self.query(client, ticket, luck));
         }
         if luck.chance(1, self.plan.refused_ppm) {

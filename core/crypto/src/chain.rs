@@ -20,6 +20,9 @@ use crate::hash::Sha256;
 /// The domain of entry hashes. A new entry format gets a new tag.
 const ENTRY_TAG: &[u8] = b"kimberlite.entry.v1";
 
+/// Bytes that SHA-256 takes at once.
+const BLOCK: usize = 64;
+
 /// What [`ChainHash::GENESIS`] is the SHA-256 of.
 #[cfg(test)]
 pub(crate) const GENESIS_TAG: &[u8] = b"kimberlite.genesis.v1";
@@ -41,11 +44,19 @@ impl ChainHash {
     #[must_use]
     pub fn link(previous: &ChainHash, entry: &[&[u8]]) -> ChainHash {
         const { assert!(ENTRY_TAG.len() == 19, "the tag's length is part of the format") };
+        // SHA-256 takes whole blocks from where they are and copies parts of one, so the first block is put together here.
+        let mut block = [0; BLOCK];
+        block[0] = 19;
+        block[1..20].copy_from_slice(ENTRY_TAG);
+        block[20..52].copy_from_slice(&previous.0);
+        let (first, others) =
+            entry.split_first().map_or((&[][..], &[][..]), |(first, others)| (*first, others));
+        let (begin, rest) = first.split_at(first.len().min(BLOCK - 52));
+        block[52..52 + begin.len()].copy_from_slice(begin);
         let mut hasher = Sha256::new();
-        hasher.update(&[19]);
-        hasher.update(ENTRY_TAG);
-        hasher.update(&previous.0);
-        for part in entry {
+        hasher.update(&block[..52 + begin.len()]);
+        hasher.update(rest);
+        for part in others {
             hasher.update(part);
         }
         Self(*hasher.finish().as_bytes())

@@ -1,8 +1,11 @@
 //! Bytes in memory: exclusive while they are filled, shared and immutable afterwards.
 //!
-//! Both start on a sector boundary and are backed by whole sectors, so that direct I/O can use them as
-//! they are. The alignment is had without `unsafe`: one sector more than needed is allocated, and the
-//! bytes start at the first boundary inside. The allocation never moves after that.
+//! What may go to disk or comes from there starts on a sector boundary and is backed by whole sectors, so that
+//! direct I/O can use it as it is. The alignment is had without `unsafe`: one sector more than needed is
+//! allocated, and the bytes start at the first boundary inside. The allocation never moves after that.
+//!
+//! What only travels in a byte stream is *packed*: it takes the bytes it has. Two zeroed sectors for each
+//! small request and each reply were a seventh of what a busy node's processor did.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -16,10 +19,11 @@ use serde::{Serialize, Serializer};
 
 use crate::sectors;
 
-/// Memory that starts on a sector boundary: `bytes[start..]`, of which a whole number of sectors is usable.
+/// `bytes[start..]`. Aligned memory starts on a sector boundary, and a whole number of sectors is usable.
 struct Memory {
     bytes: Box<[u8]>,
     start: usize,
+    aligned: bool,
 }
 
 impl Memory {
@@ -28,7 +32,11 @@ impl Memory {
         let bytes = vec![0; usable + SECTOR_SIZE].into_boxed_slice();
         let start = bytes.as_ptr().align_offset(SECTOR_SIZE);
         assert!(start < SECTOR_SIZE, "a byte address can be aligned within one sector");
-        Self { bytes, start }
+        Self { bytes, start, aligned: true }
+    }
+
+    const fn packed(bytes: Box<[u8]>) -> Self {
+        Self { bytes, start: 0, aligned: false }
     }
 }
 
@@ -44,7 +52,12 @@ impl Buf {
         Self { memory: Memory::zeroed(len), len }
     }
 
-    /// A buffer with a copy of `bytes`.
+    /// A buffer of `len` zero bytes that neither is aligned nor takes more memory than that. Not for disks.
+    pub fn packed(len: usize) -> Self {
+        Self { memory: Memory::packed(vec![0; len].into_boxed_slice()), len }
+    }
+
+    /// An aligned buffer with a copy of `bytes`.
     pub fn copy_from(bytes: &[u8]) -> Self {
         let mut buf = Self::zeroed(bytes.len());
         buf.copy_from_slice(bytes);
@@ -110,6 +123,14 @@ impl Frame {
         if bytes.is_empty() { Self::empty() } else { Buf::copy_from(bytes).freeze() }
     }
 
+    /// A copy of `bytes` that takes no more memory than they do, unaligned. Not for disks.
+    pub fn packed(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::empty();
+        }
+        Self { start: 0, len: bytes.len(), memory: Some(Arc::new(Memory::packed(bytes.into()))) }
+    }
+
     /// The part `range` of this frame. Copies nothing; may be unaligned.
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len, "slice within the frame");
@@ -124,9 +145,25 @@ impl Frame {
         Self { memory: self.memory.clone(), start: self.start, len: sectors(self.len as u64) as usize }
     }
 
-    /// Whether the first byte lies on a sector boundary in memory (an empty frame does).
+    /// Whether the first byte lies on a sector boundary of aligned memory (an empty frame does).
     pub fn is_aligned(&self) -> bool {
-        self.memory.as_ref().is_none_or(|memory| (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
+        self.memory
+            .as_ref()
+            .is_none_or(|memory| memory.aligned && (self.start - memory.start).is_multiple_of(SECTOR_SIZE))
+    }
+
+    /// The memory behind this frame as a buffer again, all of it and with what it held, if this is the last frame that
+    /// shows a part of it; otherwise the frame. For whoever reads much: new memory must be cleared.
+    pub fn reclaim(self) -> Result<Buf, Self> {
+        let Self { memory, start, len } = self;
+        let Some(memory) = memory else { return Err(Self::empty()) };
+        match Arc::try_unwrap(memory) {
+            Ok(memory) => {
+                let len = memory.bytes.len() - if memory.aligned { SECTOR_SIZE } else { 0 };
+                Ok(Buf { memory, len })
+            }
+            Err(memory) => Err(Self { memory: Some(memory), start, len }),
+        }
     }
 
     /// Bytes of memory that this frame keeps alive.
@@ -220,6 +257,29 @@ mod tests {
         assert!(frame.slice(SECTOR_SIZE..SECTOR_SIZE + 5).is_aligned());
         assert!(!frame.slice(1..5).is_aligned());
         assert_eq!(frame.slice(1..5).as_ptr(), frame[1..].as_ptr());
+    }
+
+    #[test]
+    fn packed_bytes_take_no_sector_and_never_pass_for_aligned() {
+        let frame = Frame::packed(b"a reply");
+        assert_eq!((&*frame, frame.held(), frame.is_aligned()), (&b"a reply"[..], 7, false));
+        let mut buf = Buf::packed(5);
+        buf.copy_from_slice(b"reply");
+        let frame = buf.freeze();
+        assert_eq!((&*frame, frame.held(), frame.is_aligned()), (&b"reply"[..], 5, false));
+        assert!(Frame::packed(b"").is_aligned());
+    }
+
+    #[test]
+    fn memory_is_reclaimed_from_its_last_frame_alone() {
+        let frame = Frame::copy_from(&[9; SECTOR_SIZE + 1]);
+        let (part, at) = (frame.slice(7..9), frame.as_ptr());
+        let part = part.reclaim().expect_err("another frame shows it");
+        assert_eq!(*part, [9, 9]);
+        drop(frame);
+        let buf = part.reclaim().expect("nobody else shows it");
+        assert_eq!((buf.len(), buf.as_ptr(), buf[SECTOR_SIZE]), (2 * SECTOR_SIZE, at, 9));
+        assert_eq!(Frame::empty().reclaim(), Err(Frame::empty()));
     }
 
     #[test]

@@ -64,6 +64,8 @@ mutants! {
     // Agreement: view changes.
     ViewNotAwaited, "view-not-awaited", "core/vsr/src/view_change.rs enter",
         "A replica votes in a view that is not durable yet.";
+    ViewNotPersisted, "view-not-persisted", "core/vsr/src/view_change.rs enter",
+        "A replica votes in a view that it never writes to its superblock.";
     SuffixOverwrittenEarly, "suffix-overwritten-early", "core/vsr/src/view_change.rs adopt",
         "A new log is taken over, and written over the old one, before it is durable together with log_view.";
     PrimaryResumes, "primary-resumes", "core/vsr/src/replica.rs open",
@@ -77,7 +79,7 @@ mutants! {
     ConflictNotCompared, "conflict-not-compared", "core/storage/src/journal.rs adopt",
         "An adopted header is taken for that of the prepare which the journal holds at the same op.";
     VoteCutsGap, "vote-cuts-gap", "core/vsr/src/view_change.rs vote",
-        "A replica that lacks an op inside its log votes with a log that ends in front of it.";
+        "A replica that lacks an op inside its log, or has a damaged copy of it, votes with a log that ends in front of it.";
     CorruptNacked, "corrupt-nacked", "core/vsr/src/log.rs mark",
         "A replica whose copy is damaged claims never to have held the op.";
     DoubtForgotten, "doubt-forgotten", "core/vsr/src/view_change.rs vote",
@@ -91,11 +93,13 @@ mutants! {
     RepairNotVerified, "repair-not-verified", "core/vsr/src/repair.rs take_repair",
         "A repaired prepare is taken and executed by its op number, whatever its checksum and its parent.";
     DoubtVouchedFor, "doubt-vouched-for", "core/vsr/src/repair.rs on_fetched",
-        "What the journal holds in doubt is sent with a commit number that vouches for it (once a real bug).";
+        "What the journal holds in doubt is had by its op alone, and sent with a commit number that vouches for it (once a real bug; \
+         asked for by its checksum, it hardly ever meets somebody who wants it by its op).";
     VouchForAsked, "vouch-for-asked", "core/vsr/src/repair.rs on_fetched",
         "A replica vouches for the checksum that a peer asked about (once a real bug).";
     RepairBudgetStarves, "repair-budget-starves", "core/vsr/src/repair.rs may_mend",
-        "Repairs far ahead of execution leave no room for the one that execution waits for (once a real bug).";
+        "Repairs that wait for ring slots count as under way, and leave no room for the one that execution waits for (once a real bug; \
+         either rule alone covers for the other).";
     MendDuringAdoption, "mend-during-adoption", "core/vsr/src/repair.rs take_repair",
         "A repair is taken while the journal is about to switch logs (once a real bug).";
 
@@ -123,7 +127,7 @@ mutants! {
     RingNotAwaited, "ring-not-awaited", "core/storage/src/journal.rs advance",
         "A prepare is said to be durable before its ring slot is.";
     RingSlotReusedEarly, "ring-slot-reused-early", "core/storage/src/journal.rs slot_is_free",
-        "A ring slot passes on before the footer of its op's segment is durable.";
+        "A ring slot passes on before its op's segment is sealed, and one that names a later op denies the older.";
     RingSlotTakenBack, "ring-slot-taken-back", "core/storage/src/journal.rs advance",
         "An op that fills a hole takes the slot of a newer, acknowledged op (once a real bug).";
     LogViewWithoutHeaders, "log-view-without-headers", "core/storage/src/view.rs write_copy",
@@ -137,12 +141,12 @@ mutants! {
     TornHeaderAccepted, "torn-header-accepted", "core/wire/src/prepare.rs decode",
         "The checksum of a prepare's header is not compared.";
     SuperblockUnsealed, "superblock-unsealed", "core/storage/src/superblock.rs decode",
-        "The superblock's checksum is compared with itself.";
+        "The superblock's checksum is compared with itself, and what was decoded is not compared with the copy.";
     MisdirectedAccepted, "misdirected-accepted", "core/storage/src/storage.rs expect",
         "Whatever whole prepare stands at a place is taken for the one that should.";
     StaleAccepted, "stale-accepted", "core/storage/src/decision.rs accepts",
         "An intact prepare that an older view left behind the adopted head is taken into the log.";
-    HoleFrontTrusted, "hole-front-trusted", "core/storage/src/recovery.rs open_hole",
+    HoleFrontTrusted, "hole-front-trusted", "core/storage/src/recovery/search.rs open_hole",
         "What stands in front of a hole is trusted though nothing proves it committed (once a real bug).";
     DoubtOneOp, "doubt-one-op", "core/storage/src/ring.rs doubt_behind",
         "An uncertain head reaches no further than one op (once a real bug).";
@@ -150,6 +154,8 @@ mutants! {
     // The state machine, the node and the client.
     SessionsNotKept, "sessions-not-kept", "core/kernel/src/kernel.rs decide",
         "What became of a session's last request is not kept.";
+    SessionsForgotten, "sessions-forgotten", "core/runtime/src/node.rs open",
+        "A restart rebuilds the session table with room for the last session alone, and forgets all others.";
     DuplicatesFilteredOnly, "duplicates-filtered-only", "core/kernel/src/kernel.rs decide",
         "Duplicates are looked for when a request arrives, and not where it is decided.";
     EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",

@@ -21,9 +21,11 @@ const VSR_READS: &str = "core/vsr/src/reads.rs";
 const VSR_REPAIR: &str = "core/vsr/src/repair.rs";
 const STORAGE_SUPERBLOCK: &str = "core/storage/src/superblock.rs";
 const STORAGE_RECOVERY: &str = "core/storage/src/recovery.rs";
+const STORAGE_SEARCH: &str = "core/storage/src/recovery/search.rs";
 const STORAGE_DECISION: &str = "core/storage/src/decision.rs";
 const STORAGE_SCOUT: &str = "core/storage/src/scout.rs";
 const STORAGE_JOURNAL: &str = "core/storage/src/journal.rs";
+const STORAGE_RING: &str = "core/storage/src/ring.rs";
 const STORAGE_SEALED: &str = "core/storage/src/sealed.rs";
 const STORAGE_STORAGE: &str = "core/storage/src/storage.rs";
 const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
@@ -141,19 +143,20 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_RECOVERY, Reachable, "open.ring_sector_lost", "a sector of the ring cannot be read"),
     rare(STORAGE_RECOVERY, Reachable, "open.front_is_of_other_log", "what stands in front of the adopted headers is of another log"),
     mark(STORAGE_RECOVERY, Reachable, "open.knows_segment_end", "a footer tells that the log goes on in the next segment"),
-    mark(STORAGE_RECOVERY, Reachable, "open.hole", "the log does not lead up to the adopted headers"),
-    mark(STORAGE_RECOVERY, Reachable, "open.gap", "an op behind the adopted headers is lost with its header"),
-    mark(STORAGE_RECOVERY, Reachable, "open.gap_has_no_end", "behind a lost op nothing is found that is surely of the log"),
-    rare(STORAGE_RECOVERY, Reachable, "open.goes_on_behind_gap", "the log goes on behind what was lost"),
-    mark(STORAGE_RECOVERY, Reachable, "open.scans_over_damage", "a hole is searched behind something that is no prepare"),
-    rare(STORAGE_RECOVERY, Sometimes, "open.hole_closes", "the search of a hole finds all of it"),
     mark(STORAGE_RECOVERY, Reachable, "open.skips_sealed_segment", "a sealed segment is opened by its footer alone"),
     mark(STORAGE_RECOVERY, Reachable, "open.rebuilds_footer", "a footer is lost, and that of a later segment proves that it stood"),
     mark(STORAGE_RECOVERY, Reachable, "open.end_is_uncertain", "nobody knows whether something was held behind the head"),
     rare(STORAGE_RECOVERY, Reachable, "open.disowns", "an op behind a hole has no slot and is not held after all"),
     mark(STORAGE_RECOVERY, Reachable, "open.reserves_bad_slot", "a damaged slot of no op is reserved again"),
+    rare(STORAGE_RECOVERY, Reachable, "open.names_sealed_op_again", "a damaged slot of a sealed op that a view change may ask about"),
     mark(STORAGE_RECOVERY, Reachable, "open.settles", "a prepare that the ring does not name is read, to be written again"),
     rare(STORAGE_RECOVERY, Sometimes, "open.settled_copy_is_gone", "a prepare that was seen cannot be read again"),
+    mark(STORAGE_SEARCH, Reachable, "open.hole", "the log does not lead up to the adopted headers"),
+    mark(STORAGE_SEARCH, Reachable, "open.gap", "an op behind the adopted headers is lost with its header"),
+    mark(STORAGE_SEARCH, Reachable, "open.gap_has_no_end", "behind a lost op nothing is found that is surely of the log"),
+    rare(STORAGE_SEARCH, Reachable, "open.goes_on_behind_gap", "the log goes on behind what was lost"),
+    mark(STORAGE_SEARCH, Reachable, "open.scans_over_damage", "a hole is searched behind something that is no prepare"),
+    rare(STORAGE_SEARCH, Sometimes, "open.hole_closes", "the search of a hole finds all of it"),
 
     mark(STORAGE_DECISION, Reachable, "open.keep", "prepare and slot agree"),
     mark(STORAGE_DECISION, Reachable, "open.sealed", "the slot of a prepare belongs to a later op by now"),
@@ -179,6 +182,8 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_JOURNAL, Sometimes, "journal.slot_waits_for_seal", "a slot is not passed on before the segment of its op is sealed"),
     rare(STORAGE_JOURNAL, Reachable, "journal.slot_was_passed_on", "a slot belongs to a later op already, which proves as much"),
     rare(STORAGE_JOURNAL, Reachable, "journal.leaves_slot_bad", "a damaged slot that may be of a later op is left as it is"),
+    rare(STORAGE_RING, Reachable, "ring.distrusts_reserved", "a slot is reserved, though one that names a later op proves that it was issued"),
+    rare(STORAGE_JOURNAL, Reachable, "journal.names_sealed_op_again", "a view adopts a sealed op whose slot was damaged"),
     mark(STORAGE_JOURNAL, Reachable, "journal.adopts_with_hole", "the adopted headers do not lead down to what is held"),
     mark(STORAGE_JOURNAL, Sometimes, "journal.adopts_doubtful", "an adopted op may have been held here"),
     mark(STORAGE_JOURNAL, Reachable, "journal.seals", "a segment is sealed"),
@@ -222,6 +227,7 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_NODE, Reachable, "node.sends_clients_away", "a primary that resigns sends its clients away"),
 
     mark(RUNTIME_READS, Reachable, "query.reads_journal", "a query takes records from a prepare that was read"),
+    mark(RUNTIME_READS, Reachable, "query.waits_for_repair", "a query needs an op that the journal cannot give"),
     rare(RUNTIME_READS, Reachable, "query.ends_where_it_began", "a query leaves out what was appended after it was confirmed"),
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
 

@@ -40,7 +40,7 @@ impl Clients {
     pub(crate) fn received(
         &mut self,
         conn: Conn,
-        data: &[u8],
+        data: &Frame,
         mut deliver: impl FnMut(ClientFrame),
     ) -> Result<(), Malformed> {
         let Some(splitter) = self.streams.get_mut(&conn) else { return Ok(()) };

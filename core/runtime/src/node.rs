@@ -6,8 +6,11 @@ use alloc::vec::Vec;
 
 use kimberlite_io::{Conn, Event, Frame, Io, Machine};
 use kimberlite_kernel::{Kernel, Lookup, StateDigest};
+use kimberlite_probe::mutant;
 use kimberlite_storage::{self as storage, FetchError, Storage};
-use kimberlite_types::{Config, Instant, LogPosition, Now, ReplicaId, RequestNumber, SessionId, TenantId};
+use kimberlite_types::{
+    Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
+};
 use kimberlite_vsr::{self as vsr, Lost, Replica};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
@@ -272,8 +275,11 @@ impl Node {
                     out.push(Note::Durable { op, checksum });
                     self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
                 }
-                storage::Output::Stored { op, checksum: _ } => {
+                storage::Output::Stored { op } => {
                     self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
+                    if self.reads.repaired(op) {
+                        self.fetch(op);
+                    }
                 }
                 storage::Output::ViewDurable { view, log_view } => {
                     self.work.push_back(Work::Vsr(vsr::Input::ViewDurable { view, log_view }));
@@ -295,7 +301,11 @@ impl Node {
         let head_certain = recovered.head_certain();
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         let tail = recovered.headers.clone();
-        out.push(Note::Opened { view, log_view, tail, commit: recovered.commit, head_certain });
+        let storage::Recovered { commit, doubt_until, .. } = recovered;
+        out.push(Note::Opened { view, log_view, tail, commit, head_certain, doubt_until });
+        if mutant!(SessionsForgotten, commit > Op::ZERO && self.config.sessions_max > 1) {
+            self.kernel = Kernel::new(1);
+        }
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {
             kimberlite_probe::reachable!("node.refuses_damage_alone");
@@ -338,8 +348,13 @@ impl Node {
                 self.advance(progress, io);
                 return;
             }
-            Err(FetchError::Damaged { checksum, .. }) => Err(Lost::Damaged { checksum }),
-            Err(FetchError::Missing | FetchError::Superseded) => Err(Lost::Missing),
+            Err(error) => {
+                self.reads.missed(op, self.now.monotonic.after(self.config.timing.resend));
+                Err(match error {
+                    FetchError::Damaged { checksum, .. } => Lost::Damaged { checksum },
+                    FetchError::Missing | FetchError::Superseded => Lost::Missing,
+                })
+            }
         };
         self.work.push_back(Work::Vsr(vsr::Input::Fetched { op, checksum, result }));
     }
@@ -348,11 +363,14 @@ impl Node {
         for step in progress {
             match step {
                 Progress::Answer { conn, nonce, answer } => self.clients.answer(conn, nonce, &answer, io),
-                Progress::Fetch(op) => {
-                    self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
-                }
+                Progress::Fetch(op) => self.fetch(op),
             }
         }
+    }
+
+    /// Asks the journal for an op, for whoever waits for it.
+    fn fetch(&mut self, op: kimberlite_types::Op) {
+        self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
     }
 
     fn route_vsr(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
@@ -394,11 +412,6 @@ impl Node {
                     }
                 }
                 vsr::Output::Note(note) => {
-                    if let vsr::Note::Repaired { op, .. } = &note
-                        && self.reads.awaits(*op)
-                    {
-                        self.work.push_back(Work::Storage(storage::Input::Fetch { op: *op, checksum: None }));
-                    }
                     out.push(Note::Consensus(note));
                 }
             }
@@ -438,6 +451,9 @@ impl Machine for Node {
         if self.replica.wake_at().is_some_and(|at| at <= now.monotonic) {
             self.work.push_back(Work::Vsr(vsr::Input::Wake));
         }
+        for op in self.reads.due(now.monotonic) {
+            self.fetch(op);
+        }
         self.now = now;
         self.on_event(event, io, out);
         self.run(now, io, out);
@@ -447,6 +463,6 @@ impl Machine for Node {
         if self.halted.is_some() {
             return None;
         }
-        [self.storage.wake_at(), self.replica.wake_at()].into_iter().flatten().min()
+        [self.storage.wake_at(), self.replica.wake_at(), self.reads.wake_at()].into_iter().flatten().min()
     }
 }

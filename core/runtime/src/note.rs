@@ -27,6 +27,8 @@ pub enum Note {
         commit: Op,
         /// Whether the head is certain.
         head_certain: bool,
+        /// The last op that this replica may have held and knows to have lost; the head if there is none behind it.
+        doubt_until: Op,
     },
     /// From consensus.
     Consensus(kimberlite_vsr::Note),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use kimberlite_io::Conn;
 use kimberlite_kernel::{Extent, Kernel, records_of};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
-use kimberlite_types::{Offset, Op, StreamId, TenantId};
+use kimberlite_types::{Instant, Offset, Op, StreamId, TenantId};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, Query};
 use kimberlite_wire::command::RecordsBuilder;
@@ -55,6 +55,10 @@ enum Step {
 pub(crate) struct Reads {
     pending: BTreeMap<u64, Pending>,
     next_ticket: u64,
+    /// Ops that queries wait for and the journal could not give: it is asked again once they are repaired.
+    missed: BTreeSet<Op>,
+    /// When it is asked again in any case: whoever repairs may have had no room to remember all of them.
+    again_at: Option<Instant>,
 }
 
 /// What came of a step: an answer to send, or ops to fetch.
@@ -154,8 +158,37 @@ impl Reads {
         waiting.into_iter().flat_map(|ticket| self.step(ticket, kernel)).collect()
     }
 
+    /// The journal could not give this op. Whoever waits for it goes on waiting, for a repair or until `again_at`.
+    pub(crate) fn missed(&mut self, op: Op, again_at: Instant) {
+        if self.awaits(op) {
+            kimberlite_probe::reachable!("query.waits_for_repair");
+            self.missed.insert(op);
+            self.again_at.get_or_insert(again_at);
+        }
+    }
+
+    /// This op was repaired. Answers whether the journal should be asked for it again.
+    pub(crate) fn repaired(&mut self, op: Op) -> bool {
+        self.missed.remove(&op) && self.awaits(op)
+    }
+
+    /// What the journal should be asked for again, now that it is time.
+    pub(crate) fn due(&mut self, now: Instant) -> BTreeSet<Op> {
+        if self.again_at.is_none_or(|at| at > now) {
+            return BTreeSet::new();
+        }
+        self.again_at = None;
+        let missed = core::mem::take(&mut self.missed);
+        missed.into_iter().filter(|op| self.awaits(*op)).collect()
+    }
+
+    /// When [`Self::due`] should be asked.
+    pub(crate) const fn wake_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
     /// Whether a query waits for this op.
-    pub(crate) fn awaits(&self, op: Op) -> bool {
+    fn awaits(&self, op: Op) -> bool {
         self.pending
             .values()
             .any(|pending| pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op)))

@@ -85,10 +85,15 @@ impl Asks {
 
     /// Asks for `len` bytes at `place`.
     pub(crate) fn read(&mut self, io: &mut dyn Io, place: Place, len: usize, purpose: ReadFor) {
-        assert!(place.is_aligned() && len > 0, "reads are whole sectors");
+        self.read_into(io, place, Buf::zeroed(len), purpose);
+    }
+
+    /// Asks for as many bytes at `place` as `buf` has.
+    pub(crate) fn read_into(&mut self, io: &mut dyn Io, place: Place, buf: Buf, purpose: ReadFor) {
+        assert!(place.is_aligned() && !buf.is_empty(), "reads are whole sectors");
         let token = self.token();
         self.reads.insert(token, purpose);
-        io.read(token, place, Buf::zeroed(len));
+        io.read(token, place, buf);
     }
 
     /// Asks for `data` to be written at `place`.

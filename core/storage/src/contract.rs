@@ -70,8 +70,6 @@ pub enum Output {
     Stored {
         /// The op.
         op: Op,
-        /// Its checksum.
-        checksum: Checksum,
     },
     /// The view survives a power cut, and the journal has adopted its headers.
     ViewDurable {

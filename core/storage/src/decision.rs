@@ -173,7 +173,7 @@ impl Expect {
         match slot {
             Slot::Bad => Says::Bad,
             Slot::Header(header) if self.accepts(header) => Says::Names,
-            Slot::Header(header) if header.op > self.op() => Says::Later,
+            Slot::Header(header) if header.op > self.op() && !mutant!(RingSlotReusedEarly) => Says::Later,
             Slot::Reserved | Slot::Header(_) => Says::Other,
         }
     }

@@ -53,6 +53,11 @@ impl Doubtful {
         self.held.get(&(op, checksum)).filter(|held| !held.damaged).map(|held| held.header)
     }
 
+    /// Any copy at this op that may be intact: what nobody may have by the op alone.
+    pub(crate) fn any_at(&self, op: Op) -> Option<PrepareHeader> {
+        self.held.iter().find(|((at, _), held)| *at == op && !held.damaged).map(|(_, held)| held.header)
+    }
+
     /// A read has shown that the copy is damaged, or was written over.
     pub(crate) fn damaged(&mut self, op: Op, checksum: Checksum) {
         if let Some(held) = self.held.get_mut(&(op, checksum)) {

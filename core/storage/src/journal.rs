@@ -516,7 +516,7 @@ impl Journal {
         self.advance(out);
         let waits = self.index.get(&op).is_some_and(|entry| entry.state == State::Written);
         if waits && !self.slot_is_free(op) {
-            out.push(Output::Stored { op, checksum });
+            out.push(Output::Stored { op });
         }
     }
 
@@ -673,6 +673,7 @@ impl Journal {
         self.said = last.op;
         self.forget_dropped_writes();
         self.name_again();
+        self.name_sealed(headers);
         self.advance(out);
         self.tell_hole(out);
     }
@@ -691,6 +692,18 @@ impl Journal {
             .collect();
         for header in &unnamed {
             self.ring.set(header);
+        }
+    }
+
+    /// Names the sealed ops of a log that is adopted where their slots were damaged, and reserved once they were sealed:
+    /// what was held must not be denied, should its footer be lost.
+    fn name_sealed(&mut self, headers: &[PrepareHeader]) {
+        let sealed = self.sealed_tail.op;
+        for header in headers.iter().filter(|header| header.op > Op::ZERO && header.op <= sealed) {
+            if matches!(self.ring.slot(header.op), Slot::Reserved | Slot::Bad) {
+                kimberlite_probe::reachable!("journal.names_sealed_op_again");
+                self.ring.set(header);
+            }
         }
     }
 

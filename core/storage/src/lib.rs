@@ -10,7 +10,7 @@
 //! | `doubtful` | what the disk may hold and the log does not name |
 //! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
 //! | `window` | large reads for fetches that follow each other |
-//! | `recovery`, `decision`, `scout` | opening: the walk, the table it decides by, and its reads |
+//! | `recovery`, `decision`, `scout` | opening: the walk, the search of what it cannot reach, the table it decides by, and its reads |
 //! | `format`, `verify`, [`inspect`] | making, checking and looking at a data directory |
 //! | `asks` | asks in flight; a full disk is waited out here |
 //!
@@ -52,7 +52,7 @@ mod window;
 pub use contract::{Damage, FetchError, HaltReason, Input, Output, Recovered, ViewState};
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};
 pub use storage::Storage;
-pub use verify::{Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
+pub use verify::{Check, Checked, Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
 
 #[cfg(test)]
 mod tests;

@@ -122,6 +122,26 @@ impl Ring {
         self.bad.iter().map(|slot| u64::from(*slot) * PREPARE_HEADER_SIZE as u64).collect()
     }
 
+    /// Takes the word from reserved slots that cannot be right: behind the adopted head slots are issued in the order of
+    /// ops, so one that names an op of the log view proves that none in front of it was never issued. Such a slot was lost
+    /// when its op was sealed, and reserved; or its write was lost.
+    pub(crate) fn distrust(&mut self, adopted: Op, log_view: View) {
+        let named = (0..self.slots).filter_map(|slot| match self.at(slot) {
+            Slot::Header(header) if header.op > adopted && header.view == log_view => Some(header.op),
+            _ => None,
+        });
+        let Some(last) = named.max() else { return };
+        let first = adopted.next().max(Op((last.0 + 1).saturating_sub(u64::from(self.slots))));
+        for op in (first.0..last.0).map(Op) {
+            if self.slot(op) == Slot::Reserved {
+                kimberlite_probe::reachable!("ring.distrusts_reserved");
+                let slot = self.slot_of(op);
+                self.fill(slot, &[0; PREPARE_HEADER_SIZE]);
+                self.bad.insert(slot);
+            }
+        }
+    }
+
     /// The slots that are still bad.
     pub(crate) fn bad(&self) -> impl Iterator<Item = u32> {
         self.bad.iter().copied()
@@ -139,6 +159,12 @@ impl Ring {
     fn at(&self, slot: u32) -> Slot {
         let start = slot as usize * PREPARE_HEADER_SIZE;
         decode_slot(&self.image[start..start + PREPARE_HEADER_SIZE], self.cluster, slot, self.slots)
+    }
+
+    /// The place that the slot of `op` says, be it intact or not, of that op or of another.
+    pub(crate) fn says_place(&self, op: Op) -> u64 {
+        let start = self.slot_of(op) as usize * PREPARE_HEADER_SIZE;
+        u64_at(&self.image, start + PrepareHeader::PLACE_AT)
     }
 
     /// What the slot of `op` says.
@@ -246,6 +272,33 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A sound header of this op and view; nothing else of it matters to a slot.
+    fn header(op: u64, view: u64) -> PrepareHeader {
+        let root = PrepareHeader::root(ClusterId(7));
+        let mut header = PrepareHeader { op: Op(op), view: View(view), ..root };
+        header.checksum = checksum(&header.encode()[32..]);
+        header
+    }
+
+    #[test]
+    fn a_reserved_slot_in_front_of_one_that_names_an_op_of_the_log_view_says_nothing() {
+        let layout = Layout::SMALL;
+        let ring = |named: &[PrepareHeader]| {
+            let mut ring = Ring::unread(ClusterId(7), &layout);
+            (0..layout.ring_slots).for_each(|slot| ring.reserve(slot));
+            named.iter().for_each(|header| ring.set(header));
+            ring.distrust(Op(3), View(2));
+            ring
+        };
+        let contradicted = ring(&[header(5, 2), header(7, 2)]);
+        assert_eq!(contradicted.bad().collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(contradicted.slot(Op(3)), Slot::Reserved);
+        assert_eq!(contradicted.slot(Op(5)), Slot::Header(header(5, 2)));
+        assert_eq!(contradicted.slot(Op(8)), Slot::Reserved);
+        // What an older log left behind the adopted head proves nothing.
+        assert_eq!(ring(&[header(7, 1)]).bad().count(), 0);
+    }
 
     #[test]
     fn the_reserved_entry_never_changes_its_bytes() {

@@ -201,7 +201,9 @@ impl Replica {
 
     /// A repair is on the disk and waits for its slot, which may be a matter of other repairs: it must not keep them out.
     pub(crate) fn on_stored(&mut self, op: Op, cx: &mut Cx<'_>) {
-        self.repair.durable(op);
+        if !mutant!(RepairBudgetStarves) {
+            self.repair.durable(op);
+        }
         self.execute(cx);
     }
 

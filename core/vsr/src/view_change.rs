@@ -121,8 +121,12 @@ impl Replica {
             return;
         }
         self.leave_for(view, cx);
-        self.persist_view(cx);
-        if mutant!(ViewNotAwaited) {
+        if mutant!(ViewNotPersisted) {
+            self.asked_view = view;
+        } else {
+            self.persist_view(cx);
+        }
+        if self.asked_view == view && (mutant!(ViewNotPersisted) || mutant!(ViewNotAwaited)) {
             self.on_view_durable(view, self.log_view, cx);
         }
         let patience =
@@ -196,7 +200,7 @@ impl Replica {
         if mutant!(DoubtForgotten, doubt_until > op) {
             doubt_until = op;
         }
-        let lacking = |(it, mark): &(PrepareHeader, Mark)| it.op > self.commit_max && *mark == Mark::Nack;
+        let lacking = |(it, mark): &(PrepareHeader, Mark)| it.op > self.commit_max && *mark != Mark::Present;
         if mutant!(VoteCutsGap, headers.iter().any(lacking)) {
             let whole = headers.iter().take_while(|it| !lacking(it)).count();
             headers.truncate(whole.max(1));

@@ -199,7 +199,7 @@ fn frame(
     parts: &[&[u8]],
 ) -> Frame {
     let body_size: usize = parts.iter().map(|part| part.len()).sum();
-    let mut buf = Buf::zeroed(FRAME_HEADER_SIZE + body_size);
+    let mut buf = Buf::packed(FRAME_HEADER_SIZE + body_size);
     let mut at = FRAME_HEADER_SIZE;
     for part in parts {
         buf[at..at + part.len()].copy_from_slice(part);
@@ -304,15 +304,16 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Takes in `bytes` and hands each complete frame to `deliver`. After an error the stream is lost.
+    /// Takes in what was `received` and hands each complete frame to `deliver`. After an error the stream is lost.
     ///
     /// With a `cluster`, a frame of another one is malformed; a frame that names none is not.
     pub fn take(
         &mut self,
-        mut bytes: &[u8],
+        received: &Frame,
         cluster: Option<ClusterId>,
         mut deliver: impl FnMut(FrameHeader, Frame),
     ) -> Result<(), Malformed> {
+        let mut bytes = &received[..];
         while !bytes.is_empty() {
             match &mut self.frame {
                 None => {
@@ -326,8 +327,16 @@ impl Splitter {
                         if named && cluster.is_some_and(|cluster| cluster != header.cluster) {
                             return Err(Malformed::Cluster);
                         }
-                        self.frame = Some((header, Buf::zeroed(header.body_size as usize), 0));
                         self.pending.clear();
+                        let size = header.body_size as usize;
+                        // A body that is here whole is not copied, unless a few bytes would keep much alive.
+                        if size <= bytes.len() && size >= received.held() / 4 {
+                            let at = received.len() - bytes.len();
+                            bytes = &bytes[size..];
+                            deliver(header, received.slice(at..at + size));
+                        } else {
+                            self.frame = Some((header, Buf::packed(size), 0));
+                        }
                     }
                 }
                 Some((_, body, filled)) => {
@@ -393,7 +402,7 @@ mod tests {
             let mut decoded = Vec::new();
             for chunk in stream.chunks(cut) {
                 splitter
-                    .take(chunk, Some(CLUSTER), |header, body| {
+                    .take(&Frame::packed(chunk), Some(CLUSTER), |header, body| {
                         decoded.push(ClientFrame::decode(&header, &body).unwrap());
                     })
                     .unwrap();
@@ -423,7 +432,7 @@ mod tests {
     fn http_on_the_client_port_is_malformed_and_not_a_panic() {
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5);
         let mut splitter = Splitter::default();
-        let result = splitter.take(&request, None, |_, _| panic!("no frame in here"));
+        let result = splitter.take(&Frame::packed(&request), None, |_, _| panic!("no frame in here"));
         assert_eq!(result, Err(Malformed::Magic));
     }
 }

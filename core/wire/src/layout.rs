@@ -94,6 +94,6 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 /// Whether all bytes are zero. Looks at many at once: what pads a prepare is most of a sector.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();
-    chunks.iter().all(|chunk| chunk.iter().fold(0, |seen, byte| seen | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
+    let any = |bytes: &[u8]| bytes.iter().fold(0, |seen, byte| seen | byte) != 0;
+    !chunks.iter().any(|chunk| any(chunk)) && !any(rest)
 }

@@ -30,5 +30,5 @@ pub use entry::{Entry, EntryHeader, NewEntry};
 pub use header::{Command as FrameCommand, FrameHeader, LinkKeys, framing_of};
 pub use layout::Malformed;
 pub use message::Message;
-pub use prepare::{NewPrepare, Prepare, PrepareHeader};
+pub use prepare::{NewPrepare, Prepare, PrepareHeader, UncheckedPrepare};
 pub use replay::{REPLAY_SECRET, Resealer};

@@ -68,6 +68,9 @@ pub struct PrepareHeader {
 }
 
 impl PrepareHeader {
+    /// Where [`PrepareHeader::place`] stands in an encoded header.
+    pub const PLACE_AT: usize = 176;
+
     /// Op 0, which every log starts from. Never stored as a prepare; the first prepare names it as parent.
     pub fn root(cluster: ClusterId) -> Self {
         let mut root = Self {
@@ -117,7 +120,7 @@ impl PrepareHeader {
         put_u64(&mut head, 152, self.view.0);
         put_u64(&mut head, 160, self.commit.0);
         put_u64(&mut head, 168, self.timestamp.0);
-        put_u64(&mut head, 176, self.place);
+        put_u64(&mut head, Self::PLACE_AT, self.place);
         put_u32(&mut head, 184, self.size);
         put_u32(&mut head, 188, self.entries);
         put(&mut head, 192, &PREPARE_MAGIC);
@@ -154,7 +157,7 @@ impl PrepareHeader {
             view: View(u64_at(head, 152)),
             commit: Op(u64_at(head, 160)),
             timestamp: WallTime(u64_at(head, 168)),
-            place: u64_at(head, 176),
+            place: u64_at(head, Self::PLACE_AT),
             size: u32_at(head, 184),
             entries: u32_at(head, 188),
             proposer: ReplicaId(head[198]),
@@ -277,16 +280,7 @@ impl Prepare {
     /// Reads a prepare from bytes that start with it and may be longer (padding). Verifies both
     /// checksums; whether the entries parse and chain is asked by [`Prepare::verify_chain`].
     pub fn parse(bytes: &Frame) -> Result<Self, Malformed> {
-        let header = PrepareHeader::decode(bytes)?;
-        let size = header.size as usize;
-        if bytes.len() < size {
-            return Err(Malformed::Short);
-        }
-        let intact = checksum(&bytes[PREPARE_HEADER_SIZE..size]) == header.body_checksum;
-        if !intact && !mutant!(TornBodyAccepted) {
-            return Err(Malformed::BodyChecksum);
-        }
-        Ok(Self { header, frame: bytes.slice(0..size) })
+        UncheckedPrepare::new(PrepareHeader::decode(bytes)?, bytes)?.check()
     }
 
     /// Header and body, to send.
@@ -333,6 +327,39 @@ impl Prepare {
         } else {
             Err(Malformed::Chain)
         }
+    }
+}
+
+/// A prepare whose header is verified and whose body is not. It can be checked elsewhere: on another thread, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UncheckedPrepare {
+    header: PrepareHeader,
+    frame: Frame,
+}
+
+impl UncheckedPrepare {
+    /// What stands at the start of `bytes`, which may be longer; `header` was decoded from there.
+    pub fn new(header: PrepareHeader, bytes: &Frame) -> Result<Self, Malformed> {
+        let size = header.size as usize;
+        if bytes.len() < size {
+            return Err(Malformed::Short);
+        }
+        Ok(Self { header, frame: bytes.slice(0..size) })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &PrepareHeader {
+        &self.header
+    }
+
+    /// Verifies the body's checksum.
+    pub fn check(self) -> Result<Prepare, Malformed> {
+        let Self { header, frame } = self;
+        let intact = checksum(&frame[PREPARE_HEADER_SIZE..]) == header.body_checksum;
+        if !intact && !mutant!(TornBodyAccepted) {
+            return Err(Malformed::BodyChecksum);
+        }
+        Ok(Prepare { header, frame })
     }
 }
 

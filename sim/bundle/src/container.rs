@@ -23,7 +23,7 @@ use crate::Identity;
 pub const MAGIC: [u8; 8] = *b"KMBUNDLE";
 
 /// The format this program writes and reads.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 /// Bytes of the head.
 pub const HEAD_SIZE: usize = 96;
@@ -90,6 +90,8 @@ pub enum FormatError {
     Compression,
     /// Its content does not decode.
     Content,
+    /// It was run with a planted bug of this name, which this program does not hold.
+    Planted(String),
     /// It decodes to something that makes no sense.
     Sense(&'static str),
 }
@@ -111,6 +113,11 @@ impl fmt::Display for FormatError {
             Self::Hash => f.write_str("it is damaged: its hash does not match"),
             Self::Compression => f.write_str("its content does not unpack"),
             Self::Content => f.write_str("its content does not decode"),
+            Self::Planted(name) => write!(
+                f,
+                "it was run with the planted bug {name}, which this build does not hold; one that holds them all: cargo \
+                 build --release -p vopr --features mutants"
+            ),
             Self::Sense(reason) => write!(f, "its content makes no sense: {reason}"),
         }
     }

@@ -270,6 +270,7 @@ mod tests {
             tail: vec![(history.prepare(1).header, mark)],
             commit: Op(0),
             head_certain: true,
+            doubt_until: Op(0),
         };
         noted(&mut checker, 1, &opened(Mark::Unknown)).unwrap();
         assert_broken(&rules(), commit(&mut checker, 0, &history, 1), QUORUM);

@@ -8,6 +8,7 @@
 //! | [`Durability`] | nothing is acknowledged before a quorum holds it, and nothing acknowledged is lost |
 //! | [`ExactlyOnce`] | commands take effect once, and every verdict is what an independent model says |
 //! | [`Views`] | views never go back, and each has one primary that never comes back from the dead |
+//! | [`Promises`] | what a replica said to be durable it finds again at a restart, or knows that it lost it |
 //! | [`Linearizability`] | answers show one moment between question and answer |
 //! | [`Blackbox`] | the same, from what clients asked and heard alone, by search |
 //! | [`Sessions`] | a session is one client's, and its end is told |
@@ -36,6 +37,7 @@ mod linearizability;
 mod log_bytes;
 mod model;
 mod prefix;
+mod promises;
 mod resources;
 mod ring;
 mod sessions;
@@ -61,6 +63,7 @@ pub use healing::Healing;
 pub use linearizability::Linearizability;
 pub use log_bytes::LogBytes;
 pub use prefix::Prefix;
+pub use promises::Promises;
 pub use resources::Resources;
 pub use ring::Ring;
 pub use sessions::Sessions;
@@ -77,6 +80,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Durability::new(config)),
         Box::new(ExactlyOnce::new(config)),
         Box::new(Views::new(config)),
+        Box::new(Promises::default()),
         Box::new(Linearizability::default()),
         Box::new(Blackbox::default()),
         Box::new(Sessions::new(config)),
@@ -167,7 +171,7 @@ mod tests {
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 15);
+        assert_eq!(names.len(), 16);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());
@@ -204,7 +208,7 @@ mod tests {
                     core: vec![],
                 })
                 .unwrap();
-            let unused = ["views", "halts", "healing", "log_bytes", "digest", "resources"];
+            let unused = ["views", "promises", "halts", "healing", "log_bytes", "digest", "resources"];
             assert_eq!(checker.compared() > 0, !unused.contains(&name), "{name}");
         }
     }

@@ -175,6 +175,7 @@ mod tests {
             tail: Vec::new(),
             commit: Op(0),
             head_certain: true,
+            doubt_until: Op(0),
         }
     }
 

@@ -61,11 +61,12 @@ fn split(stream: &[u8], cut: usize) -> (Said, Result<(), Malformed>) {
     let mut splitter = Splitter::default();
     let mut said = Vec::new();
     for piece in stream.chunks(cut) {
-        let taken = splitter.take(piece, Some(CLUSTER), |header: FrameHeader, body: Frame| {
-            assert_eq!(header.body_size as usize, body.len());
-            let frame = ClientFrame::decode(&header, &body);
-            said.push((header, frame));
-        });
+        let taken =
+            splitter.take(&Frame::packed(piece), Some(CLUSTER), |header: FrameHeader, body: Frame| {
+                assert_eq!(header.body_size as usize, body.len());
+                let frame = ClientFrame::decode(&header, &body);
+                said.push((header, frame));
+            });
         assert!(splitter.held() <= FRAME_HEADER_SIZE + FRAME_BODY_SIZE_LIMIT as usize);
         if taken.is_err() {
             return (said, taken);

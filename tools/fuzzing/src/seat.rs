@@ -144,7 +144,7 @@ impl Seat {
     }
 
     /// What a node says to a client is well formed.
-    fn listen(&mut self, conn: Conn, data: &[u8]) {
+    fn listen(&mut self, conn: Conn, data: &Frame) {
         let Some(stream) = self.streams.get_mut(&conn) else { return };
         stream.unsent = true;
         let said = &mut self.said;

@@ -1,13 +1,16 @@
 //! What the corpora grow from: bytes that real nodes wrote, and scripts that lead somewhere.
 
-use kimberlite_io::Zone;
+use kimberlite_bundle::{Ended, Flight, Identity, Opening};
+use kimberlite_io::{Ask, Asked, Event, Machine as _, ReadFault, Zone};
+use kimberlite_runtime::Node;
 use kimberlite_sim::{Bundle, Checker, End, Observation, RunConfig, Scenario, Violation};
 use kimberlite_types::limits::FRAME_HEADER_SIZE;
-use kimberlite_types::{Instant, Rng, Streams};
+use kimberlite_types::{Instant, Now, Rng, Streams, WallTime};
 use kimberlite_wire::{FrameCommand, FrameHeader};
 
 use crate::cluster::Cluster;
 use crate::images::images;
+use crate::seat::config;
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,8 +250,38 @@ pub(crate) fn bundle() -> Vec<Seed> {
         let content = postcard::to_allocvec(&short).expect("our own bundles encode");
         seeds.push(seed(format!("content-{name}"), [vec![2], content].concat()));
     }
+    // Recordings: one that ends, one of a node that was killed, and one whose head is made true.
+    let life = recording();
+    let killed = life.len() - life.len() / 4;
+    seeds.push(seed("recording", [vec![0], life.clone()].concat()));
+    seeds.push(seed("recording-killed", [vec![0], life[..killed].to_vec()].concat()));
+    seeds.push(seed("recording-mended", [vec![1], life].concat()));
     seeds.push(seed("empty", Vec::new()));
     seeds
+}
+
+/// What `kmb start --record` writes of a node that finds nothing on its disk and halts.
+fn recording() -> Vec<u8> {
+    let config = config(1, 3);
+    let at = |micros: u64| Now { monotonic: Instant(micros * 1_000), wall: WallTime(micros * 1_000 + 1) };
+    let opening = Opening { identity: Identity::current(), config, seed: 5, at: at(0) };
+    let secret = [7; 32];
+    let mut flight = Flight::begin(Vec::new(), &opening, &secret, 1 << 20).expect("memory is written");
+    let mut node = Node::new(config, &secret, 5);
+    let mut asked = Asked::new();
+    let mut due = vec![Event::Wake];
+    let mut micros = 0;
+    while let Some(event) = due.pop().filter(|_| node.halted().is_none()) {
+        micros += 1;
+        let standing = || (node.replica().commit(), node.digest().0);
+        flight.heard(at(micros), &event, standing).expect("memory is written");
+        node.on(at(micros), event, &mut flight.wrap(&mut asked), &mut Vec::new());
+        due.extend(asked.take().into_iter().filter_map(|ask| match ask {
+            Ask::Read { token, .. } => Some(Event::Read { token, result: Err(ReadFault::Absent) }),
+            _ => None,
+        }));
+    }
+    flight.end(Ended::Halted, node.replica().commit(), node.digest().0).expect("memory is written")
 }
 
 pub(crate) fn machine() -> Vec<Seed> {

@@ -8,7 +8,7 @@ use kimberlite_client::{Client, ClientError, ClientOptions, Disconnect, Input, O
 use kimberlite_io::{CloseReason, Conn, Event, Machine as _};
 use kimberlite_io_real::{Driver, Options as DriverOptions, Waker};
 use kimberlite_types::limits::REPLICAS_MAX;
-use kimberlite_types::{ClusterId, Instant, ReplicaId, TenantId};
+use kimberlite_types::{ClusterId, Instant, Now, ReplicaId, TenantId};
 use kimberlite_wire::client::{Answer, Query};
 use kimberlite_wire::command::{Command, Verdict};
 
@@ -127,7 +127,8 @@ impl Connection {
     /// [`Output::Failed`] will carry.
     pub fn begin(&mut self, session: usize, tenant: TenantId, command: Vec<u8>) -> u64 {
         let ticket = self.ticket();
-        self.tell(session, Input::Submit { ticket, tenant, command });
+        let now = self.driver.now();
+        self.tell(session, now, Input::Submit { ticket, tenant, command });
         ticket
     }
 
@@ -135,7 +136,8 @@ impl Connection {
     /// will carry.
     pub fn begin_query(&mut self, session: usize, query: Query, to: Option<ReplicaId>) -> u64 {
         let ticket = self.ticket();
-        self.tell(session, Input::Query { ticket, query, to });
+        let now = self.driver.now();
+        self.tell(session, now, Input::Query { ticket, query, to });
         ticket
     }
 
@@ -146,7 +148,7 @@ impl Connection {
 
     /// The next thing a session says, with its number. None when `until` has come, or the waker was used.
     pub fn wait(&mut self, until: Option<Instant>) -> Result<Option<(usize, Output)>, Failure> {
-        let mut woken = false;
+        let (mut woken, mut time) = (false, None);
         loop {
             if self.stop.is_asked() {
                 return Err(Failure::failed("interrupted"));
@@ -154,7 +156,7 @@ impl Connection {
             if let Some(ready) = self.ready.pop_front() {
                 return Ok(Some(ready));
             }
-            if woken || until.is_some_and(|until| until <= self.driver.now().monotonic) {
+            if woken || until.is_some_and(|until| time.is_some_and(|time| until <= time)) {
                 return Ok(None);
             }
             // Timers, one or more for each session, are looked at when the events run out.
@@ -164,12 +166,13 @@ impl Connection {
                 let timers = self.sessions.iter().filter_map(Client::wake_at);
                 self.driver.next(timers.chain(until).min())?
             };
+            time = Some(now.monotonic);
             match event {
                 Event::Opened { conn }
                 | Event::Received { conn, .. }
                 | Event::Sent { conn }
                 | Event::Closed { conn, .. } => {
-                    self.tell(session_of(conn), Input::Event(event));
+                    self.tell(session_of(conn), now, Input::Event(event));
                 }
                 Event::Wake => {
                     let is_due = |client: &Client| client.wake_at().is_some_and(|at| at <= now.monotonic);
@@ -177,7 +180,7 @@ impl Connection {
                         (0..self.sessions.len()).filter(|index| is_due(&self.sessions[*index])).collect();
                     woken = due.is_empty();
                     for session in due {
-                        self.tell(session, Input::Event(Event::Wake));
+                        self.tell(session, now, Input::Event(Event::Wake));
                     }
                 }
                 Event::Read { .. }
@@ -188,10 +191,10 @@ impl Connection {
         }
     }
 
-    fn tell(&mut self, session: usize, input: Input) {
+    fn tell(&mut self, session: usize, now: Now, input: Input) {
         let Self { driver, sessions, troubles, ready, .. } = self;
         let mut out = Vec::new();
-        sessions[session].on(driver.now(), input, driver, &mut out);
+        sessions[session].on(now, input, driver, &mut out);
         for output in out {
             if let Output::Disconnected { replica, why } = &output {
                 troubles[usize::from(replica.0)] = Some(*why);
@@ -201,7 +204,7 @@ impl Connection {
     }
 
     /// The time, for `wait`.
-    pub fn now(&self) -> Instant {
+    pub fn now(&mut self) -> Instant {
         self.driver.now().monotonic
     }
 

@@ -5,6 +5,7 @@
 //!
 //! - `cli`: the commands; one module for each: `format`, `start`, `dev`, `demo`, `append`, `read`,
 //!   `status`, `verify`, `inspect`, and, hidden from the help, `load` and `torture`; `walk` reads what they show
+//! - `checkers`: the threads of `verify`
 //! - [`connection`]: a blocking client on the client machine, for programs as well
 //! - `record`: the flight recorder of a node
 //! - `node_file`: what a node must know before it opens its data directory
@@ -25,6 +26,7 @@ use clap::Parser as _;
 
 mod address;
 mod append;
+mod checkers;
 mod cli;
 pub mod connection;
 mod demo;

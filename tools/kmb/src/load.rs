@@ -30,6 +30,9 @@ use crate::{Failure, append, random};
 /// How long the last acknowledgements are waited for.
 const LAST_PATIENCE: Duration = Duration::from_mins(2);
 
+/// How long a wait may last before it is looked whether the load should end.
+const SOON: Duration = Duration::from_millis(200);
+
 /// What `kmb load` takes.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -195,45 +198,53 @@ pub fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> Result<S
     let mut next = vec![0; clients];
     let mut flying: HashMap<u64, (usize, u64, Instant)> = HashMap::new();
     let mut records = RecordsBuilder::default();
-    let mut begin = |connection: &mut Connection, client: usize, sequence: u64| {
+    let mut begin = |connection: &mut Connection, client: usize, sequence: u64, now: Instant| {
         records.clear();
         let record = record(run, client, sequence, plan.size);
         (0..plan.batch).for_each(|_| records.push(&record));
         let command =
             Command::AppendBatch { stream: plan.stream.stream(), expected: None, records: records.records() };
-        (connection.begin(client, plan.tenant.tenant(), command.encode()), (client, sequence, Instant::now()))
+        (connection.begin(client, plan.tenant.tenant(), command.encode()), (client, sequence, now))
     };
-    flying.extend((0..clients).map(|client| begin(&mut connection, client, 0)));
+    flying.extend((0..clients).map(|client| begin(&mut connection, client, 0, Instant::now())));
     let mut summary = Summary::default();
     let mut ended: Option<Instant> = None;
+    let mut now = Instant::now();
+    // Nothing that is waited for comes later than this, or it is looked whether to stop.
+    let mut soon = connection.now().after(SOON);
     while !flying.is_empty() {
         let over = stop.is_asked()
-            || plan.duration.is_some_and(|duration| begun.elapsed() >= duration)
+            || plan.duration.is_some_and(|duration| now.duration_since(begun) >= duration)
             || plan.count.is_some_and(|count| summary.acknowledged + flying.len() as u64 >= count);
         if over && ended.is_none() {
-            ended = Some(Instant::now());
+            ended = Some(now);
         }
-        if ended.is_some_and(|ended| ended.elapsed() > LAST_PATIENCE) {
+        if ended.is_some_and(|ended| now.duration_since(ended) > LAST_PATIENCE) {
             journal.finish()?;
             return Err(Failure::new(
                 crate::failure::Kind::Unreachable,
                 format!("{} appends were not answered within {} s", flying.len(), LAST_PATIENCE.as_secs()),
             ));
         }
-        let soon = connection.now().after(Duration::from_millis(200));
-        let (ticket, offset) = match connection.wait(Some(soon))? {
+        let said = connection.wait(Some(soon))?;
+        now = Instant::now();
+        let (ticket, offset) = match said {
             Some((_, Output::Done { ticket, verdict })) => match verdict.result {
                 Ok(Outcome::Appended { first, .. }) => (ticket, Some(first.0)),
                 other => return Err(Failure::failed(format!("an append ended as {other:?}"))),
             },
             Some((_, Output::Failed { ticket, why })) if why.is_outcome_unknown() => (ticket, None),
             Some((_, Output::Failed { why, .. })) => return Err(connection.explain(why)),
-            _ => continue,
+            Some(_) => continue,
+            None => {
+                soon = connection.now().after(SOON);
+                continue;
+            }
         };
         let Some((client, sequence, asked)) = flying.remove(&ticket) else { continue };
         match offset {
             Some(offset) => {
-                summary.latencies.add(asked.elapsed());
+                summary.latencies.add(now.duration_since(asked));
                 journal.write(client, sequence, offset)?;
                 summary.acknowledged += 1;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +253,7 @@ pub fn load(plan: &Plan, stop: &Stop, acknowledged: &Arc<AtomicU64>) -> Result<S
         }
         if ended.is_none() {
             next[client] = sequence + 1;
-            let (ticket, what) = begin(&mut connection, client, sequence + 1);
+            let (ticket, what) = begin(&mut connection, client, sequence + 1, now);
             flying.insert(ticket, what);
         }
     }

@@ -140,7 +140,7 @@ pub(crate) fn damage_name(damage: Damage) -> &'static str {
 pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
     let file = |place| files::locate(place, geometry);
     match note {
-        Note::Opened { view, log_view, tail, commit, head_certain } => {
+        Note::Opened { view, log_view, tail, commit, head_certain, doubt_until } => {
             let op = tail.last().map_or(Op::ZERO, |(header, _)| header.op);
             let uncertain = if *head_certain { "" } else { "; the end of its log is uncertain" };
             Line::new(
@@ -148,7 +148,7 @@ pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
                 "opened",
                 format!("journal open: op {op}, of which {commit} committed, view {view}{uncertain}"),
                 json!({ "view": view, "log_view": log_view, "op": op, "commit": commit,
-                        "head_certain": head_certain }),
+                        "head_certain": head_certain, "doubt_until": doubt_until }),
             )
         }
         Note::Consensus(note) => of_consensus(note),

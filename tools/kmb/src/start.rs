@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Start) -> Result<(), Failure> {
     format::check_geometry(&args.data, geometry, &config)?;
 
     let log = Log::new(args.log, args.verbose, config.replica);
-    let driver = Driver::open(Options {
+    let mut driver = Driver::open(Options {
         data: Some(directory),
         replica_listen,
         client_listen: Some(client_listen),

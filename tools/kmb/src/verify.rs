@@ -10,6 +10,7 @@ use kimberlite_io_real::{DataDirectory, Driver, Geometry, Options};
 use kimberlite_storage::{Finding, HaltReason, Missing, Totals, Verifier, VerifyInput, VerifyOutput};
 use serde_json::{Value, json};
 
+use crate::checkers::Checkers;
 use crate::log::{self, Level};
 use crate::node_file::NodeFile;
 use crate::output::{Colour, paint, per_second, say, takes_colour, thousands};
@@ -87,7 +88,8 @@ pub fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict,
     let geometry = directory.geometry();
     format::check_geometry(data, geometry, &config)?;
     let mut driver = Driver::open(Options { data: Some(directory), ..Options::default() })?;
-    let mut verifier = Verifier::new(config);
+    let checkers = Checkers::start(&driver.waker());
+    let mut verifier = Verifier::with_helpers(config);
     let mut out = Vec::new();
     let mut warnings: Vec<String> = driver
         .take_notes()
@@ -104,6 +106,10 @@ pub fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict,
                     progress(&totals);
                     continue;
                 }
+                VerifyOutput::Check(check) => {
+                    checkers.run(check);
+                    continue;
+                }
                 VerifyOutput::Whole(totals) => (totals, None, None),
                 VerifyOutput::Behind(totals, missing) => (totals, None, Some(missing)),
                 VerifyOutput::Broken(totals, finding) => (totals, Some(finding), None),
@@ -111,6 +117,10 @@ pub fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict,
             };
             warnings.extend(missing.as_ref().map(behind));
             return Ok(Verdict { totals, finding, missing, geometry, elapsed: begun.elapsed(), warnings });
+        }
+        if let Some(checked) = checkers.answer() {
+            verifier.on(driver.now(), VerifyInput::Checked(checked), &mut driver, &mut out);
+            continue;
         }
         let (now, event) = driver.next(verifier.wake_at())?;
         verifier.on(now, VerifyInput::Event(event), &mut driver, &mut out);

@@ -78,6 +78,9 @@ pub(crate) struct Run {
     /// Tell what happens on standard error, line by line
     #[arg(long)]
     pub(crate) timeline: bool,
+    /// Switch on a planted bug, in a build that holds them: see `vopr power --list`
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
+    pub(crate) mutant: Option<Mutant>,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
     /// Where the bundle of a failure is written

@@ -145,6 +145,7 @@ fn json_of(bundle: &Bundle) -> Value {
         "events": bundle.events,
         "digest": told::hex(&bundle.digest),
         "faults": bundle.faults,
+        "planted": bundle.planted,
         "minimized_from": bundle.origin,
         "failure": {
             "kind": failure.kind.name(),
@@ -172,6 +173,9 @@ fn print_failure(bundle: &Bundle, faults_max: usize) {
     println!("{:<12} a simulated failure", "kind");
     print_build(&bundle.identity);
     println!("{:<12} {}, seed {}", "run", bundle.scenario, bundle.seed);
+    if let Some(planted) = &bundle.planted {
+        println!("{:<12} {planted}", "planted");
+    }
     if let Some(origin) = &bundle.origin {
         println!("{:<12} {origin}", "was");
     }

@@ -8,7 +8,8 @@ use std::thread;
 use indicatif::ProgressBar;
 use kimberlite_probe::Mutant;
 use kimberlite_sim::{Failure, Luck, Outcome, Scenario, draw, rules, run, run_planted};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::processor::cpu_seconds;
 
 /// What a campaign is to do.
 #[derive(Clone, Copy, Debug)]
@@ -107,13 +108,6 @@ pub(crate) fn side_by_side<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) 
             });
         }
     });
-}
-
-/// Time that this thread has spent on a processor: what else runs on the machine does not count.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    std::time::Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()).as_secs_f64()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | `bundles` | `replay`, `show` and `minimize` of simulated failures |
 //! | `flights` | `replay` and `show` of recordings of nodes |
 //! | `power` | how fast planted bugs are found, in a build that holds them |
+//! | `processor` | time on a processor |
 //! | `swarm` | many seeds on several threads |
 //! | `timeline` | what happens, line by line |
 //! | `told` | reports for people and machines |
@@ -23,6 +24,7 @@ mod flights;
 mod lists;
 mod one;
 mod power;
+mod processor;
 mod swarm;
 mod timeline;
 mod told;

@@ -4,7 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use kimberlite_sim::{Bundle, Luck, Outcome, RunConfig, Scenario, draw, rules, run as simulate};
+use kimberlite_sim::{
+    Bundle, HOLDS_MUTANTS, Luck, Mutant, Outcome, RunConfig, Scenario, draw, rules, run_with,
+};
+use serde_json::json;
+
+use kimberlite_probe::Sight;
 
 use crate::arguments::{Overrides, Run};
 use crate::timeline::telling_rules;
@@ -32,21 +37,43 @@ pub(crate) fn configuration(
 
 /// Runs one seed.
 pub(crate) fn run(arguments: &Run) -> Result<Verdict, Complaint> {
-    let Run { scenario, seed, json, timeline, overrides, bundles } = arguments;
+    let Run { scenario, seed, json, timeline, mutant, overrides, bundles } = arguments;
+    if let Some(mutant) = mutant.filter(|_| !HOLDS_MUTANTS) {
+        let name = mutant.name();
+        return Err(Complaint {
+            verdict: Verdict::Usage,
+            text: format!(
+                "this build holds no planted bugs; run one that does:\n  cargo run --release -p vopr --features \
+                 mutants -- run {} --seed {seed} --mutant {name}",
+                scenario.name()
+            ),
+        });
+    }
     let config = configuration(*scenario, *seed, *overrides)?;
     let began = Instant::now();
-    let (report, _) = simulate(&config, *seed, Luck::Free, if *timeline { telling_rules } else { rules });
+    let held = if *timeline { telling_rules } else { rules };
+    let ((report, _), sight) = run_with(*mutant, &config, *seed, Luck::Free, held);
     let seconds = began.elapsed().as_secs_f64();
     let bundle = match &report.outcome {
-        Outcome::Failed(_) => Some(keep(*scenario, &config, *seed, bundles)?),
+        Outcome::Failed(_) => Some(keep(*mutant, *scenario, &config, *seed, bundles)?),
         _ => None,
     };
     let name = scenario.name();
     if *json {
         let bundle = bundle.as_ref().map(|path| path.display().to_string());
-        println!("{}", told::json_of(name, *seed, &config, &report, seconds, bundle.as_deref()));
+        let mut value = told::json_of(name, *seed, &config, &report, seconds, bundle.as_deref());
+        if let Some(mutant) = mutant {
+            let Sight { reached, triggered } = sight;
+            value["planted"] = json!({ "mutant": mutant.name(), "reached": reached, "triggered": triggered });
+        }
+        println!("{value}");
     } else {
         print!("{}", told::text_of(name, *seed, &config, &report, seconds));
+        if let Some(mutant) = mutant {
+            let Sight { reached, triggered } = sight;
+            println!("{:<12} {}, in {}", "planted", mutant.name(), mutant.site());
+            println!("{:<12} {reached} times reached, {triggered} times it made a difference", "");
+        }
         if let Some(path) = bundle {
             println!("{:<12} {}", "bundle", path.display());
         }
@@ -56,20 +83,23 @@ pub(crate) fn run(arguments: &Run) -> Result<Verdict, Complaint> {
 
 /// Runs a failed seed again and writes its bundle.
 pub(crate) fn keep(
+    mutant: Option<Mutant>,
     scenario: Scenario,
     config: &RunConfig,
     seed: u64,
     directory: &Path,
 ) -> Result<PathBuf, Complaint> {
-    let bundle = Bundle::capture(scenario.name(), config, seed, rules).map_err(|report| Complaint {
-        verdict: Verdict::Failed,
-        text: format!(
-            "seed {seed} failed once and {} when it was run again: the simulation is not deterministic",
-            told::word(&report.outcome)
-        ),
-    })?;
+    let bundle =
+        Bundle::capture_with(mutant, scenario.name(), config, seed, rules).map_err(|report| Complaint {
+            verdict: Verdict::Failed,
+            text: format!(
+                "seed {seed} failed once and {} when it was run again: the simulation is not deterministic",
+                told::word(&report.outcome)
+            ),
+        })?;
     fs::create_dir_all(directory).map_err(|error| Complaint::io("create", directory, &error))?;
-    let path = directory.join(format!("{}-{seed}.kmb", scenario.name()));
+    let planted = mutant.map(|mutant| format!("-{}", mutant.name())).unwrap_or_default();
+    let path = directory.join(format!("{}-{seed}{planted}.kmb", scenario.name()));
     fs::write(&path, bundle.encode()).map_err(|error| Complaint::io("write", &path, &error))?;
     Ok(path)
 }

@@ -14,17 +14,40 @@ fn verify(platter: &mut Platter) -> VerifyOutput {
     verify_as(config(), platter)
 }
 
+/// Alone, and with helpers that answer in several orders: all must come to the same verdict.
 fn verify_as(config: Config, platter: &mut Platter) -> VerifyOutput {
-    let mut verifier = Verifier::new(config);
+    let alone = verdict(Verifier::new(config), platter, |_| 0);
+    // Checks of one prepare and of several, few and many outstanding; answered first to last, and last to first.
+    for (check_bytes, outstanding_bytes) in [(1, 1), (1, 20_000), (5_000, 12_000), (1 << 20, 1 << 20)] {
+        for newest_first in [false, true] {
+            let helped = Verifier::with_checks_of(config, check_bytes, outstanding_bytes);
+            let order = |waiting: usize| if newest_first { waiting - 1 } else { 0 };
+            assert_eq!(verdict(helped, platter, order), alone, "with checks of {check_bytes} bytes");
+        }
+    }
+    alone
+}
+
+/// Reads are answered before checks are, as long as there are any.
+fn verdict(mut verifier: Verifier, platter: &mut Platter, order: impl Fn(usize) -> usize) -> VerifyOutput {
     let mut out = Vec::new();
+    let mut checks = Vec::new();
     platter.asks.clear();
     verifier.on(Now::default(), VerifyInput::Start, platter, &mut out);
-    while !platter.asks.is_empty() {
-        assert!(platter.asks.iter().all(|ask| matches!(ask, Ask::Read(..))), "a verifier only reads");
-        let event: Event = platter.answer(platter.asks.len() - 1);
-        verifier.on(Now::default(), VerifyInput::Event(event), platter, &mut out);
+    loop {
+        checks.extend(out.extract_if(.., |output| matches!(output, VerifyOutput::Check(_))));
+        let input = if !platter.asks.is_empty() {
+            assert!(platter.asks.iter().all(|ask| matches!(ask, Ask::Read(..))), "a verifier only reads");
+            let event: Event = platter.answer(platter.asks.len() - 1);
+            VerifyInput::Event(event)
+        } else if !checks.is_empty() {
+            let VerifyOutput::Check(check) = checks.remove(order(checks.len())) else { unreachable!() };
+            VerifyInput::Checked(check.run())
+        } else {
+            return out.pop().expect("a verifier comes to an end");
+        };
+        verifier.on(Now::default(), input, platter, &mut out);
     }
-    out.pop().expect("a verifier comes to an end")
 }
 
 #[test]
@@ -57,6 +80,26 @@ fn every_damaged_prepare_is_found_sealed_or_not() {
         };
         assert_eq!(finding, Finding { place, op: Op(op as u64), what: Wrong::Damaged });
         assert_eq!(totals.op, Op(op as u64 - 1));
+    }
+}
+
+#[test]
+fn a_broken_chain_and_a_time_that_stands_still_are_found_behind_intact_checksums() {
+    for what in [Wrong::Chain, Wrong::Time] {
+        let mut node = Node::fresh(27);
+        let mut author = Author::new();
+        let mut log = author.log(0, 9);
+        // Whoever made the tenth had a wrong idea of the ninth.
+        match what {
+            Wrong::Chain => author.head.chain = log[3].header.chain,
+            _ => author.head.timestamp.0 -= 1,
+        }
+        log.push(author.next(0, 700, 1));
+        log.extend(author.log(0, 30));
+        node.append_all(&log);
+        let VerifyOutput::Broken(totals, finding) = verify(&mut node.platter) else { panic!("{what}") };
+        let place = Place::log(log[9].header.place);
+        assert_eq!((totals.op, finding), (Op(9), Finding { place, op: Op(10), what }));
     }
 }
 

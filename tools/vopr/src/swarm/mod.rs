@@ -117,7 +117,7 @@ fn bundle_of(arguments: &Swarm, sum: &Sum, done: &Done) -> Result<Option<std::pa
     if kept >= arguments.bundles_max || failure.place == seeds::NOT_DETERMINISTIC {
         return Ok(None);
     }
-    keep(arguments.scenario, &done.config, done.seed, &arguments.bundles).map(Some)
+    keep(None, arguments.scenario, &done.config, done.seed, &arguments.bundles).map(Some)
 }
 
 /// Lists the marks, or runs a swarm and tells which were reached.

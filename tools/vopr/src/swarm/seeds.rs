@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kimberlite_sim::{Failure, FailureKind, Luck, Outcome, Report, RunConfig, Scenario, rules, run};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::Overrides;
 use crate::one::configuration;
+use crate::processor::cpu_seconds;
 use crate::{Complaint, told};
 
 /// Of how many seeds one is run twice.
@@ -148,13 +148,6 @@ pub(super) fn each(
         assert!(waiting.is_empty(), "no seed is missing");
         Ok(())
     })
-}
-
-/// Seconds that this thread's processor has worked.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()).as_secs_f64()
 }
 
 fn one(plan: &Plan, index: u64) -> Result<Done, Complaint> {

@@ -5,17 +5,29 @@
 //! it are read one by one. Where no further prepare is found, superblock and ring tell the end of the log from a
 //! prepare that is lost, and both from one that was never received. Behind one that was not received, every op that
 //! this replica holds for certain is checked one by one; its entries' hashes cannot be, for lack of the one before.
+//!
+//! A verifier with helpers walks by headers alone and hands out what they stand for, as [`Check`]s. Helpers can only say that
+//! all is well so far: at the first doubt, be it a check that fails or a place where no next op is found, the walk goes
+//! back to what is verified and goes on from there by itself. So both kinds come to the same verdict by the same code.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `ahead` | pieces of the log, read ahead of the walk |
+//! | `checks` | what helpers do |
+//! | `behind` | what stands behind an op that was not received |
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod ahead;
+mod behind;
+mod checks;
+
 use alloc::vec::Vec;
 use core::fmt;
 
 use kimberlite_crypto::{ChainHash, Checksum};
-use kimberlite_io::{Buf, Event, Frame, Io, Machine, Place, ReadFault, sectors};
-use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
-use kimberlite_types::{Config, Instant, Layout, Now, Op, View, WallTime};
-use kimberlite_wire::prepare::segment_room;
-use kimberlite_wire::{Prepare, PrepareHeader};
+use kimberlite_io::{Buf, Event, Io, Machine, Place, ReadFault};
+use kimberlite_types::limits::{SECTOR_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
+use kimberlite_types::{Config, Instant, Now, Op, View, WallTime};
+use kimberlite_wire::{Prepare, PrepareHeader, UncheckedPrepare};
 use serde::{Deserialize, Serialize};
 
 use crate::HaltReason;
@@ -25,13 +37,13 @@ use crate::footer::{self, Footer, FooterHead};
 use crate::ring::{Ring, Slot};
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Copies, CopyFault, Superblock, choose, copy_offset};
+use ahead::{Ahead, AtHand};
+use checks::{Checks, Progress, Standing};
 
-/// Bytes of the log in one read. A prepare that spans two pieces is copied together, so a piece holds several of the
-/// largest.
-const PIECE: u64 = 4 << 20;
-/// Pieces that are read ahead of the walk, the one it stands in included: 8 MiB in memory. A prepare spans
-/// at most two.
-const PIECES_AHEAD: usize = 2;
+pub use checks::{Check, Checked};
+
+/// Bytes of the ring in one read.
+const RING_READ: usize = 1 << 20;
 /// Progress is told every so many bytes.
 const PROGRESS_BYTES: u64 = 64 << 20;
 
@@ -42,13 +54,17 @@ pub enum VerifyInput {
     Start,
     /// An answer to one of its asks.
     Event(Event),
+    /// An answer to one of its checks. They may be answered in any order.
+    Checked(Checked),
 }
 
-/// What a [`Verifier`] tells its parent. The last output is never `Progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a [`Verifier`] tells its parent. The last output is neither `Progress` nor `Check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyOutput {
     /// So much was verified.
     Progress(Totals),
+    /// To be run by a helper, whose answer is an input. Only a verifier with helpers says this.
+    Check(Check),
     /// The log is whole up to its end.
     Whole(Totals),
     /// All that this replica was given is whole; it stopped before it had received all of the log.
@@ -134,6 +150,8 @@ enum Stage {
         left: usize,
     },
     Walk,
+    /// The walk with helpers has come to where it must go on alone, and waits for them.
+    Settle,
     /// A footer is being read: that of the segment to be walked, or the one behind it.
     End {
         segment: u64,
@@ -159,9 +177,9 @@ pub struct Verifier {
     superblock: Option<Superblock>,
     ring: Ring,
     scout: Scout,
-    /// Pieces of the log at hand, by offset; none: could not be read.
-    pieces: BTreeMap<u64, Option<Frame>>,
-    asked: BTreeSet<u64>,
+    ahead: Ahead,
+    /// What helpers check; none: there are none, or none any more.
+    checks: Option<Checks>,
     parent: PrepareHeader,
     /// Places where the next op may still stand.
     tries: Vec<u64>,
@@ -174,9 +192,32 @@ pub struct Verifier {
     told: u64,
 }
 
+/// What stands at the first of the places.
+enum Stands {
+    Unchecked(UncheckedPrepare),
+    Whole(Prepare),
+    Nothing,
+}
+
 impl Verifier {
     /// A machine that verifies the log of this replica. Send [`VerifyInput::Start`] first.
     pub fn new(config: Config) -> Self {
+        Self::of(config, None)
+    }
+
+    /// The same, with helpers that run its checks: [`VerifyOutput::Check`] and [`VerifyInput::Checked`]. A check that is
+    /// never answered keeps it waiting for ever.
+    pub fn with_helpers(config: Config) -> Self {
+        Self::of(config, Some(Checks::new()))
+    }
+
+    /// The same with checks of about so many bytes, of which so many may be outstanding.
+    #[cfg(test)]
+    pub(crate) fn with_checks_of(config: Config, check_bytes: u64, outstanding_bytes: u64) -> Self {
+        Self::of(config, Some(Checks::of(check_bytes, outstanding_bytes)))
+    }
+
+    fn of(config: Config, checks: Option<Checks>) -> Self {
         let root = PrepareHeader::root(config.cluster);
         Self {
             stage: Stage::New,
@@ -185,8 +226,8 @@ impl Verifier {
             superblock: None,
             ring: Ring::unread(config.cluster, &config.layout),
             scout: Scout::new(config.layout),
-            pieces: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            ahead: Ahead::new(config.layout),
+            checks,
             parent: root,
             tries: Vec::new(),
             segment: None,
@@ -208,7 +249,7 @@ impl Verifier {
     fn over(&mut self, output: VerifyOutput, out: &mut Vec<VerifyOutput>) {
         self.stage = Stage::Over;
         self.asks.forget();
-        self.pieces.clear();
+        self.ahead.clear();
         out.push(output);
     }
 
@@ -228,12 +269,16 @@ impl Verifier {
                 };
                 self.after_copy(io, out);
             }
-            ReadFor::Ring { offset, .. } => {
-                if let Ok(bytes) = result {
-                    self.ring.load(offset, &bytes);
+            ReadFor::Ring { offset, len } => {
+                let mut more = 0;
+                match result {
+                    Ok(bytes) => self.ring.load(offset, &bytes),
+                    // Sector by sector, so that one that cannot be read hides no other.
+                    Err(_) if len > SECTOR_SIZE => more = self.read_ring(offset, len, SECTOR_SIZE, io),
+                    Err(_) => {}
                 }
                 let Stage::Ring { left } = &mut self.stage else { panic!("the ring is read second") };
-                *left -= 1;
+                *left = *left + more - 1;
                 if *left == 0 {
                     self.stage = Stage::Walk;
                     self.next_op();
@@ -241,8 +286,7 @@ impl Verifier {
                 }
             }
             ReadFor::Ahead { offset } => {
-                self.asked.remove(&offset);
-                self.pieces.insert(offset, result.ok().map(Buf::freeze));
+                self.ahead.on_read(offset, result);
                 if matches!(self.stage, Stage::Walk) && !self.scouting {
                     self.walk(None, io, out);
                 }
@@ -252,7 +296,7 @@ impl Verifier {
                     self.scouting = false;
                     match self.stage {
                         Stage::Behind { .. } => self.look_behind(Some(seen), io, out),
-                        _ => self.walk(Some(seen), io, out),
+                        _ => self.walk(Some(stands(seen)), io, out),
                     }
                 }
             }
@@ -276,19 +320,21 @@ impl Verifier {
             Ok(superblock) => self.superblock = Some(superblock),
             Err(reason) => return self.over(VerifyOutput::Refused(reason), out),
         }
-        // Sector by sector, so that one that cannot be read hides no other.
-        let size = self.config.layout.ring_size();
-        let mut left = 0;
-        for offset in (0..size).step_by(SECTOR_SIZE) {
-            self.asks.read(
-                io,
-                Place::headers(offset),
-                SECTOR_SIZE,
-                ReadFor::Ring { offset, len: SECTOR_SIZE },
-            );
-            left += 1;
-        }
+        let size = self.config.layout.ring_size() as usize;
+        let left = self.read_ring(0, size, RING_READ, io);
         self.stage = Stage::Ring { left };
+    }
+
+    /// Asks for `len` bytes of the ring, in reads of `part` bytes. Answers how many those are.
+    fn read_ring(&mut self, offset: u64, len: usize, part: usize, io: &mut dyn Io) -> usize {
+        let mut asked = 0;
+        for start in (0..len).step_by(part) {
+            let offset = offset + start as u64;
+            let len = part.min(len - start);
+            self.asks.read(io, Place::headers(offset), len, ReadFor::Ring { offset, len });
+            asked += 1;
+        }
+        asked
     }
 
     /// What the next op must look like.
@@ -311,7 +357,10 @@ impl Verifier {
             return;
         }
         self.tries = places_after(&self.parent, layout);
-        if let Slot::Header(named) = self.ring.slot(self.parent.op.next())
+        let op = self.parent.op.next();
+        // Most slots say what is known, and then it does not matter whether they are intact.
+        if self.ring.says_place(op) != self.tries[0]
+            && let Slot::Header(named) = self.ring.slot(op)
             && self.stands_right(&self.expect(), &named)
         {
             // A stable sort: the named place first, the others as they were.
@@ -348,44 +397,65 @@ impl Verifier {
     }
 
     /// Walks as far as the pieces at hand reach, with what the scout saw.
-    fn walk(&mut self, mut seen: Option<Seen>, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+    fn walk(&mut self, mut stands: Option<Stands>, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
         loop {
-            if let Some(seen) = seen.take() {
-                self.judge(&seen, io, out);
+            if let Some(stands) = stands.take() {
+                self.judge(stands, io, out);
                 if !matches!(self.stage, Stage::Walk) {
                     return;
                 }
             }
+            if self.checks.as_ref().is_some_and(Checks::is_enough) {
+                return;
+            }
             let place = self.tries[0];
             let segment = place / self.config.layout.segment_size;
             if place.is_multiple_of(self.config.layout.segment_size) && self.segment != Some(segment) {
+                self.hand_out(out);
                 self.segment = Some(segment);
                 self.stage = Stage::End { segment };
                 self.look_up_end(segment, io);
                 return;
             }
-            self.read_ahead(place, io);
-            seen = match self.at_hand(place) {
-                AtHand::Seen(seen) => Some(seen),
-                AtHand::Coming => return,
+            self.ahead.read(place, &mut self.asks, io);
+            stands = match self.ahead.at_hand(place) {
+                AtHand::Unchecked(prepare) => Some(self.maybe_checked(prepare)),
+                AtHand::Nothing => Some(Stands::Nothing),
+                AtHand::Coming => return self.hand_out(out),
+                AtHand::Never if self.checks.is_some() => {
+                    self.settle(out);
+                    if !matches!(self.stage, Stage::Walk) {
+                        return;
+                    }
+                    None
+                }
                 AtHand::Never => {
                     let seen = self.scout.look(place, &mut self.asks, io);
                     if seen.is_none() {
                         self.scouting = true;
                         return;
                     }
-                    seen
+                    seen.map(self::stands)
                 }
             };
         }
     }
 
+    /// Who walks alone checks at once.
+    fn maybe_checked(&self, prepare: UncheckedPrepare) -> Stands {
+        if self.checks.is_some() {
+            Stands::Unchecked(prepare)
+        } else {
+            prepare.check().map_or(Stands::Nothing, Stands::Whole)
+        }
+    }
+
     /// Judges what stands at the first of the places.
-    fn judge(&mut self, seen: &Seen, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+    fn judge(&mut self, stands: Stands, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
         let expect = self.expect();
         self.tries.remove(0);
-        match seen {
-            Seen::Whole(prepare) if self.stands_right(&expect, &prepare.header) => {
+        match stands {
+            Stands::Whole(prepare) if self.stands_right(&expect, &prepare.header) => {
                 let header = prepare.header;
                 let finding = if header.timestamp <= self.parent.timestamp {
                     Some(Wrong::Time)
@@ -393,11 +463,22 @@ impl Verifier {
                     prepare.verify_chain(&self.parent.chain).err().map(|_| Wrong::Chain)
                 };
                 match finding {
-                    None => self.take(&header, out),
+                    None => {
+                        self.take(&header);
+                        self.tell(self.totals, out);
+                    }
                     Some(what) => self.report(header.place, what, out),
                 }
             }
+            Stands::Unchecked(prepare) if self.stands_right(&expect, prepare.header()) => {
+                if prepare.header().timestamp > self.parent.timestamp {
+                    self.give(prepare, out);
+                } else {
+                    self.settle(out);
+                }
+            }
             _ if !self.tries.is_empty() => {}
+            _ if self.checks.is_some() => self.settle(out),
             _ => self.end(&expect, io, out),
         }
     }
@@ -407,7 +488,8 @@ impl Verifier {
             && (header.place, header.index) == self.parent.next_place(header.size, &self.config.layout)
     }
 
-    fn take(&mut self, header: &PrepareHeader, out: &mut Vec<VerifyOutput>) {
+    /// The op is in order: the walk goes on behind it.
+    fn take(&mut self, header: &PrepareHeader) {
         self.parent = *header;
         self.totals = Totals {
             op: header.op,
@@ -417,12 +499,76 @@ impl Verifier {
             chain: header.chain,
             timestamp: header.timestamp,
         };
-        if self.totals.bytes >= self.told + PROGRESS_BYTES {
-            self.told = self.totals.bytes;
-            out.push(VerifyOutput::Progress(self.totals));
-        }
         self.next_op();
     }
+
+    fn tell(&mut self, verified: Totals, out: &mut Vec<VerifyOutput>) {
+        if verified.bytes >= self.told + PROGRESS_BYTES {
+            self.told = verified.bytes;
+            out.push(VerifyOutput::Progress(verified));
+        }
+    }
+
+    // ── With helpers ────────────────────────────────────────────────────────────────────────────────────
+
+    /// The header is in order; the rest is for a helper to check.
+    fn give(&mut self, prepare: UncheckedPrepare, out: &mut Vec<VerifyOutput>) {
+        let Self { parent, totals, segment, ends, .. } = *self;
+        let from = Standing { parent, totals, segment, ends };
+        let header = *prepare.header();
+        self.take(&header);
+        let checks = self.checks.as_mut().expect("there are helpers");
+        checks.add(prepare, &from, self.totals);
+        out.extend(checks.full().map(VerifyOutput::Check));
+    }
+
+    /// The walk does not go on at once: helpers may have what there is.
+    fn hand_out(&mut self, out: &mut Vec<VerifyOutput>) {
+        let check = self.checks.as_mut().and_then(Checks::flush);
+        out.extend(check.map(VerifyOutput::Check));
+    }
+
+    /// What stands here is for the walk alone to judge, once the helpers are done.
+    fn settle(&mut self, out: &mut Vec<VerifyOutput>) {
+        self.hand_out(out);
+        self.stage = Stage::Settle;
+        self.settled();
+    }
+
+    fn settled(&mut self) {
+        if self.checks.as_ref().is_some_and(Checks::is_done) {
+            self.checks = None;
+            self.stage = Stage::Walk;
+            self.next_op();
+        }
+    }
+
+    fn on_checked(&mut self, checked: Checked, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
+        let Some(checks) = &mut self.checks else { return };
+        match checks.on_checked(checked) {
+            Progress::Verified(verified) => {
+                if let Some(totals) = verified {
+                    self.tell(totals, out);
+                }
+                if matches!(self.stage, Stage::Settle) {
+                    self.settled();
+                }
+            }
+            Progress::Doubt(Standing { parent, totals, segment, ends }) => {
+                self.checks = None;
+                self.asks.forget();
+                self.ahead.clear();
+                (self.parent, self.totals, self.segment, self.ends) = (parent, totals, segment, ends);
+                self.stage = Stage::Walk;
+                self.next_op();
+            }
+        }
+        if matches!(self.stage, Stage::Walk) {
+            self.walk(None, io, out);
+        }
+    }
+
+    // ── The end ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// No place holds the next op: is it lost, or does the log end here?
     fn end(&mut self, expect: &Expect, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
@@ -473,182 +619,12 @@ impl Verifier {
         let finding = Finding { place: Place::log(place), op: self.parent.op.next(), what };
         self.over(VerifyOutput::Broken(self.totals, finding), out);
     }
-
-    // ── Behind an op that was not received ───────────────────────────────────────────────────────────────
-
-    /// Lists the ops behind the one that was not received which this replica holds, or may have held: adopted ones
-    /// that their slots do not deny, and those that their slots name and that are linked to such ones in an unbroken
-    /// row. What else the ring names may be of an older log.
-    fn begin_behind(&mut self, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
-        let state = &self.superblock.as_ref().expect("the superblock was chosen").state;
-        let (first, head) = (self.parent.op.next(), *state.head());
-        let mut held = Vec::new();
-        // Up from the head, as the log went on there.
-        let mut tip = head;
-        while head.op >= first
-            && let Slot::Header(header) = self.ring.slot(tip.op.next())
-            && Expect::After(tip, state.log_view).accepts(&header)
-        {
-            held.push(header);
-            tip = header;
-        }
-        held.reverse();
-        let last = tip.op.max(state.commit);
-        // Down from the head.
-        let (mut child, mut lost) = (None, None);
-        // Each slot is asked once, about the newest op that it may name: there are no more witnesses than that.
-        let oldest = first.0.max((head.op.0 + 1).saturating_sub(u64::from(self.config.layout.ring_slots)));
-        for op in (oldest..=head.op.0).rev().map(Op) {
-            let slot = self.ring.slot(op);
-            let adopted = state.headers.iter().find(|header| header.op == op);
-            let says = adopted.map(|header| Expect::Adopted(*header).ask(&slot));
-            child = match (adopted, slot) {
-                (Some(header), _) => {
-                    if says != Some(Says::Other) {
-                        held.push(*header);
-                    }
-                    Some(*header)
-                }
-                (None, Slot::Header(header)) if child.is_some_and(|child| is_parent(&header, &child)) => {
-                    held.push(header);
-                    Some(header)
-                }
-                (None, slot) => {
-                    let passed_on = matches!(slot, Slot::Header(later) if later.op > op);
-                    if passed_on || slot == Slot::Bad {
-                        lost = Some(op);
-                    }
-                    None
-                }
-            };
-        }
-        if let Some(op) = lost {
-            // It was held, or may have been, and where is known no more.
-            let slot = op.0 % u64::from(self.config.layout.ring_slots);
-            let place = Place::headers(slot * PREPARE_HEADER_SIZE as u64);
-            let finding = Finding { place, op, what: Wrong::Damaged };
-            return self.over(VerifyOutput::Broken(self.totals, finding), out);
-        }
-        let ops = last.0 - self.parent.op.0 - held.len() as u64;
-        self.stage = Stage::Behind { missing: Missing { first, last, ops }, held };
-        self.look_behind(None, io, out);
-    }
-
-    /// Looks at one prepare after the other, the lowest op first.
-    fn look_behind(&mut self, mut seen: Option<Seen>, io: &mut dyn Io, out: &mut Vec<VerifyOutput>) {
-        let Stage::Behind { missing, held } = &mut self.stage else {
-            panic!("prepares behind a gap are looked at behind a gap")
-        };
-        while let Some(header) = held.last().copied() {
-            if seen.is_none() {
-                seen = self.scout.look(header.place, &mut self.asks, io);
-            }
-            match seen.take() {
-                None => return,
-                Some(Seen::Whole(prepare)) if prepare.header == header => held.pop(),
-                Some(_) => {
-                    let finding =
-                        Finding { place: Place::log(header.place), op: header.op, what: Wrong::Damaged };
-                    return self.over(VerifyOutput::Broken(self.totals, finding), out);
-                }
-            };
-        }
-        let missing = *missing;
-        self.over(VerifyOutput::Behind(self.totals, missing), out);
-    }
-
-    // ── Reading ahead ───────────────────────────────────────────────────────────────────────────────────
-
-    /// Asks for the piece that holds `place` and those behind it, and forgets those in front of it.
-    fn read_ahead(&mut self, place: u64, io: &mut dyn Io) {
-        let layout = self.config.layout;
-        let mut piece = piece_of(place, &layout);
-        self.pieces.retain(|offset, _| *offset >= piece);
-        for _ in 0..PIECES_AHEAD {
-            if !self.pieces.contains_key(&piece) && self.asked.insert(piece) {
-                let len = piece_end(piece, &layout) - piece;
-                self.asks.read(io, Place::log(piece), len as usize, ReadFor::Ahead { offset: piece });
-            }
-            piece = piece_after(piece, &layout);
-        }
-    }
-
-    /// The prepare at `place`, if the pieces at hand hold it.
-    fn at_hand(&self, place: u64) -> AtHand {
-        let layout = &self.config.layout;
-        let piece = piece_of(place, layout);
-        let frame = match self.pieces.get(&piece) {
-            None => return AtHand::Coming,
-            Some(None) => return AtHand::Never,
-            Some(Some(frame)) => frame,
-        };
-        let within = (place - piece) as usize;
-        if within + PREPARE_HEADER_SIZE > frame.len() {
-            return AtHand::Never;
-        }
-        let rest = frame.slice(within..frame.len());
-        let Ok(header) = PrepareHeader::decode(&rest) else { return AtHand::Seen(Seen::Broken) };
-        let len = sectors(u64::from(header.size));
-        let segment = place / layout.segment_size;
-        let room_end = segment * layout.segment_size + segment_room(layout);
-        if header.place != place || header.size > layout.prepare_size_max || place + len > room_end {
-            return AtHand::Seen(Seen::Broken);
-        }
-        if len as usize <= rest.len() {
-            return AtHand::Seen(Prepare::parse(&rest).map_or(Seen::Broken, Seen::Whole));
-        }
-        let mut whole = Buf::zeroed(len as usize);
-        let mut done = rest.len();
-        whole[..done].copy_from_slice(&rest);
-        let mut next = piece_end(piece, layout);
-        while done < len as usize {
-            let frame = match self.pieces.get(&next) {
-                None => return AtHand::Coming,
-                Some(None) => return AtHand::Never,
-                Some(Some(frame)) => frame,
-            };
-            let part = frame.len().min(len as usize - done);
-            whole[done..done + part].copy_from_slice(&frame[..part]);
-            done += part;
-            next = piece_end(next, layout);
-        }
-        AtHand::Seen(Prepare::parse(&whole.freeze()).map_or(Seen::Broken, Seen::Whole))
-    }
 }
 
-/// Whether `child` names this op as the one before it.
-fn is_parent(header: &PrepareHeader, child: &PrepareHeader) -> bool {
-    header.op.next() == child.op && header.checksum == child.parent
-}
-
-#[expect(clippy::large_enum_variant, reason = "one at a time is made and looked at")]
-enum AtHand {
-    Seen(Seen),
-    /// A piece is still being read.
-    Coming,
-    /// A piece could not be read.
-    Never,
-}
-
-/// The piece that holds `place`: pieces are counted from the start of the segment.
-fn piece_of(place: u64, layout: &Layout) -> u64 {
-    let within = place % layout.segment_size;
-    place - within % PIECE
-}
-
-/// The end of a piece: full length, or where the segment's room for prepares ends.
-fn piece_end(piece: u64, layout: &Layout) -> u64 {
-    let segment = piece / layout.segment_size;
-    (piece + PIECE).min(segment * layout.segment_size + segment_room(layout))
-}
-
-fn piece_after(piece: u64, layout: &Layout) -> u64 {
-    let segment = piece / layout.segment_size;
-    let end = piece_end(piece, layout);
-    if end == segment * layout.segment_size + segment_room(layout) {
-        (segment + 1) * layout.segment_size
-    } else {
-        end
+fn stands(seen: Seen) -> Stands {
+    match seen {
+        Seen::Whole(prepare) => Stands::Whole(prepare),
+        Seen::Broken | Seen::Absent => Stands::Nothing,
     }
 }
 
@@ -672,6 +648,7 @@ impl Machine for Verifier {
                 }
             }
             VerifyInput::Event(_) => {}
+            VerifyInput::Checked(checked) => self.on_checked(checked, io, out),
         }
     }
 

@@ -18,6 +18,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "bytes, one field after another")]
 fn a_leaf_of_each_tree_and_a_directory_are_these_bytes() {
     let mut store = Store::new(Shape::new(4096).expect("a size of pages"));
     for (op, value) in [(1, b"one".as_slice()), (2, b"two")] {

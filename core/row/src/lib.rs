@@ -21,15 +21,19 @@ extern crate alloc;
 
 pub mod cast;
 pub mod check;
+pub mod codec;
 pub mod datetime;
 mod decimal;
 mod error;
 pub mod fact;
 pub mod json;
+pub mod key;
 pub mod schema;
 pub mod text;
 mod types;
 mod value;
+#[cfg(test)]
+mod row_tests;
 
 pub use datetime::Interval;
 pub use decimal::{DIGITS_MAX, Decimal, DecimalError, SCALE_MAX};

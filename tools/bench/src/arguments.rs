@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Restart(Restart),
     /// A node that has nothing to do: its memory, its disk, its processor time
     Idle,
+    /// The trees that hold tables, against SQLite in memory: point reads, a scan, inserts
+    Store(Store),
     /// What a simulated run costs
     Sim(Sim),
     /// All of it
@@ -127,6 +129,14 @@ pub(crate) struct Restart {
     /// Ops in the log
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub(crate) ops: u64,
+}
+
+/// How large a table is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Store {
+    /// Rows of the table that is read
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
+    pub(crate) rows: u64,
 }
 
 /// How much is simulated.

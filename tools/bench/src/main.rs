@@ -17,6 +17,7 @@
 //! | `cluster` | nodes as processes, filled with records |
 //! | `append` | throughput and latency of appends; `postgres` measures its peer |
 //! | `verify`, `restart`, `idle` | a data directory verified, replayed, empty |
+//! | `store` | the trees of tables, against SQLite in memory (feature `sqlite`) |
 //! | `simulator` | what a simulated run costs |
 //!
 //! # Exit codes
@@ -37,6 +38,8 @@ mod postgres;
 mod restart;
 mod setting;
 mod simulator;
+#[cfg(feature = "sqlite")]
+mod store;
 mod verify;
 
 use std::process::ExitCode;
@@ -80,6 +83,12 @@ fn measure(command: &Command, setting: &Setting) -> Result<Vec<Report>, Failure>
         Command::Verify(verify) => verify::measure(setting, verify),
         Command::Restart(restart) => restart::measure(setting, restart),
         Command::Idle => idle::measure(setting),
+        #[cfg(feature = "sqlite")]
+        Command::Store(store) => store::measure(setting, store),
+        #[cfg(not(feature = "sqlite"))]
+        Command::Store(_) => Err(Failure::usage(
+            "this build has no SQLite to compare with: cargo run --release -p bench --features sqlite -- store",
+        )),
         Command::Sim(sim) => simulator::measure(setting, sim),
         Command::All(all) => {
             let mut reports = floor::measure(setting)?;

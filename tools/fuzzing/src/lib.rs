@@ -9,6 +9,7 @@
 //! | `frame`, `body` | what arrives on a port: headers, framing, messages, commands, prepares |
 //! | `journal`, `superblock` | what stands on a disk that was damaged |
 //! | `bundle` | what stands in a file |
+//! | `tree`, `row` | tables: any commands against a map; keys and rows as bytes |
 //! | `machine`, `client` | real nodes, and the real client, under arbitrary events |
 //! | `world` | a simulated cluster whose decisions are the fuzzer's, under all checkers |
 //! | `script`, `mend` | bytes as choices; checksums made true again |
@@ -28,12 +29,14 @@ mod journal;
 mod machine;
 mod mend;
 mod platter;
+mod row;
 mod script;
 mod seat;
 mod seeds;
 mod superblock;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod world;
 
 pub use seeds::Seed;
@@ -71,7 +74,7 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "frame",
         summary: "frame headers, and cutting a client's stream into frames",
@@ -119,5 +122,23 @@ pub const TARGETS: [Target; 8] = [
         summary: "a simulated cluster whose decisions are the bytes, under all checkers",
         body: world::run,
         seeds: seeds::world,
+    },
+    Target {
+        name: "btree_ops",
+        summary: "commands, checkpoints and restarts of the store, against a map, every page missing at first",
+        body: tree::run,
+        seeds: seeds::tree,
+    },
+    Target {
+        name: "key_encoding",
+        summary: "keys from anywhere: what decodes says the same again, in the order of values",
+        body: row::keys,
+        seeds: seeds::keys,
+    },
+    Target {
+        name: "row_codec",
+        summary: "rows from anywhere, for tables of any columns",
+        body: row::rows,
+        seeds: seeds::rows,
     },
 ];

@@ -330,3 +330,77 @@ pub(crate) fn world() -> Vec<Seed> {
     }
     seeds
 }
+
+pub(crate) fn tree() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> =
+        (0..SCRIPTS).map(|key| seed(format!("luck-{key}"), noise("tree", key, 2_000))).collect();
+    // One command after another, ascending keys, a checkpoint and a restart now and then.
+    let command =
+        |n: u8| [vec![0, 20], (0..=20).flat_map(|k| [1, 3, n, k, 0, 0, 2, 90, 7]).collect()].concat();
+    let steps: Vec<u8> = (0..60)
+        .flat_map(|n| [command(n), if n % 7 == 6 { vec![4, 5] } else { Vec::new() }].concat())
+        .collect();
+    seeds.push(seed("ascending", steps));
+    seeds
+}
+
+/// One value of each kind.
+fn values() -> Vec<kimberlite_row::Value> {
+    use kimberlite_row::{Decimal, Interval, Json, Value};
+    let json = Json::parse(r#"{"a": [1, 2.50, null, true], "bb": {"c": "d"}}"#).expect("JSON");
+    vec![
+        Value::Null,
+        Value::Bool(true),
+        Value::Int(-70_000),
+        Value::Decimal(Decimal::parse("-120.050").expect("a number")),
+        Value::real(1.5),
+        Value::double(-2.25),
+        Value::text("te\0xt"),
+        Value::Bytes([0, 255, 1].into()),
+        Value::Date(20_000),
+        Value::Time(1),
+        Value::Timestamp(-1),
+        Value::TimestampTz(1 << 50),
+        Value::Interval(Interval { months: 14, days: -3, micros: 5 }),
+        Value::Uuid([7; 16]),
+        Value::Json(json.into()),
+        Value::Array([Value::Int(1), Value::Null].into()),
+    ]
+}
+
+pub(crate) fn keys() -> Vec<Seed> {
+    use kimberlite_row::key::{KeyOrder, encode};
+    let orders = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    orders
+        .into_iter()
+        .map(|(descending, nulls_first)| {
+            let order = KeyOrder { descending: descending == 1, nulls_first: nulls_first == 1 };
+            let mut bytes = vec![descending, nulls_first];
+            for value in values() {
+                encode(&value, order, &mut bytes);
+                encode(&value, order, &mut bytes);
+            }
+            seed(format!("all-{descending}-{nulls_first}"), bytes)
+        })
+        .collect()
+}
+
+pub(crate) fn rows() -> Vec<Seed> {
+    let table = |columns: &[u8]| {
+        let mut bytes = vec![columns.len() as u8];
+        bytes.extend(columns.iter().flat_map(|gap| [*gap, gap % 2]));
+        bytes
+    };
+    // Seven columns in a row, of which a row holds the first values; and a table that lost and got some.
+    let encode = |values: &[kimberlite_row::Value]| {
+        let mut bytes = Vec::new();
+        crate::row::layout(values.len()).encode(values, &mut bytes).expect("a small row");
+        bytes
+    };
+    let mut seeds = Vec::new();
+    for (number, values) in values().chunks(7).enumerate() {
+        seeds.push(seed(format!("all-{number}"), [table(&[0; 7]), encode(values)].concat()));
+        seeds.push(seed(format!("changed-{number}"), [table(&[1, 0, 3]), encode(values)].concat()));
+    }
+    seeds
+}

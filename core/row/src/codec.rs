@@ -1,0 +1,452 @@
+//! Rows as bytes: values by the id of their column, so that a table may get and lose columns without touching a row.
+//!
+//! # Layout
+//!
+//! ```text
+//! 1      version of the layout: 1
+//! n      number of columns
+//!        for each column, by ascending id:
+//! 1        kind (5 bits) and, above it, how far its id is from the one before, less 1 (3 bits; the first counts from -1);
+//!          7: the rest of the distance, less 8, follows as a number
+//! n        the value
+//! ```
+//!
+//! Numbers are in groups of seven bits, the lowest first, with a set high bit on all but the last byte; signed ones are
+//! turned to 0, -1, 1, -2… first. Kinds and their values:
+//!
+//! ```text
+//!  0 NULL   1 false   2 true          9 date: signed number
+//!  3 integer: signed number          10 time, 11 timestamp, 12 timestamp with time zone: 8 bytes
+//!  4 decimal: scale, signed number   13 interval: months, days, microseconds, signed numbers
+//!  5 real: 4 bytes                   14 uuid: 16 bytes
+//!  6 double: 8 bytes                 15 json: kind 0 null, 1 text, 2 number, 3 false, 4 true, 5 array, 6 object
+//!  7 text: size, bytes               16 array: number of elements, each a byte of kind and its value
+//!  8 bytes: size, bytes
+//! ```
+//!
+//! A column that was added to a table later has no value in older rows: what it holds there is told by the table
+//! ([`Column::missing`](crate::Column::missing)), through the [`Layout`]. A column that was dropped is passed over.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::datetime::Interval;
+use crate::json::{DEPTH_MAX, Key};
+use crate::schema::{COLUMNS_MAX, ColumnId, Table};
+use crate::{Decimal, Json, Row, SqlError, Value, text};
+
+/// Bytes of the largest encoded row.
+pub const ROW_SIZE_MAX: usize = 512 << 10;
+
+const VERSION: u8 = 1;
+const FAR: u32 = 7;
+
+/// Bytes that are no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the encoding of a row")
+    }
+}
+
+/// A row of more than [`ROW_SIZE_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Its bytes.
+    pub size: usize,
+}
+
+/// Where the columns of a table stand in a row, made once for many rows.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// By ascending id: the column, its place, and what rows hold that do not know it.
+    columns: Vec<(ColumnId, usize, Value)>,
+}
+
+impl Layout {
+    /// The layout of a table's rows as its columns are now. An error if a column's missing value is none of its type.
+    pub fn of(table: &Table) -> Result<Self, SqlError> {
+        let mut columns = Vec::with_capacity(table.columns.len());
+        for (place, column) in table.columns.iter().enumerate() {
+            let missing = match &column.missing {
+                Some(missing) => text::parse(missing, &column.kind)?,
+                None => Value::Null,
+            };
+            columns.push((column.id, place, missing));
+        }
+        columns.sort_by_key(|column| column.0);
+        Ok(Self { columns })
+    }
+
+    /// Columns of a row.
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether rows have no columns.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Appends the encoding of a row with a value for each column, in the order of the table's columns.
+    pub fn encode(&self, row: &[Value], to: &mut Vec<u8>) -> Result<(), TooLarge> {
+        assert_eq!(row.len(), self.columns.len(), "a row has a value for each column");
+        let start = to.len();
+        to.push(VERSION);
+        put_number(u128::from(self.columns.len() as u32), to);
+        let mut next = 0;
+        for (id, place, _) in &self.columns {
+            let value = &row[*place];
+            let gap = id.0 - next;
+            to.push(kind_of(value) | (gap.min(FAR) << 5) as u8);
+            if gap >= FAR {
+                put_number(u128::from(gap - FAR), to);
+            }
+            put_value(value, to);
+            next = id.0 + 1;
+        }
+        let size = to.len() - start;
+        if size > ROW_SIZE_MAX { Err(TooLarge { size }) } else { Ok(()) }
+    }
+
+    /// Reads a row; each column has a value, in the order of the table's columns.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Row, Malformed> {
+        let mut row = Vec::new();
+        self.decode_into(bytes, |_| true, &mut row)?;
+        Ok(row)
+    }
+
+    /// Reads the columns at the wanted places of a row into `row`, which is made as long as the table has columns; other
+    /// places hold NULL, and their values are passed over.
+    pub fn decode_into(
+        &self,
+        bytes: &[u8],
+        wanted: impl Fn(usize) -> bool,
+        row: &mut Row,
+    ) -> Result<(), Malformed> {
+        row.clear();
+        row.resize(self.columns.len(), Value::Null);
+        let mut reader = Reader { bytes };
+        if reader.byte()? != VERSION {
+            return Err(Malformed);
+        }
+        let count = reader.number()?;
+        if count > COLUMNS_MAX as u128 {
+            return Err(Malformed);
+        }
+        let mut columns = self.columns.iter().peekable();
+        let mut next = 0u32;
+        for _ in 0..count {
+            let head = reader.byte()?;
+            let mut gap = u32::from(head >> 5);
+            if gap == FAR {
+                let more = u32::try_from(reader.number()?).map_err(|_| Malformed)?;
+                gap = gap.checked_add(more).ok_or(Malformed)?;
+            }
+            let id = next.checked_add(gap).ok_or(Malformed)?;
+            next = id.checked_add(1).ok_or(Malformed)?;
+            while let Some((_, place, missing)) = columns.next_if(|(column, ..)| column.0 < id) {
+                row[*place] = missing.clone();
+            }
+            let kind = head & 0x1f;
+            match columns.next_if(|(column, ..)| column.0 == id) {
+                Some((_, place, _)) if wanted(*place) => row[*place] = reader.value(kind, 0)?,
+                _ => reader.skip(kind, 0)?,
+            }
+        }
+        for (_, place, missing) in columns {
+            row[*place] = missing.clone();
+        }
+        if reader.bytes.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+fn kind_of(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Bool(false) => 1,
+        Value::Bool(true) => 2,
+        Value::Int(_) => 3,
+        Value::Decimal(_) => 4,
+        Value::Real(_) => 5,
+        Value::Double(_) => 6,
+        Value::Text(_) => 7,
+        Value::Bytes(_) => 8,
+        Value::Date(_) => 9,
+        Value::Time(_) => 10,
+        Value::Timestamp(_) => 11,
+        Value::TimestampTz(_) => 12,
+        Value::Interval(_) => 13,
+        Value::Uuid(_) => 14,
+        Value::Json(_) => 15,
+        Value::Array(_) => 16,
+    }
+}
+
+fn put_number(mut value: u128, to: &mut Vec<u8>) {
+    while value >= 0x80 {
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+fn put_signed(value: i128, to: &mut Vec<u8>) {
+    put_number((value << 1 ^ value >> 127) as u128, to);
+}
+
+fn put_bytes(bytes: &[u8], to: &mut Vec<u8>) {
+    put_number(bytes.len() as u128, to);
+    to.extend_from_slice(bytes);
+}
+
+fn put_decimal(number: Decimal, to: &mut Vec<u8>) {
+    to.push(number.scale());
+    put_signed(number.coefficient(), to);
+}
+
+fn put_value(value: &Value, to: &mut Vec<u8>) {
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Int(value) => {
+            let mut value = (value << 1 ^ value >> 63) as u64;
+            while value >= 0x80 {
+                to.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            to.push(value as u8);
+        }
+        Value::Decimal(number) => put_decimal(*number, to),
+        Value::Real(value) => to.extend_from_slice(&value.to_bits().to_le_bytes()),
+        Value::Double(value) => to.extend_from_slice(&value.to_bits().to_le_bytes()),
+        Value::Text(text) => put_bytes(text.as_bytes(), to),
+        Value::Bytes(bytes) => put_bytes(bytes, to),
+        Value::Date(days) => put_signed(i128::from(*days), to),
+        Value::Time(micros) | Value::Timestamp(micros) | Value::TimestampTz(micros) => {
+            to.extend_from_slice(&micros.to_le_bytes());
+        }
+        Value::Interval(span) => {
+            put_signed(i128::from(span.months), to);
+            put_signed(i128::from(span.days), to);
+            put_signed(i128::from(span.micros), to);
+        }
+        Value::Uuid(uuid) => to.extend_from_slice(uuid),
+        Value::Json(json) => put_json(json, to),
+        Value::Array(items) => {
+            put_number(items.len() as u128, to);
+            for item in &**items {
+                to.push(kind_of(item));
+                put_value(item, to);
+            }
+        }
+    }
+}
+
+fn put_json(json: &Json, to: &mut Vec<u8>) {
+    match json {
+        Json::Null => to.push(0),
+        Json::Text(text) => {
+            to.push(1);
+            put_bytes(text.as_bytes(), to);
+        }
+        Json::Number(number) => {
+            to.push(2);
+            put_decimal(*number, to);
+        }
+        Json::Bool(value) => to.push(3 + u8::from(*value)),
+        Json::Array(items) => {
+            to.push(5);
+            put_number(items.len() as u128, to);
+            for item in items {
+                put_json(item, to);
+            }
+        }
+        Json::Object(members) => {
+            to.push(6);
+            put_number(members.len() as u128, to);
+            for (key, value) in members {
+                put_bytes(key.0.as_bytes(), to);
+                put_json(value, to);
+            }
+        }
+    }
+}
+
+struct Reader<'b> {
+    bytes: &'b [u8],
+}
+
+impl<'b> Reader<'b> {
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (first, rest) = self.bytes.split_first().ok_or(Malformed)?;
+        self.bytes = rest;
+        Ok(*first)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (first, rest) = self.bytes.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.bytes = rest;
+        Ok(*first)
+    }
+
+    /// A number in its shortest form.
+    fn number(&mut self) -> Result<u128, Malformed> {
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Ok(u128::from(first));
+        }
+        let mut value = u128::from(first & 0x7f);
+        let mut shift = 7;
+        loop {
+            let byte = self.byte()?;
+            let bits = u128::from(byte & 0x7f);
+            // 18 groups of seven bits, and two bits of the nineteenth.
+            if shift > 126 || shift == 126 && bits > 3 {
+                return Err(Malformed);
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return if byte == 0 { Err(Malformed) } else { Ok(value) };
+            }
+            shift += 7;
+        }
+    }
+
+    /// As [`Reader::number`], for the most frequent case.
+    fn int(&mut self) -> Result<i64, Malformed> {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 || shift > 63 || shift > 0 && byte == 0 {
+                return Err(Malformed);
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            }
+            shift += 7;
+        }
+    }
+
+    fn signed(&mut self) -> Result<i128, Malformed> {
+        let value = self.number()?;
+        Ok((value >> 1) as i128 ^ -((value & 1) as i128))
+    }
+
+    fn signed_as<T: TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
+        T::try_from(self.signed()?).map_err(|_| Malformed)
+    }
+
+    fn sized(&mut self) -> Result<&'b [u8], Malformed> {
+        let size = self.count()?;
+        let (bytes, rest) = self.bytes.split_at_checked(size).ok_or(Malformed)?;
+        self.bytes = rest;
+        Ok(bytes)
+    }
+
+    fn str(&mut self) -> Result<&'b str, Malformed> {
+        core::str::from_utf8(self.sized()?).map_err(|_| Malformed)
+    }
+
+    /// A number of things that take a byte each at least.
+    fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.number()?;
+        if count > self.bytes.len() as u128 { Err(Malformed) } else { Ok(count as usize) }
+    }
+
+    fn decimal(&mut self) -> Result<Decimal, Malformed> {
+        let scale = self.byte()?;
+        Decimal::new(self.signed()?, scale).ok_or(Malformed)
+    }
+
+    fn value(&mut self, kind: u8, depth: usize) -> Result<Value, Malformed> {
+        Ok(match kind {
+            0 => Value::Null,
+            1 => Value::Bool(false),
+            2 => Value::Bool(true),
+            3 => Value::Int(self.int()?),
+            4 => Value::Decimal(self.decimal()?),
+            5 => Value::real(f32::from_bits(u32::from_le_bytes(self.array()?))),
+            6 => Value::double(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            7 => Value::Text(Arc::from(self.str()?)),
+            8 => Value::Bytes(Arc::from(self.sized()?)),
+            9 => Value::Date(self.signed_as()?),
+            10 => Value::Time(i64::from_le_bytes(self.array()?)),
+            11 => Value::Timestamp(i64::from_le_bytes(self.array()?)),
+            12 => Value::TimestampTz(i64::from_le_bytes(self.array()?)),
+            13 => Value::Interval(Interval {
+                months: self.signed_as()?,
+                days: self.signed_as()?,
+                micros: self.signed_as()?,
+            }),
+            14 => Value::Uuid(self.array()?),
+            15 => Value::Json(Arc::new(self.json(0)?)),
+            16 => {
+                if depth > DEPTH_MAX {
+                    return Err(Malformed);
+                }
+                let count = self.count()?;
+                let mut items = Vec::with_capacity(count.min(1024));
+                for _ in 0..count {
+                    let kind = self.byte()?;
+                    items.push(self.value(kind, depth + 1)?);
+                }
+                Value::Array(Arc::from(items))
+            }
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Passes over a value without making it.
+    fn skip(&mut self, kind: u8, depth: usize) -> Result<(), Malformed> {
+        match kind {
+            3 => self.int().map(drop),
+            7 | 8 => self.sized().map(drop),
+            16 if depth <= DEPTH_MAX => {
+                for _ in 0..self.count()? {
+                    let kind = self.byte()?;
+                    self.skip(kind, depth + 1)?;
+                }
+                Ok(())
+            }
+            kind => self.value(kind, depth).map(drop),
+        }
+    }
+
+    fn json(&mut self, depth: usize) -> Result<Json, Malformed> {
+        if depth > DEPTH_MAX {
+            return Err(Malformed);
+        }
+        Ok(match self.byte()? {
+            0 => Json::Null,
+            1 => Json::Text(self.str()?.to_string()),
+            2 => Json::Number(self.decimal()?),
+            3 => Json::Bool(false),
+            4 => Json::Bool(true),
+            5 => {
+                let count = self.count()?;
+                let items: Result<_, _> = (0..count).map(|_| self.json(depth + 1)).collect();
+                Json::Array(items?)
+            }
+            6 => {
+                let mut members = BTreeMap::new();
+                for _ in 0..self.count()? {
+                    let key = Key(String::from(self.str()?));
+                    if members.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                        return Err(Malformed);
+                    }
+                    let value = self.json(depth + 1)?;
+                    members.insert(key, value);
+                }
+                Json::Object(members)
+            }
+            _ => return Err(Malformed),
+        })
+    }
+}

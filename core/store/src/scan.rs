@@ -1,0 +1,549 @@
+//! Many keys in order, in bounded steps.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+use kimberlite_types::{LogPosition, TenantId};
+
+use crate::cursor::{Cursor, Direction};
+use crate::object::behind_prefix;
+use crate::page::{Key, LeafCell, Page, Stored};
+use crate::pointer::{Miss, POSITION_MAX, POSITION_MIN, Pages, Tree, after};
+use crate::read::{Snapshot, Stop};
+use crate::store::Store;
+
+/// How much one step of a scan may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Rows to visit at most; at least 1.
+    pub rows: u32,
+    /// Pages of trees to read at most. A step reads a few more: it always gets past one key.
+    pub pages: u32,
+}
+
+impl Default for StepLimits {
+    /// 1,024 rows: a batch of a query's pipeline. 128 pages: 1 MiB of them is pinned at once.
+    fn default() -> Self {
+        Self { rows: 1_024, pages: 128 }
+    }
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The step was cut short, by its limits or by pages that are missing; run another one.
+    More,
+    /// All was seen, or the visitor broke off.
+    Done,
+}
+
+/// One row of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row<'r> {
+    /// The whole key.
+    pub key: &'r [u8],
+    /// The command that wrote this version.
+    pub begin: LogPosition,
+    /// What was written.
+    pub value: &'r [u8],
+}
+
+/// A scan between its steps: a plain value that holds no page, and stays good whatever is installed in between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Whose rows.
+    pub tenant: TenantId,
+    /// Which versions.
+    pub snapshot: Snapshot,
+    /// Which way.
+    pub direction: Direction,
+    /// The first key that is still to be seen.
+    pub low: Vec<u8>,
+    /// The first key behind those to be seen; `None`: to the end of the tree.
+    pub high: Option<Vec<u8>>,
+}
+
+/// How far one side of a merge has come.
+enum Side<'a> {
+    /// Nothing is known yet.
+    Open,
+    /// The next entry that the snapshot sees.
+    At(&'a Page, usize),
+    /// There are no more.
+    End,
+    /// The step ends; all up to this entry, it included, was looked at and is not seen.
+    Stopped(Option<(&'a Page, usize)>, Option<Miss>),
+}
+
+impl Scan {
+    /// All keys that begin with `prefix`: an object, or the entries of an index with these columns.
+    pub fn of_prefix(tenant: TenantId, prefix: &[u8], snapshot: Snapshot, direction: Direction) -> Self {
+        Self { tenant, snapshot, direction, low: prefix.to_vec(), high: behind_prefix(prefix) }
+    }
+
+    /// Nothing at or in front of this key is to be seen any more.
+    fn pass(&mut self, key: &[u8]) {
+        match self.direction {
+            Direction::Forward => {
+                self.low.clear();
+                self.low.extend_from_slice(key);
+                self.low.push(0);
+            }
+            Direction::Backward => self.high = Some(key.to_vec()),
+        }
+    }
+
+    /// Nothing in front of this key is to be seen any more.
+    fn reach(&mut self, key: &Key<'_>) {
+        let mut bytes = key.first(key.len());
+        match self.direction {
+            Direction::Forward => self.low = bytes,
+            Direction::Backward => {
+                bytes.push(0);
+                self.high = Some(bytes);
+            }
+        }
+    }
+
+    fn holds(&self, key: &Key<'_>) -> bool {
+        match self.direction {
+            Direction::Forward => self.high.as_ref().is_none_or(|high| key.cmp_slice(high).is_lt()),
+            Direction::Backward => key.cmp_slice(&self.low).is_ge(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.high.as_ref().is_some_and(|high| *high <= self.low)
+    }
+
+    fn start(&self, cursor: &mut Cursor<'_>) -> Result<(), Miss> {
+        match self.direction {
+            Direction::Forward => cursor.seek(&self.low, POSITION_MIN),
+            Direction::Backward => {
+                cursor.seek_before(self.high.as_ref().map(|high| (&high[..], POSITION_MIN)))
+            }
+        }
+    }
+
+    /// Where reading ahead ends.
+    fn until(&self) -> Vec<u8> {
+        match self.direction {
+            Direction::Forward => self.high.clone().unwrap_or_default(),
+            Direction::Backward => self.low.clone(),
+        }
+    }
+}
+
+impl Store {
+    /// Runs one step of a scan and moves `scan` past what `visit` was shown.
+    ///
+    /// When it gives an error, `visit` was not called and `scan` is as it was. A miss behind the first row ends the
+    /// step early instead, so nothing is ever shown twice.
+    ///
+    /// Cost: a path from the root, and a page for each leaf. A snapshot of the past merges both trees; of the history it
+    /// reads only pages with a version that ended behind it, and of these it passes over other versions of a key
+    /// without looking at each.
+    pub fn scan(
+        &self,
+        scan: &mut Scan,
+        limits: StepLimits,
+        pages: &dyn Pages,
+        visit: impl FnMut(Row<'_>) -> ControlFlow<()>,
+    ) -> Result<Progress, Stop> {
+        self.check_horizon(scan.tenant, scan.snapshot)?;
+        if scan.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let step = Step { store: self, pages, limits, rows: 0, key: Vec::new(), value: Vec::new(), visit };
+        match scan.snapshot {
+            Snapshot::At(at) if !self.is_present(scan.tenant, at) => step.past(scan, at),
+            _ => step.present(scan),
+        }
+    }
+}
+
+struct Step<'a, V> {
+    store: &'a Store,
+    pages: &'a dyn Pages,
+    limits: StepLimits,
+    rows: u32,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    visit: V,
+}
+
+impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
+    /// The current tree alone.
+    fn present(mut self, scan: &mut Scan) -> Result<Progress, Stop> {
+        let mut cursor = Cursor::new(self.store, self.pages, scan.tenant, Tree::Current, scan.direction)
+            .reading_ahead(scan.until());
+        let mut moved = scan.start(&mut cursor);
+        loop {
+            if let Err(miss) = moved {
+                return self.stopped_by(miss, scan);
+            }
+            let Some((page, from)) = cursor.entry() else { return Ok(Progress::Done) };
+            let (indexes, ends) = leaf_range(scan, page, from);
+            let prefix = page.prefix();
+            // Until the first row of this leaf is shown, the key is still that of the last one of the leaf before.
+            let mut fresh = true;
+            let mut left = indexes.len();
+            let mut at = indexes.start;
+            while left > 0 {
+                let index = match scan.direction {
+                    Direction::Forward => at,
+                    Direction::Backward => indexes.end - 1 - (at - indexes.start),
+                };
+                let cell = page.leaf_cell(index);
+                let value = match cell.value {
+                    Stored::Inline(bytes) => bytes,
+                    Stored::Elsewhere(blob) => {
+                        self.value.clear();
+                        if let Err(miss) = self.store.gather(self.pages, scan.tenant, &blob, &mut self.value)
+                        {
+                            return self.stopped_by(miss, scan);
+                        }
+                        &self.value
+                    }
+                };
+                if fresh {
+                    self.key.clear();
+                    self.key.extend_from_slice(prefix);
+                    fresh = false;
+                }
+                self.key.truncate(prefix.len());
+                self.key.extend_from_slice(cell.tail);
+                self.rows += 1;
+                let flow = (self.visit)(Row { key: &self.key, begin: cell.begin, value });
+                if flow.is_break() || self.rows >= self.limits.rows {
+                    scan.pass(&self.key);
+                    return Ok(if flow.is_break() { Progress::Done } else { Progress::More });
+                }
+                at += 1;
+                left -= 1;
+            }
+            if ends {
+                return Ok(Progress::Done);
+            }
+            if cursor.touched >= self.limits.pages && self.rows > 0 {
+                scan.pass(&self.key);
+                return Ok(Progress::More);
+            }
+            moved = cursor.next_leaf();
+        }
+    }
+
+    fn stopped_by(&self, miss: Miss, scan: &mut Scan) -> Result<Progress, Stop> {
+        if self.rows == 0 {
+            return Err(miss.into());
+        }
+        scan.pass(&self.key);
+        Ok(Progress::More)
+    }
+
+    /// Both trees, merged by key.
+    fn past(mut self, scan: &mut Scan, at: LogPosition) -> Result<Progress, Stop> {
+        let new = |tree| {
+            Cursor::new(self.store, self.pages, scan.tenant, tree, scan.direction).reading_ahead(scan.until())
+        };
+        let mut merge = Merge {
+            at,
+            direction: scan.direction,
+            limit: self.limits.pages,
+            now: new(Tree::Current),
+            then: new(Tree::History).skipping(at),
+            finder: Cursor::new(self.store, self.pages, scan.tenant, Tree::History, Direction::Forward)
+                .skipping(at),
+            key: Vec::new(),
+        };
+        let mut now = opened(scan.start(&mut merge.now));
+        let mut then = opened(scan.start(&mut merge.then));
+        loop {
+            if matches!(now, Side::Open) {
+                now = merge.seen_now(scan);
+            }
+            if matches!(then, Side::Open) {
+                then = merge.seen_then(scan);
+            }
+            let first = match (&now, &then) {
+                (Side::End, Side::End) => return Ok(Progress::Done),
+                // The other side looked at all up to here and beyond: this is the next one.
+                (Side::At(a, i), Side::Stopped(Some((b, j)), _))
+                    if merge.is_up_to(&a.key(*i), &b.key(*j)) =>
+                {
+                    true
+                }
+                (Side::Stopped(Some((b, j)), _), Side::At(a, i))
+                    if merge.is_up_to(&a.key(*i), &b.key(*j)) =>
+                {
+                    false
+                }
+                (Side::Stopped(..), _) | (_, Side::Stopped(..)) => return self.stop(scan, now, then),
+                (Side::At(..), Side::End) => true,
+                (Side::End, Side::At(..)) => false,
+                (Side::At(a, i), Side::At(b, j)) => {
+                    let order = a.key(*i).cmp(&b.key(*j));
+                    assert!(order.is_ne(), "a position sees one version of a key");
+                    order.is_lt() == (scan.direction == Direction::Forward)
+                }
+                (Side::Open, _) | (_, Side::Open) => unreachable!("both sides were just looked at"),
+            };
+            let Side::At(page, index) = *(if first { &now } else { &then }) else {
+                unreachable!("the first side has an entry")
+            };
+            let cell = page.leaf_cell(index);
+            let value = match self.value_of(scan.tenant, &cell) {
+                Ok(value) => value,
+                Err(miss) => {
+                    let stopped = Side::Stopped(None, Some(miss));
+                    return self.stop_at(scan, &page.key(index), stopped);
+                }
+            };
+            self.key.clear();
+            page.key(index).append_to(&mut self.key);
+            self.rows += 1;
+            let flow = (self.visit)(Row { key: &self.key, begin: cell.begin, value: &value });
+            if flow.is_break() || self.rows >= self.limits.rows {
+                scan.pass(&self.key);
+                return Ok(if flow.is_break() { Progress::Done } else { Progress::More });
+            }
+            if first {
+                now = opened(merge.now.step());
+            } else {
+                then = opened(merge.pass_then());
+            }
+        }
+    }
+
+    fn value_of<'p>(&mut self, tenant: TenantId, cell: &LeafCell<'p>) -> Result<Cow<'p, [u8]>, Miss> {
+        match cell.value {
+            Stored::Inline(bytes) => Ok(Cow::Borrowed(bytes)),
+            Stored::Elsewhere(blob) => {
+                let mut bytes = Vec::with_capacity(blob.length as usize);
+                self.store.gather(self.pages, tenant, &blob, &mut bytes)?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+
+    /// A value is missing: all in front of its key was seen.
+    fn stop_at(&self, scan: &mut Scan, key: &Key<'_>, side: Side<'_>) -> Result<Progress, Stop> {
+        let Side::Stopped(_, Some(miss)) = side else { unreachable!("a value is missing") };
+        let before = scan.clone();
+        scan.reach(key);
+        if self.rows == 0 && *scan == before {
+            return Err(miss.into());
+        }
+        Ok(Progress::More)
+    }
+
+    /// The step ends where the side that came less far stands.
+    fn stop(&self, scan: &mut Scan, now: Side<'_>, then: Side<'_>) -> Result<Progress, Stop> {
+        let before = scan.clone();
+        let forward = scan.direction == Direction::Forward;
+        if self.rows > 0 {
+            scan.pass(&self.key);
+        }
+        let start = scan.clone();
+        let mut missing = Vec::new();
+        let mut reached: Option<Scan> = None;
+        for side in [now, then] {
+            let mut here = start.clone();
+            match side {
+                Side::End | Side::Open => continue,
+                Side::At(page, index) => here.reach(&page.key(index)),
+                Side::Stopped(examined, miss) => {
+                    if let Some((page, index)) = examined {
+                        let key = page.key(index);
+                        here.pass(&key.first(key.len()));
+                    }
+                    missing.extend(miss.into_iter().flat_map(Miss::into_pages));
+                }
+            }
+            let nearer = reached.as_ref().is_none_or(|other| {
+                if forward {
+                    here.low < other.low
+                } else {
+                    match (&here.high, &other.high) {
+                        (Some(here), Some(other)) => here > other,
+                        (None, _) => true,
+                        (_, None) => false,
+                    }
+                }
+            });
+            if nearer {
+                reached = Some(here);
+            }
+        }
+        let reached = reached.unwrap_or(start);
+        if self.rows == 0 && reached == before && !missing.is_empty() {
+            *scan = before;
+            return Err(Miss::of_all(missing).into());
+        }
+        *scan = reached;
+        Ok(Progress::More)
+    }
+}
+
+fn opened<'a>(moved: Result<(), Miss>) -> Side<'a> {
+    match moved {
+        Ok(()) => Side::Open,
+        Err(miss) => Side::Stopped(None, Some(miss)),
+    }
+}
+
+/// The entries of a leaf that are in the range, and whether the range ends in it.
+fn leaf_range(scan: &Scan, page: &Page, from: usize) -> (core::ops::Range<usize>, bool) {
+    match scan.direction {
+        Direction::Forward => {
+            let end = match &scan.high {
+                Some(high) if page.key(page.count() - 1).cmp_slice(high).is_ge() => {
+                    page.lower_bound(high, POSITION_MIN)
+                }
+                _ => return (from..page.count(), false),
+            };
+            (from.min(end)..end, true)
+        }
+        Direction::Backward => {
+            let end = from + 1;
+            if page.key(0).cmp_slice(&scan.low).is_ge() {
+                return (0..end, false);
+            }
+            let start = page.lower_bound(&scan.low, POSITION_MIN);
+            (start.min(end)..end, true)
+        }
+    }
+}
+
+/// The two trees of a scan of the past.
+struct Merge<'a> {
+    at: LogPosition,
+    direction: Direction,
+    limit: u32,
+    now: Cursor<'a>,
+    then: Cursor<'a>,
+    /// Looks for a version whose key's versions span leaves, when going backward.
+    finder: Cursor<'a>,
+    key: Vec<u8>,
+}
+
+impl<'a> Merge<'a> {
+    /// Whether a scan comes to `key` no later than to `other`.
+    fn is_up_to(&self, key: &Key<'_>, other: &Key<'_>) -> bool {
+        match self.direction {
+            Direction::Forward => key.cmp(other).is_le(),
+            Direction::Backward => key.cmp(other).is_ge(),
+        }
+    }
+
+    /// The next entry of the current tree that began in time.
+    fn seen_now(&mut self, scan: &Scan) -> Side<'a> {
+        let mut examined = None;
+        loop {
+            let Some((page, index)) = self.now.entry() else { return Side::End };
+            if !scan.holds(&page.key(index)) {
+                return Side::End;
+            }
+            if page.leaf_cell(index).begin <= self.at {
+                return Side::At(page, index);
+            }
+            examined = Some((page, index)).or(examined);
+            if self.now.touched >= self.limit {
+                return Side::Stopped(examined, None);
+            }
+            if let Err(miss) = self.now.step() {
+                return Side::Stopped(examined, Some(miss));
+            }
+        }
+    }
+
+    /// The next version of the history that the position sees.
+    fn seen_then(&mut self, scan: &Scan) -> Side<'a> {
+        let mut examined = None;
+        loop {
+            let Some((page, index)) = self.then.entry() else { return Side::End };
+            if !scan.holds(&page.key(index)) {
+                return Side::End;
+            }
+            match self.version_of(page, index) {
+                Err(miss) => return Side::Stopped(examined, Some(miss)),
+                Ok(Some((page, index))) => return Side::At(page, index),
+                Ok(None) => {}
+            }
+            examined = Some((page, index));
+            if self.then.touched + self.finder.touched >= self.limit {
+                return Side::Stopped(examined, None);
+            }
+            if let Err(miss) = self.pass_then() {
+                return Side::Stopped(examined, Some(miss));
+            }
+        }
+    }
+
+    /// Of the key of this entry, the version that the position sees. Forward, the entry is the key's first one that was
+    /// not passed over; backward, its last one.
+    fn version_of(&mut self, page: &'a Page, index: usize) -> Result<Option<(&'a Page, usize)>, Miss> {
+        let seen = |(page, index): (&'a Page, usize)| {
+            let cell = page.leaf_cell(index);
+            (cell.begin <= self.at && self.at < cell.end).then_some((page, index))
+        };
+        if self.direction == Direction::Backward && page.rank(index) <= self.at {
+            // The last version of the key ended before.
+            return Ok(None);
+        }
+        let (Ok(first) | Err(first)) = page.search_tail_from(0, page.tail(index), after(self.at));
+        if self.direction == Direction::Backward && first == 0 {
+            // The candidate may stand in the leaf in front.
+            self.key.clear();
+            page.key(index).append_to(&mut self.key);
+            self.finder.seek(&self.key, after(self.at))?;
+            return Ok(self.finder.entry().and_then(seen));
+        }
+        if first < page.count() && page.tail(first) == page.tail(index) {
+            return Ok(seen((page, first)));
+        }
+        if first < page.count() {
+            return Ok(None);
+        }
+        // Forward: all versions here ended before; others may begin the next leaf.
+        self.key.clear();
+        page.key(index).append_to(&mut self.key);
+        self.finder.seek(&self.key, after(self.at))?;
+        let found = self.finder.entry().filter(|(page, index)| page.key(*index).cmp_slice(&self.key).is_eq());
+        Ok(found.and_then(seen))
+    }
+
+    /// Goes past all versions of the key that the history is at.
+    fn pass_then(&mut self) -> Result<(), Miss> {
+        let Some((page, index)) = self.then.entry() else { return Ok(()) };
+        let bound = match self.direction {
+            Direction::Forward => POSITION_MAX,
+            Direction::Backward => POSITION_MIN,
+        };
+        let (Ok(edge) | Err(edge)) = page.search_tail_from(0, page.tail(index), bound);
+        let ends_here = match self.direction {
+            Direction::Forward => edge < page.count(),
+            Direction::Backward => edge > 0,
+        };
+        if ends_here {
+            return match self.direction {
+                Direction::Forward => self.then.go_to(edge),
+                Direction::Backward => self.then.go_back_from(edge),
+            };
+        }
+        self.key.clear();
+        page.key(index).append_to(&mut self.key);
+        self.then.next_leaf()?;
+        // More versions of the same key: however many leaves they fill, a path from the root gets behind them.
+        let same =
+            self.then.entry().is_some_and(|(page, index)| page.key(index).cmp_slice(&self.key).is_eq());
+        if !same {
+            return Ok(());
+        }
+        match self.direction {
+            Direction::Forward => self.then.seek(&self.key, POSITION_MAX),
+            Direction::Backward => self.then.seek_before(Some((&self.key, POSITION_MIN))),
+        }
+    }
+}

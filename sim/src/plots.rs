@@ -142,7 +142,9 @@ impl Run {
         let plots = self.config.faults.plots.len() as u64;
         let choice = self.plot_ask(Question::How, plots) as usize;
         let plot = self.config.faults.plots[choice];
-        let Some(vsr) = self.cluster.node(primary).map(|node| node.replica()) else { return Ok(()) };
+        let Some(vsr) = self.cluster.node(primary).map(kimberlite_runtime::Node::replica) else {
+            return Ok(());
+        };
         let (view, commit) = (vsr.view(), vsr.commit_max());
         self.plots = self.plots.wrapping_add(1);
         self.scheme = Some(Scheme {
@@ -297,7 +299,9 @@ impl Run {
         let (Some(primary), Some(mut scheme)) = (self.cluster.primary(), self.scheme.take()) else {
             return false;
         };
-        let Some(vsr) = self.cluster.node(primary).map(|node| node.replica()) else { return false };
+        let Some(vsr) = self.cluster.node(primary).map(kimberlite_runtime::Node::replica) else {
+            return false;
+        };
         let (view, op) = (vsr.view(), vsr.op());
         let quorums = self.config.config(primary).quorums();
         let most = self.config.replicas - quorums.view_change;

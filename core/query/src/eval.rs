@@ -7,8 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::{cast, decimal_error};
-use kimberlite_row::fact::KeyRange;
 use kimberlite_row::datetime::{self, DAY};
+use kimberlite_row::fact::KeyRange;
 use kimberlite_row::text::{integer, out_of_range};
 use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
 use kimberlite_types::Rng;
@@ -69,8 +69,11 @@ impl Shared {
     pub fn hold(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.memory = self.memory.saturating_add(bytes);
         if self.memory > crate::limits::MEMORY_BYTES_MAX {
-            return Err(SqlError::new(SqlState::OutOfMemory, "the statement needs more than 1 GiB of rows in memory")
-                .hint("Add a condition or a LIMIT, or an index that avoids the sort or join."));
+            return Err(SqlError::new(
+                SqlState::OutOfMemory,
+                "the statement needs more than 1 GiB of rows in memory",
+            )
+            .hint("Add a condition or a LIMIT, or an index that avoids the sort or join."));
         }
         Ok(())
     }
@@ -79,7 +82,10 @@ impl Shared {
     pub fn work(&mut self, rows: u64) -> Result<(), SqlError> {
         self.work += rows;
         if self.work > crate::limits::WORK_ROWS_MAX {
-            return Err(SqlError::new(SqlState::QueryCanceled, "canceling statement: it handled more than 2,000,000,000 rows"));
+            return Err(SqlError::new(
+                SqlState::QueryCanceled,
+                "canceling statement: it handled more than 2,000,000,000 rows",
+            ));
         }
         Ok(())
     }
@@ -235,7 +241,10 @@ impl Expr {
             Self::Random => Value::Double((scope.shared.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64),
             Self::Answer(ask, slot) => answer(ask, *slot, row, scope)?,
             Self::Col(_) | Self::Subquery(..) | Self::Grouping(_) => {
-                return Err(SqlError::new(SqlState::FeatureNotSupported, "this expression is not supported here"));
+                return Err(SqlError::new(
+                    SqlState::FeatureNotSupported,
+                    "this expression is not supported here",
+                ));
             }
         })
     }
@@ -259,7 +268,12 @@ pub fn compare(a: &Value, b: &Value) -> Option<core::cmp::Ordering> {
 }
 
 /// `left op ANY (items)` or `ALL`.
-pub fn quantified<'a>(left: &Value, comparison: Comparison, items: impl Iterator<Item = &'a Value>, all: bool) -> Value {
+pub fn quantified<'a>(
+    left: &Value,
+    comparison: Comparison,
+    items: impl Iterator<Item = &'a Value>,
+    all: bool,
+) -> Value {
     let mut unknown = false;
     for item in items {
         match compare(left, item).map(|order| comparison.holds(order)) {
@@ -348,11 +362,21 @@ fn next_value(id: ObjectId, shared: &mut Shared) -> Result<Value, SqlError> {
     };
     let next = match sequence.last {
         None => sequence.start,
-        Some(last) => match last.checked_add(sequence.step).filter(|n| (sequence.low..=sequence.high).contains(n)) {
+        Some(last) => match last
+            .checked_add(sequence.step)
+            .filter(|n| (sequence.low..=sequence.high).contains(n))
+        {
             Some(next) => next,
-            None if sequence.cycle => if sequence.step > 0 { sequence.low } else { sequence.high },
+            None if sequence.cycle => {
+                if sequence.step > 0 {
+                    sequence.low
+                } else {
+                    sequence.high
+                }
+            }
             None => {
-                let (end, bound) = if sequence.step > 0 { ("maximum", sequence.high) } else { ("minimum", sequence.low) };
+                let (end, bound) =
+                    if sequence.step > 0 { ("maximum", sequence.high) } else { ("minimum", sequence.low) };
                 return Err(SqlError::new(
                     SqlState::SequenceLimit,
                     format!("nextval: reached {end} value of sequence \"{}\" ({bound})", sequence.name),
@@ -460,9 +484,9 @@ fn times(op: Arithmetic, a: &Value, b: &Value) -> Result<Value, SqlError> {
         (Add, Value::Date(day), Value::Time(time)) | (Add, Value::Time(time), Value::Date(day)) => {
             Value::Timestamp(i64::from(*day) * DAY + time)
         }
-        (Add | Sub, Value::Date(day), Value::Interval(span)) => {
-            Value::Timestamp(datetime::add_interval(i64::from(*day) * DAY, signed(span)?).ok_or_else(stamp_range)?)
-        }
+        (Add | Sub, Value::Date(day), Value::Interval(span)) => Value::Timestamp(
+            datetime::add_interval(i64::from(*day) * DAY, signed(span)?).ok_or_else(stamp_range)?,
+        ),
         (Add | Sub, Value::Timestamp(stamp), Value::Interval(span)) => {
             Value::Timestamp(datetime::add_interval(*stamp, signed(span)?).ok_or_else(stamp_range)?)
         }
@@ -472,12 +496,19 @@ fn times(op: Arithmetic, a: &Value, b: &Value) -> Result<Value, SqlError> {
         (Add | Sub, Value::Time(time), Value::Interval(span)) => {
             Value::Time(time.wrapping_add(signed(span)?.micros).rem_euclid(DAY))
         }
-        (Add, Value::Interval(_), Value::Date(_) | Value::Timestamp(_) | Value::TimestampTz(_) | Value::Time(_)) => {
-            times(op, b, a)?
-        }
-        (Sub, Value::Timestamp(a), Value::Timestamp(b)) | (Sub, Value::TimestampTz(a), Value::TimestampTz(b)) => {
+        (
+            Add,
+            Value::Interval(_),
+            Value::Date(_) | Value::Timestamp(_) | Value::TimestampTz(_) | Value::Time(_),
+        ) => times(op, b, a)?,
+        (Sub, Value::Timestamp(a), Value::Timestamp(b))
+        | (Sub, Value::TimestampTz(a), Value::TimestampTz(b)) => {
             let micros = a.checked_sub(*b).ok_or_else(interval_range)?;
-            Value::Interval(kimberlite_row::Interval { months: 0, days: (micros / DAY) as i32, micros: micros % DAY })
+            Value::Interval(kimberlite_row::Interval {
+                months: 0,
+                days: (micros / DAY) as i32,
+                micros: micros % DAY,
+            })
         }
         (Sub, Value::Time(a), Value::Time(b)) => {
             Value::Interval(kimberlite_row::Interval { micros: a - b, ..kimberlite_row::Interval::default() })
@@ -511,9 +542,19 @@ pub fn fold(expr: &mut Expr, shared: &mut Shared) {
         constant &= matches!(part, Expr::Const(_));
     });
     let pure = match expr {
-        Expr::Cast(..) | Expr::Arithmetic(..) | Expr::Negate(..) | Expr::Compare(..) | Expr::Distinct(..)
-        | Expr::And(_) | Expr::Or(_) | Expr::Not(_) | Expr::IsNull(_) | Expr::Is(..) | Expr::InSet(..)
-        | Expr::Coalesce(_) | Expr::Array(_) => true,
+        Expr::Cast(..)
+        | Expr::Arithmetic(..)
+        | Expr::Negate(..)
+        | Expr::Compare(..)
+        | Expr::Distinct(..)
+        | Expr::And(_)
+        | Expr::Or(_)
+        | Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::Is(..)
+        | Expr::InSet(..)
+        | Expr::Coalesce(_)
+        | Expr::Array(_) => true,
         Expr::Call(function, ..) => !function.volatile,
         _ => false,
     };

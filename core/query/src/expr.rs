@@ -175,16 +175,35 @@ impl Expr {
     /// Gives each direct part.
     pub fn parts<'a>(&'a self, each: &mut dyn FnMut(&'a Expr)) {
         match self {
-            Self::Const(_) | Self::Col(_) | Self::At(_) | Self::Outer(_) | Self::Param(_) | Self::NextValue(_)
-            | Self::CurrentValue(_) | Self::Now | Self::Random | Self::Grouping(_) => {}
-            Self::Cast(a, ..) | Self::Negate(a, _) | Self::Not(a) | Self::IsNull(a) | Self::Is(_, a)
+            Self::Const(_)
+            | Self::Col(_)
+            | Self::At(_)
+            | Self::Outer(_)
+            | Self::Param(_)
+            | Self::NextValue(_)
+            | Self::CurrentValue(_)
+            | Self::Now
+            | Self::Random
+            | Self::Grouping(_) => {}
+            Self::Cast(a, ..)
+            | Self::Negate(a, _)
+            | Self::Not(a)
+            | Self::IsNull(a)
+            | Self::Is(_, a)
             | Self::InSet(a, ..) => each(a),
-            Self::Arithmetic(_, a, b, _) | Self::Compare(_, a, b) | Self::Distinct(_, a, b)
-            | Self::Subscript(a, b) | Self::AnyOf(a, _, b, _) => {
+            Self::Arithmetic(_, a, b, _)
+            | Self::Compare(_, a, b)
+            | Self::Distinct(_, a, b)
+            | Self::Subscript(a, b)
+            | Self::AnyOf(a, _, b, _) => {
                 each(a);
                 each(b);
             }
-            Self::And(list) | Self::Or(list) | Self::Coalesce(list) | Self::Call(_, list, _) | Self::Array(list) => {
+            Self::And(list)
+            | Self::Or(list)
+            | Self::Coalesce(list)
+            | Self::Call(_, list, _)
+            | Self::Array(list) => {
                 list.iter().for_each(each);
             }
             Self::Case(arms, rest) => {
@@ -209,16 +228,35 @@ impl Expr {
     /// Gives each direct part, to change it.
     pub fn parts_mut(&mut self, each: &mut dyn FnMut(&mut Expr)) {
         match self {
-            Self::Const(_) | Self::Col(_) | Self::At(_) | Self::Outer(_) | Self::Param(_) | Self::NextValue(_)
-            | Self::CurrentValue(_) | Self::Now | Self::Random | Self::Grouping(_) => {}
-            Self::Cast(a, ..) | Self::Negate(a, _) | Self::Not(a) | Self::IsNull(a) | Self::Is(_, a)
+            Self::Const(_)
+            | Self::Col(_)
+            | Self::At(_)
+            | Self::Outer(_)
+            | Self::Param(_)
+            | Self::NextValue(_)
+            | Self::CurrentValue(_)
+            | Self::Now
+            | Self::Random
+            | Self::Grouping(_) => {}
+            Self::Cast(a, ..)
+            | Self::Negate(a, _)
+            | Self::Not(a)
+            | Self::IsNull(a)
+            | Self::Is(_, a)
             | Self::InSet(a, ..) => each(a),
-            Self::Arithmetic(_, a, b, _) | Self::Compare(_, a, b) | Self::Distinct(_, a, b)
-            | Self::Subscript(a, b) | Self::AnyOf(a, _, b, _) => {
+            Self::Arithmetic(_, a, b, _)
+            | Self::Compare(_, a, b)
+            | Self::Distinct(_, a, b)
+            | Self::Subscript(a, b)
+            | Self::AnyOf(a, _, b, _) => {
                 each(a);
                 each(b);
             }
-            Self::And(list) | Self::Or(list) | Self::Coalesce(list) | Self::Call(_, list, _) | Self::Array(list) => {
+            Self::And(list)
+            | Self::Or(list)
+            | Self::Coalesce(list)
+            | Self::Call(_, list, _)
+            | Self::Array(list) => {
                 list.iter_mut().for_each(each);
             }
             Self::Case(arms, rest) => {
@@ -268,7 +306,10 @@ impl Expr {
 
     /// Whether it may give something else each time.
     pub fn is_volatile(&self) -> bool {
-        self.any(&mut |e| matches!(e, Self::NextValue(_) | Self::Random | Self::Subquery(..)) || matches!(e, Self::Call(f, ..) if f.volatile))
+        self.any(&mut |e| {
+            matches!(e, Self::NextValue(_) | Self::Random | Self::Subquery(..))
+                || matches!(e, Self::Call(f, ..) if f.volatile)
+        })
     }
 
     /// Splits at AND.

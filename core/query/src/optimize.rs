@@ -42,8 +42,11 @@ pub(crate) fn expressions_mut(plan: &mut Plan, each: &mut dyn FnMut(&mut Expr)) 
             scan.range.equal.iter_mut().for_each(&mut *each);
             scan.range.low.iter_mut().chain(&mut scan.range.high).for_each(|b| each(&mut b.0));
         }
-        Plan::Function(_, list, ..) | Plan::Filter(_, list) | Plan::Join(_, _, _, list)
-        | Plan::Lateral(_, _, _, list) | Plan::DistinctOn(_, list) => list.iter_mut().for_each(each),
+        Plan::Function(_, list, ..)
+        | Plan::Filter(_, list)
+        | Plan::Join(_, _, _, list)
+        | Plan::Lateral(_, _, _, list)
+        | Plan::DistinctOn(_, list) => list.iter_mut().for_each(each),
         Plan::Project(_, list) => list.iter_mut().for_each(|c| each(&mut c.0)),
         Plan::Aggregate(_, groups, calls, ..) => {
             groups.iter_mut().for_each(|c| each(&mut c.0));
@@ -230,9 +233,9 @@ fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
         Plan::Aggregate(input, groups, calls, sets, grouping) => {
             let group_cols: Vec<Col> = groups.iter().map(|g| g.1).collect();
             let single = sets.len() == 1 && !groups.is_empty();
-            let (below, above): (Vec<_>, Vec<_>) = conditions
-                .into_iter()
-                .partition(|c| single && touches(&group_cols, c) && covers(&group_cols, c) && movable(c, &groups));
+            let (below, above): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|c| {
+                single && touches(&group_cols, c) && covers(&group_cols, c) && movable(c, &groups)
+            });
             let below = below
                 .into_iter()
                 .map(|mut c| {
@@ -268,8 +271,11 @@ fn factored(condition: Expr) -> Vec<Expr> {
         parts.push(list);
     }
     let Some((first, rest)) = parts.split_first() else { return [condition].into() };
-    let shared: Vec<Expr> =
-        first.iter().filter(|e| rest.iter().all(|list| list.contains(e)) && !e.is_volatile()).cloned().collect();
+    let shared: Vec<Expr> = first
+        .iter()
+        .filter(|e| rest.iter().all(|list| list.contains(e)) && !e.is_volatile())
+        .cloned()
+        .collect();
     shared.into_iter().chain([condition]).collect()
 }
 
@@ -278,17 +284,22 @@ fn outer_join(kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>, conditions
     let mut conjuncts = Vec::new();
     on.into_iter().for_each(|e| e.conjuncts(&mut conjuncts));
     if kind == JoinKind::Full {
-        return filter(Plan::Join(kind, Box::new(improve(left)), Box::new(improve(right)), conjuncts), conditions);
+        return filter(
+            Plan::Join(kind, Box::new(improve(left)), Box::new(improve(right)), conjuncts),
+            conditions,
+        );
     }
     // A condition that no row of NULLs passes makes the join an inner one.
     if conditions.iter().any(|c| touches(&right_cols, c) && rejects_null(c, &right_cols)) {
         conjuncts.extend(conditions);
         return push(Plan::Join(JoinKind::Inner, Box::new(left), Box::new(right), Vec::new()), conjuncts);
     }
-    let (below, above): (Vec<_>, Vec<_>) =
-        conditions.into_iter().partition(|c| !touches(&right_cols, c) && touches(&left_cols, c) && !c.is_volatile());
-    let (right_only, on): (Vec<_>, Vec<_>) =
-        conjuncts.into_iter().partition(|c| !touches(&left_cols, c) && touches(&right_cols, c) && !c.is_volatile());
+    let (below, above): (Vec<_>, Vec<_>) = conditions
+        .into_iter()
+        .partition(|c| !touches(&right_cols, c) && touches(&left_cols, c) && !c.is_volatile());
+    let (right_only, on): (Vec<_>, Vec<_>) = conjuncts
+        .into_iter()
+        .partition(|c| !touches(&left_cols, c) && touches(&right_cols, c) && !c.is_volatile());
     filter(Plan::Join(kind, Box::new(push(left, below)), Box::new(push(right, right_only)), on), above)
 }
 
@@ -347,7 +358,11 @@ fn estimate(plan: &Plan) -> f64 {
             _ => estimate(input),
         },
         Plan::Join(_, left, right, on) => {
-            if on.is_empty() { estimate(left) * estimate(right) } else { estimate(left).max(estimate(right)) }
+            if on.is_empty() {
+                estimate(left) * estimate(right)
+            } else {
+                estimate(left).max(estimate(right))
+            }
         }
         _ => 1000.0,
     }
@@ -407,12 +422,16 @@ fn order(relations: Vec<Plan>, conditions: Vec<Expr>) -> Plan {
                     && needs.iter().all(|n| n == at || joined.contains(n))
             })
         };
-        let Some(next) = open().filter(connected).min_by(smaller).or_else(|| open().min_by(smaller)) else { break };
+        let Some(next) = open().filter(connected).min_by(smaller).or_else(|| open().min_by(smaller)) else {
+            break;
+        };
         joined.insert(next);
         let Some(relation) = parts[next].take() else { break };
-        let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(needs, _)| needs.is_subset(&joined));
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(needs, _)| needs.is_subset(&joined));
         waiting = rest;
-        let (late, on): (Vec<Expr>, Vec<Expr>) = ready.into_iter().map(|(_, c)| c).partition(Expr::has_subquery);
+        let (late, on): (Vec<Expr>, Vec<Expr>) =
+            ready.into_iter().map(|(_, c)| c).partition(Expr::has_subquery);
         plan = Some(match plan {
             None => relation,
             Some(left) => filter(Plan::Join(JoinKind::Inner, Box::new(left), Box::new(relation), on), late),
@@ -462,7 +481,10 @@ fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
     let score = |access: &Access, width: usize, unique: bool, key: bool| {
         let full = unique && access.equal.len() == width;
         let bounds = usize::from(access.low.is_some()) + usize::from(access.high.is_some());
-        access.equal.len() * 10 + bounds * 3 + usize::from(full) * 1000 + usize::from(key && access.equal.len() + bounds > 0)
+        access.equal.len() * 10
+            + bounds * 3
+            + usize::from(full) * 1000
+            + usize::from(key && access.equal.len() + bounds > 0)
     };
     let table = scan.table.clone();
     let mut best = 0;

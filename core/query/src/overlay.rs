@@ -5,9 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::fact::{
-    Facts, Found, Guard, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write,
-};
+use kimberlite_row::fact::{Facts, Found, Guard, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write};
 use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table};
 use kimberlite_types::LogPosition;
 

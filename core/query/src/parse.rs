@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use kimberlite_row::{SqlError, SqlState};
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::{Parser, ParserError};
 use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::dialect::{Kimberlite, travel};
@@ -17,9 +17,10 @@ use crate::limits::{CHAIN_MAX, NESTING_MAX, STATEMENT_BYTES_MAX};
 
 fn refusal(error: ParserError, text: &str) -> SqlError {
     match error {
-        ParserError::RecursionLimitExceeded => {
-            SqlError::new(SqlState::StatementTooComplex, format!("expressions nest deeper than {NESTING_MAX}"))
-        }
+        ParserError::RecursionLimitExceeded => SqlError::new(
+            SqlState::StatementTooComplex,
+            format!("expressions nest deeper than {NESTING_MAX}"),
+        ),
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
             let (what, place) = match message.rsplit_once(" at Line: ") {
                 Some((what, place)) => (what.to_string(), place.split_once(", Column: ")),
@@ -49,8 +50,17 @@ fn check_chains(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             Token::Word(word) => {
                 chain += usize::from(matches!(
                     word.keyword,
-                    Keyword::AND | Keyword::OR | Keyword::IS | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT
-                        | Keyword::LIKE | Keyword::ILIKE | Keyword::IN | Keyword::BETWEEN | Keyword::COLLATE
+                    Keyword::AND
+                        | Keyword::OR
+                        | Keyword::IS
+                        | Keyword::UNION
+                        | Keyword::INTERSECT
+                        | Keyword::EXCEPT
+                        | Keyword::LIKE
+                        | Keyword::ILIKE
+                        | Keyword::IN
+                        | Keyword::BETWEEN
+                        | Keyword::COLLATE
                 ));
             }
             Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Whitespace(_) => {}

@@ -316,7 +316,10 @@ impl Plan {
                 cols
             }
             Self::Function(_, _, cols, ordinal) => cols.iter().copied().chain(*ordinal).collect(),
-            Self::Filter(input, _) | Self::Sort(input, _) | Self::Limit(input, ..) | Self::Distinct(input, _)
+            Self::Filter(input, _)
+            | Self::Sort(input, _)
+            | Self::Limit(input, ..)
+            | Self::Distinct(input, _)
             | Self::DistinctOn(input, _) => input.columns(),
             Self::Project(_, list) => list.iter().map(|c| c.1).collect(),
             Self::Join(JoinKind::Semi | JoinKind::Anti, left, ..) => left.columns(),
@@ -333,7 +336,9 @@ impl Plan {
                 cols.extend(calls.iter().map(|c| c.1));
                 cols
             }
-            Self::SetOp(_, _, _, _, cols) | Self::Recursive(_, _, _, _, cols) => cols.iter().map(|c| c.2).collect(),
+            Self::SetOp(_, _, _, _, cols) | Self::Recursive(_, _, _, _, cols) => {
+                cols.iter().map(|c| c.2).collect()
+            }
             Self::Slot(_, cols) => cols.iter().map(|c| c.1).collect(),
             Self::With(_, rest) => rest.columns(),
         }
@@ -343,9 +348,17 @@ impl Plan {
     pub fn inputs(&self) -> Vec<&Plan> {
         match self {
             Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
-            Self::Filter(a, _) | Self::Project(a, _) | Self::Aggregate(a, ..) | Self::Window(a, _) | Self::Sort(a, _)
-            | Self::Limit(a, ..) | Self::Distinct(a, _) | Self::DistinctOn(a, _) => [&**a].into(),
-            Self::Join(_, a, b, _) | Self::Lateral(a, b, ..) | Self::SetOp(_, _, a, b, _)
+            Self::Filter(a, _)
+            | Self::Project(a, _)
+            | Self::Aggregate(a, ..)
+            | Self::Window(a, _)
+            | Self::Sort(a, _)
+            | Self::Limit(a, ..)
+            | Self::Distinct(a, _)
+            | Self::DistinctOn(a, _) => [&**a].into(),
+            Self::Join(_, a, b, _)
+            | Self::Lateral(a, b, ..)
+            | Self::SetOp(_, _, a, b, _)
             | Self::Recursive(_, a, b, ..) => [&**a, &**b].into(),
             Self::With(list, rest) => list.iter().map(|c| &c.1).chain([&**rest]).collect(),
         }
@@ -355,9 +368,17 @@ impl Plan {
     pub fn inputs_mut(&mut self) -> Vec<&mut Plan> {
         match self {
             Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
-            Self::Filter(a, _) | Self::Project(a, _) | Self::Aggregate(a, ..) | Self::Window(a, _) | Self::Sort(a, _)
-            | Self::Limit(a, ..) | Self::Distinct(a, _) | Self::DistinctOn(a, _) => [&mut **a].into(),
-            Self::Join(_, a, b, _) | Self::Lateral(a, b, ..) | Self::SetOp(_, _, a, b, _)
+            Self::Filter(a, _)
+            | Self::Project(a, _)
+            | Self::Aggregate(a, ..)
+            | Self::Window(a, _)
+            | Self::Sort(a, _)
+            | Self::Limit(a, ..)
+            | Self::Distinct(a, _)
+            | Self::DistinctOn(a, _) => [&mut **a].into(),
+            Self::Join(_, a, b, _)
+            | Self::Lateral(a, b, ..)
+            | Self::SetOp(_, _, a, b, _)
             | Self::Recursive(_, a, b, ..) => [&mut **a, &mut **b].into(),
             Self::With(list, rest) => list.iter_mut().map(|c| &mut c.1).chain([&mut **rest]).collect(),
         }
@@ -371,8 +392,11 @@ impl Plan {
                 scan.range.equal.iter().for_each(&mut *each);
                 scan.range.low.iter().chain(&scan.range.high).for_each(|b| each(&b.0));
             }
-            Self::Function(_, list, ..) | Self::Filter(_, list) | Self::Join(_, _, _, list)
-            | Self::Lateral(_, _, _, list) | Self::DistinctOn(_, list) => list.iter().for_each(each),
+            Self::Function(_, list, ..)
+            | Self::Filter(_, list)
+            | Self::Join(_, _, _, list)
+            | Self::Lateral(_, _, _, list)
+            | Self::DistinctOn(_, list) => list.iter().for_each(each),
             Self::Project(_, list) => list.iter().for_each(|c| each(&c.0)),
             Self::Aggregate(_, groups, calls, ..) => {
                 groups.iter().for_each(|c| each(&c.0));
@@ -406,7 +430,10 @@ impl Plan {
         match self {
             Self::Distinct(_, cols) => cols.iter().for_each(|c| each(*c)),
             Self::SetOp(_, _, _, _, cols) | Self::Recursive(_, _, _, _, cols) => {
-                cols.iter().for_each(|c| { each(c.0); each(c.1); });
+                cols.iter().for_each(|c| {
+                    each(c.0);
+                    each(c.1);
+                });
             }
             Self::With(list, _) => list.iter().for_each(|w| w.2.iter().for_each(|c| each(*c))),
             _ => {}
@@ -429,7 +456,9 @@ impl Plan {
     /// The columns it reads that it does not make: what ties it to the row of the enclosing query.
     pub fn free_columns(&self, each: &mut dyn FnMut(Col)) {
         let mut made = alloc::collections::BTreeSet::new();
-        self.made_columns(&mut |c| { made.insert(c); });
+        self.made_columns(&mut |c| {
+            made.insert(c);
+        });
         let mut free = |c: Col| {
             if !made.contains(&c) {
                 each(c);
@@ -463,7 +492,11 @@ fn call_expressions<'a>(call: &'a AggregateCall, each: &mut dyn FnMut(&'a Expr))
 }
 
 /// A constant range, once its expressions have values. `None`: nothing can lie in it.
-pub fn key_range(equal: Vec<Value>, low: Option<(Value, bool)>, high: Option<(Value, bool)>) -> Option<KeyRange> {
+pub fn key_range(
+    equal: Vec<Value>,
+    low: Option<(Value, bool)>,
+    high: Option<(Value, bool)>,
+) -> Option<KeyRange> {
     use core::ops::Bound::{Excluded, Included, Unbounded};
     let null = equal.iter().any(Value::is_null)
         || low.as_ref().is_some_and(|b| b.0.is_null())

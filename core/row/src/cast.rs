@@ -120,8 +120,12 @@ pub fn cast(value: &Value, from: &Type, to: &Type, explicit: bool) -> Result<Val
         (Value::Int(n), Type::Bool) => Ok(Value::Bool(*n != 0)),
         (Value::Date(days), Type::Timestamp) => date_stamp(*days).map(Value::Timestamp),
         (Value::Date(days), Type::TimestampTz) => date_stamp(*days).map(Value::TimestampTz),
-        (Value::Timestamp(stamp) | Value::TimestampTz(stamp), Type::Date) => Ok(Value::Date(stamp_date(*stamp))),
-        (Value::Timestamp(stamp) | Value::TimestampTz(stamp), Type::Time) => Ok(Value::Time(stamp.rem_euclid(DAY))),
+        (Value::Timestamp(stamp) | Value::TimestampTz(stamp), Type::Date) => {
+            Ok(Value::Date(stamp_date(*stamp)))
+        }
+        (Value::Timestamp(stamp) | Value::TimestampTz(stamp), Type::Time) => {
+            Ok(Value::Time(stamp.rem_euclid(DAY)))
+        }
         (Value::Timestamp(stamp), Type::TimestampTz) => Ok(Value::TimestampTz(*stamp)),
         (Value::TimestampTz(stamp), Type::Timestamp) => Ok(Value::Timestamp(*stamp)),
         (Value::Time(micros), Type::Interval) => {
@@ -129,7 +133,9 @@ pub fn cast(value: &Value, from: &Type, to: &Type, explicit: bool) -> Result<Val
         }
         (Value::Interval(span), Type::Time) => Ok(Value::Time(span.micros.rem_euclid(DAY))),
         (Value::Json(json), to) if to.is_number() || *to == Type::Bool => match &**json {
-            Json::Number(n) if to.is_number() => cast(&Value::Decimal(*n), &Type::Decimal(None), to, explicit),
+            Json::Number(n) if to.is_number() => {
+                cast(&Value::Decimal(*n), &Type::Decimal(None), to, explicit)
+            }
             Json::Bool(b) if *to == Type::Bool => Ok(Value::Bool(*b)),
             other => Err(SqlError::new(
                 SqlState::InvalidParameterValue,

@@ -287,7 +287,13 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn children(&self, parent: &Table, child: &Table, key: &ForeignKey, writes: &[&Write]) -> Result<(), Stop> {
+    fn children(
+        &self,
+        parent: &Table,
+        child: &Table,
+        key: &ForeignKey,
+        writes: &[&Write],
+    ) -> Result<(), Stop> {
         let parent_places = parent.places(&key.parent_columns);
         let child_places = child.places(&key.columns);
         for write in writes {

@@ -367,14 +367,26 @@ fn parse_fields(text: &str) -> Result<Fields, TimeError> {
     let mut words: Vec<&str> = spaced.split_whitespace().collect();
     let (mut bc, mut pm) = (false, None);
     words.retain(|word| match word.to_ascii_lowercase().as_str() {
-        "bc" => { bc = true; false }
+        "bc" => {
+            bc = true;
+            false
+        }
         "ad" => false,
-        "am" => { pm = Some(false); false }
-        "pm" => { pm = Some(true); false }
+        "am" => {
+            pm = Some(false);
+            false
+        }
+        "pm" => {
+            pm = Some(true);
+            false
+        }
         _ => true,
     });
     // `January 8, 1999` and `8 Jan 1999`.
-    if words.len() >= 3 && (month_of(words[0]).is_some() || month_of(words[1]).is_some()) && fields.day.is_none() {
+    if words.len() >= 3
+        && (month_of(words[0]).is_some() || month_of(words[1]).is_some())
+        && fields.day.is_none()
+    {
         let month_first = month_of(words[0]).is_some();
         let (month, day) = if month_first { (words[0], words[1]) } else { (words[1], words[0]) };
         let month = month_of(month).ok_or(TimeError::Syntax)?;
@@ -403,7 +415,11 @@ fn parse_fields(text: &str) -> Result<Fields, TimeError> {
     }
     if let (Some(pm), Some(micros)) = (pm, fields.micros) {
         let hour = micros / (3600 * SECOND);
-        let change = match (pm, hour) { (true, 0..=11) => 12, (false, 12) => -12, _ => 0 };
+        let change = match (pm, hour) {
+            (true, 0..=11) => 12,
+            (false, 12) => -12,
+            _ => 0,
+        };
         fields.micros = Some(micros + change * 3600 * SECOND);
     }
     if bc && let Some(day) = fields.day {
@@ -507,11 +523,14 @@ pub fn parse_interval(text: &str, unit: Option<&str>) -> Result<Interval, TimeEr
             let hours: i64 = number(parts.next().unwrap_or(""))?;
             let minutes: i64 = number(parts.next().unwrap_or(""))?;
             let seconds = parts.next().map_or(Ok(0), parse_seconds)?;
-            let total = hours.checked_mul(3600 * SECOND).ok_or(TimeError::Range)? + minutes * 60 * SECOND + seconds;
+            let total =
+                hours.checked_mul(3600 * SECOND).ok_or(TimeError::Range)? + minutes * 60 * SECOND + seconds;
             let part = Interval { micros: if negative { -total } else { total }, ..Interval::default() };
             span = span.checked_add(part).ok_or(TimeError::Range)?;
             at += 1;
-        } else if let Some((years, months)) = token[1.min(token.len())..].split_once('-').filter(|_| !token.starts_with('p')) {
+        } else if let Some((years, months)) =
+            token[1.min(token.len())..].split_once('-').filter(|_| !token.starts_with('p'))
+        {
             let years = [&token[..1], years].concat();
             let sign = if years.starts_with('-') { -1 } else { 1 };
             let years: i32 = number(years.trim_start_matches(['-', '+']))?;

@@ -49,7 +49,8 @@ impl Decimal {
 
     /// `coefficient / 10^scale`, if that is within the limits.
     pub fn new(coefficient: i128, scale: u8) -> Option<Self> {
-        (coefficient.unsigned_abs() < power(DIGITS_MAX) && scale <= SCALE_MAX).then_some(Self { coefficient, scale })
+        (coefficient.unsigned_abs() < power(DIGITS_MAX) && scale <= SCALE_MAX)
+            .then_some(Self { coefficient, scale })
     }
 
     fn signed(negative: bool, magnitude: u128, scale: u32) -> Result<Self, DecimalError> {

@@ -81,7 +81,9 @@ impl Json {
             (Self::Object(a), Self::Object(b)) => {
                 b.iter().all(|(key, value)| a.get(key).is_some_and(|mine| mine.contains(value)))
             }
-            (Self::Array(a), Self::Array(b)) => b.iter().all(|value| a.iter().any(|mine| mine.contains(value))),
+            (Self::Array(a), Self::Array(b)) => {
+                b.iter().all(|value| a.iter().any(|mine| mine.contains(value)))
+            }
             (Self::Array(a), other) if other.rank() < 4 => a.contains(other),
             _ => self == other,
         }
@@ -110,7 +112,9 @@ impl Json {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Self::Number(number) => { let _ = write!(out, "{number}"); }
+            Self::Number(number) => {
+                let _ = write!(out, "{number}");
+            }
             Self::Text(text) => quote(text, out),
             Self::Array(items) => {
                 out.push('[');
@@ -177,7 +181,9 @@ pub fn quote(text: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 => { let _ = write!(out, "\\u{:04x}", c as u32); }
+            c if (c as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
             c => out.push(c),
         }
     }
@@ -262,7 +268,8 @@ impl Reader<'_> {
         }
         let text = core::str::from_utf8(&self.text[start..self.at]).ok()?;
         let digits = text.strip_prefix('-').unwrap_or(text);
-        let leading_zero = digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit();
+        let leading_zero =
+            digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit();
         if leading_zero || !digits.starts_with(|c: char| c.is_ascii_digit()) || digits.ends_with('.') {
             return None;
         }

@@ -12,8 +12,10 @@
     clippy::cast_sign_loss,
     reason = "SQL's own conversions between numbers; each is bounded where it stands"
 )]
-
-#![allow(clippy::should_implement_trait, reason = "arithmetic on decimals can be refused, which the traits cannot say")]
+#![allow(
+    clippy::should_implement_trait,
+    reason = "arithmetic on decimals can be refused, which the traits cannot say"
+)]
 #![allow(clippy::match_same_arms, reason = "tables of cases keep one case per line")]
 #![allow(clippy::float_cmp, reason = "SQL compares exactly")]
 
@@ -28,12 +30,12 @@ mod error;
 pub mod fact;
 pub mod json;
 pub mod key;
+#[cfg(test)]
+mod row_tests;
 pub mod schema;
 pub mod text;
 mod types;
 mod value;
-#[cfg(test)]
-mod row_tests;
 
 pub use datetime::Interval;
 pub use decimal::{DIGITS_MAX, Decimal, DecimalError, SCALE_MAX};

@@ -22,7 +22,8 @@ fn number() -> impl Strategy<Value = Decimal> {
         (-(10i128.pow(38) - 1)..10i128.pow(38)),
         (0u32..38, -9i128..10).prop_map(|(power, digit)| digit * 10i128.pow(power)),
     ];
-    (coefficient, 0u8..=38).prop_filter_map("too wide", |(coefficient, scale)| Decimal::new(coefficient, scale))
+    (coefficient, 0u8..=38)
+        .prop_filter_map("too wide", |(coefficient, scale)| Decimal::new(coefficient, scale))
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -40,14 +41,21 @@ fn json() -> impl Strategy<Value = Json> {
         prop_oneof![
             vec_of(inner.clone(), 0..4).prop_map(Json::Array),
             vec_of((text(), inner), 0..4).prop_map(|members| {
-                Json::Object(members.into_iter().map(|(key, value)| (Key(key), value)).collect::<BTreeMap<_, _>>())
+                Json::Object(
+                    members.into_iter().map(|(key, value)| (Key(key), value)).collect::<BTreeMap<_, _>>(),
+                )
             }),
         ]
     })
 }
 
 fn int() -> impl Strategy<Value = i64> {
-    prop_oneof![-300i64..300, any::<i64>(), (0u32..63).prop_map(|bit| 1 << bit), (0u32..64).prop_map(|bit| -1 << bit)]
+    prop_oneof![
+        -300i64..300,
+        any::<i64>(),
+        (0u32..63).prop_map(|bit| 1 << bit),
+        (0u32..64).prop_map(|bit| -1 << bit)
+    ]
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -57,7 +65,8 @@ fn value() -> impl Strategy<Value = Value> {
         int().prop_map(Value::Int),
         number().prop_map(Value::Decimal),
         any::<f32>().prop_map(Value::real),
-        prop_oneof![any::<f64>(), Just(0.0), Just(-0.0), Just(f64::NAN), Just(f64::INFINITY)].prop_map(Value::double),
+        prop_oneof![any::<f64>(), Just(0.0), Just(-0.0), Just(f64::NAN), Just(f64::INFINITY)]
+            .prop_map(Value::double),
         text().prop_map(Value::text),
         vec_of(prop_oneof![Just(0u8), Just(1), Just(255), any::<u8>()], 0..8)
             .prop_map(|bytes| Value::Bytes(Arc::from(bytes))),
@@ -90,7 +99,8 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
         (json(), json()).prop_map(|(a, b)| (Value::Json(Arc::new(a)), Value::Json(Arc::new(b)))),
         (vec_of(int(), 0..4), vec_of(int(), 0..4)).prop_map(|(a, b)| {
             let array = |items: Vec<i64>| {
-                let items = items.into_iter().map(|item| if item == 7 { Value::Null } else { Value::Int(item) });
+                let items =
+                    items.into_iter().map(|item| if item == 7 { Value::Null } else { Value::Int(item) });
                 Value::Array(items.collect())
             };
             (array(a), array(b))
@@ -106,8 +116,20 @@ fn compare(a: &Value, b: &Value, order: KeyOrder) -> core::cmp::Ordering {
     use core::cmp::Ordering::{Equal, Greater, Less};
     match (a.is_null(), b.is_null()) {
         (true, true) => Equal,
-        (true, false) => if order.nulls_first { Less } else { Greater },
-        (false, true) => if order.nulls_first { Greater } else { Less },
+        (true, false) => {
+            if order.nulls_first {
+                Less
+            } else {
+                Greater
+            }
+        }
+        (false, true) => {
+            if order.nulls_first {
+                Greater
+            } else {
+                Less
+            }
+        }
         (false, false) if order.descending => b.cmp(a),
         (false, false) => a.cmp(b),
     }

@@ -168,7 +168,9 @@ pub fn parse(text: &str, kind: &Type) -> Result<Value, SqlError> {
                 let digits = trimmed.bytes().filter(u8::is_ascii_digit).count();
                 let shaped = !trimmed.is_empty()
                     && digits > 0
-                    && trimmed.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
+                    && trimmed
+                        .bytes()
+                        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
                 return Err(if shaped { too_wide() } else { invalid(kind, text) });
             };
             fit_decimal(number, *size)
@@ -195,12 +197,12 @@ pub fn parse(text: &str, kind: &Type) -> Result<Value, SqlError> {
         Type::Bytea => parse_bytes(text).map(Value::Bytes).ok_or_else(|| invalid(kind, text)),
         Type::Date => datetime::parse_date(text).map(Value::Date).map_err(|e| time_error(e, text, kind)),
         Type::Time => datetime::parse_time(text).map(Value::Time).map_err(|e| time_error(e, text, kind)),
-        Type::Timestamp => {
-            datetime::parse_timestamp(text, false).map(Value::Timestamp).map_err(|e| time_error(e, text, kind))
-        }
-        Type::TimestampTz => {
-            datetime::parse_timestamp(text, true).map(Value::TimestampTz).map_err(|e| time_error(e, text, kind))
-        }
+        Type::Timestamp => datetime::parse_timestamp(text, false)
+            .map(Value::Timestamp)
+            .map_err(|e| time_error(e, text, kind)),
+        Type::TimestampTz => datetime::parse_timestamp(text, true)
+            .map(Value::TimestampTz)
+            .map_err(|e| time_error(e, text, kind)),
         Type::Interval => {
             datetime::parse_interval(text, None).map(Value::Interval).map_err(|e| time_error(e, text, kind))
         }
@@ -320,7 +322,8 @@ fn parse_float(text: &str) -> Option<f64> {
 fn parse_bytes(text: &str) -> Option<Arc<[u8]>> {
     let mut out = Vec::new();
     if let Some(hex) = text.strip_prefix("\\x") {
-        let digits: Vec<u32> = hex.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        let digits: Vec<u32> =
+            hex.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
         if !digits.len().is_multiple_of(2) {
             return None;
         }
@@ -365,9 +368,8 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 }
 
 fn parse_array(text: &str, element: &Type) -> Result<Value, SqlError> {
-    let malformed = || {
-        SqlError::new(SqlState::InvalidTextRepresentation, format!("malformed array literal: \"{text}\""))
-    };
+    let malformed =
+        || SqlError::new(SqlState::InvalidTextRepresentation, format!("malformed array literal: \"{text}\""));
     let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
     let mut items = Vec::new();
     let mut chars = inner.chars().peekable();

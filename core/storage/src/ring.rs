@@ -287,7 +287,9 @@ mod tests {
         let ring = |named: &[PrepareHeader]| {
             let mut ring = Ring::unread(ClusterId(7), &layout);
             (0..layout.ring_slots).for_each(|slot| ring.reserve(slot));
-            named.iter().for_each(|header| ring.set(header));
+            for header in named {
+                ring.set(header);
+            }
             ring.distrust(Op(3), View(2));
             ring
         };

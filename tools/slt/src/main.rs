@@ -107,7 +107,9 @@ impl sqllogictest::DB for Database {
                     .zip(&answer.columns)
                     .enumerate()
                     .map(|(at, (value, column))| match text::output(value, &column.kind) {
-                        _ if expected.get(at) == Some(&DefaultColumnType::Integer) && matches!(value, Value::Bool(_)) => {
+                        _ if expected.get(at) == Some(&DefaultColumnType::Integer)
+                            && matches!(value, Value::Bool(_)) =>
+                        {
                             if *value == Value::Bool(true) { "1" } else { "0" }.to_owned()
                         }
                         None => "NULL".to_owned(),
@@ -189,7 +191,9 @@ fn run(path: &Path, arguments: &Arguments, reasons: &mut BTreeMap<String, usize>
     let mut count = Count::default();
     for record in records {
         let (location, sql) = match &record {
-            Record::Statement { loc, sql, .. } | Record::Query { loc, sql, .. } => (Some(loc.line()), sql.clone()),
+            Record::Statement { loc, sql, .. } | Record::Query { loc, sql, .. } => {
+                (Some(loc.line()), sql.clone())
+            }
             Record::Halt { .. } => break,
             _ => (None, String::new()),
         };
@@ -209,14 +213,24 @@ fn run(path: &Path, arguments: &Arguments, reasons: &mut BTreeMap<String, usize>
                 let first = shown.lines().next().unwrap_or("").chars().take(160).collect::<String>();
                 let reason = shown
                     .lines()
-                    .find_map(|line| line.split_once("sql state").or_else(|| line.split_once("failed: ")).map(|(_, rest)| rest))
+                    .find_map(|line| {
+                        line.split_once("sql state")
+                            .or_else(|| line.split_once("failed: "))
+                            .map(|(_, rest)| rest)
+                    })
                     .unwrap_or(&first)
                     .chars()
                     .take(90)
                     .collect::<String>();
                 *reasons.entry(reason).or_default() += 1;
                 if arguments.verbose {
-                    println!("{}:{}: {}\n  {}", path.display(), location.unwrap_or(0), sql.chars().take(600).collect::<String>(), shown.chars().take(600).collect::<String>());
+                    println!(
+                        "{}:{}: {}\n  {}",
+                        path.display(),
+                        location.unwrap_or(0),
+                        sql.chars().take(600).collect::<String>(),
+                        shown.chars().take(600).collect::<String>()
+                    );
                 }
             }
         }
@@ -256,7 +270,13 @@ fn main() -> ExitCode {
         let start = Instant::now();
         match run(path, &arguments, &mut reasons) {
             Ok(count) => {
-                println!("{:>7}/{:<7} {:>7.2?} {}", count.passed, count.total, start.elapsed(), path.display());
+                println!(
+                    "{:>7}/{:<7} {:>7.2?} {}",
+                    count.passed,
+                    count.total,
+                    start.elapsed(),
+                    path.display()
+                );
                 all.passed += count.passed;
                 all.total += count.total;
             }

@@ -67,9 +67,11 @@ impl Memory {
                 Guard::NameFree(name) => !catalogue.taken(name),
                 // A transaction may guard versions that it made itself; those are not stored yet.
                 Guard::Schema(id, version) => catalogue.object(*id).is_none_or(|o| o.version() <= *version),
-                Guard::Version(table, id, at) => self.tables.get(table).and_then(|t| t.rows.get(id)).is_none_or(|versions| {
-                    versions.iter().all(|v| v.begin <= *at && v.end.is_none_or(|end| end <= *at))
-                }),
+                Guard::Version(table, id, at) => {
+                    self.tables.get(table).and_then(|t| t.rows.get(id)).is_none_or(|versions| {
+                        versions.iter().all(|v| v.begin <= *at && v.end.is_none_or(|end| end <= *at))
+                    })
+                }
                 Guard::Unchanged(table, _, _, at) => self.tables.get(table).is_none_or(|t| {
                     let old = |v: &Version| v.begin <= *at && v.end.is_none_or(|end| end <= *at);
                     last <= *at || t.rows.values().flatten().all(old)
@@ -96,7 +98,9 @@ impl Memory {
                     }
                 }
                 SchemaFact::Truncate(id) => {
-                    for version in self.tables.entry(*id).or_default().rows.values_mut().filter_map(|v| v.last_mut()) {
+                    for version in
+                        self.tables.entry(*id).or_default().rows.values_mut().filter_map(|v| v.last_mut())
+                    {
                         version.end.get_or_insert(at);
                     }
                 }
@@ -283,7 +287,8 @@ impl Rows for Memory {
                     }
                     for id in ids {
                         // The row may have had this key once.
-                        let same = current(id).is_some_and(|v| index_key(table, index, &shaped(table, v)) == *key);
+                        let same =
+                            current(id).is_some_and(|v| index_key(table, index, &shaped(table, v)) == *key);
                         if same && !visit(id) {
                             break 'all;
                         }

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::process::Command;
 
 fn run(options: &[&str], path: &Path) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_slt")).args(options).arg(path).output().expect("the runner starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_slt")).args(options).arg(path).output().expect("the runner starts");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[test]
 fn every_record_passes() {
-    let (passed, shown) = run(&["--verbose"], Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories")));
+    let (passed, shown) =
+        run(&["--verbose"], Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories")));
     assert!(passed, "{shown}");
 }
 

@@ -13,7 +13,8 @@ use super::{Binder, Typed, last_part, near, unsupported};
 use crate::expr::{Ask, Comparison, Expr};
 use crate::function::{self, Arg, Function, Gives};
 use crate::plan::{
-    Aggregate, AggregateCall, FrameBound, FrameUnit, PairStatistic, SortKey, TableFunction, WindowCall, WindowFunction,
+    Aggregate, AggregateCall, FrameBound, FrameUnit, PairStatistic, SortKey, TableFunction, WindowCall,
+    WindowFunction,
 };
 
 fn aggregate_of(name: &str) -> Option<Aggregate> {
@@ -79,7 +80,9 @@ impl Binder<'_> {
             ast::FunctionArguments::List(list) => {
                 for arg in &list.args {
                     match arg {
-                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => args.push(self.expr(expr)?),
+                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => {
+                            args.push(self.expr(expr)?);
+                        }
                         ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) => {}
                         _ => return Err(unsupported("this form of argument")),
                     }
@@ -168,7 +171,8 @@ impl Binder<'_> {
                 }
                 let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
                 if kinds[0].is_datetime() || kinds[1].is_datetime() {
-                    let zone = kinds[..2].contains(&Type::TimestampTz) || !kinds[..2].contains(&Type::Timestamp);
+                    let zone =
+                        kinds[..2].contains(&Type::TimestampTz) || !kinds[..2].contains(&Type::Timestamp);
                     let kind = if zone { Type::TimestampTz } else { Type::Timestamp };
                     let mut out = Vec::new();
                     for (at, arg) in args.into_iter().enumerate() {
@@ -183,7 +187,10 @@ impl Binder<'_> {
                     Type::SmallInt => Type::Integer,
                     _ => return Err(self.no_function(name, &args)),
                 };
-                let out = args.into_iter().map(|a| self.coerce(a, &kind, Willing::Implicit)).collect::<Result<_, _>>()?;
+                let out = args
+                    .into_iter()
+                    .map(|a| self.coerce(a, &kind, Willing::Implicit))
+                    .collect::<Result<_, _>>()?;
                 Ok((out, named(kind)))
             }
             TableFunction::Unnest => {
@@ -198,17 +205,23 @@ impl Binder<'_> {
             }
             _ => {
                 let to = if table == TableFunction::StringToTable { Type::Text } else { Type::Jsonb };
-                let out = args.into_iter().map(|a| self.coerce(a, &to, Willing::Implicit)).collect::<Result<_, _>>()?;
+                let out = args
+                    .into_iter()
+                    .map(|a| self.coerce(a, &to, Willing::Implicit))
+                    .collect::<Result<_, _>>()?;
                 let value = || ("value".to_string(), Type::Jsonb);
                 let texts = || ("value".to_string(), Type::Text);
                 let key = || ("key".to_string(), Type::Text);
-                Ok((out, match table {
-                    TableFunction::JsonElements => [value()].into(),
-                    TableFunction::JsonElementsText => [texts()].into(),
-                    TableFunction::JsonEach => [key(), value()].into(),
-                    TableFunction::JsonEachText => [key(), texts()].into(),
-                    _ => named(Type::Text),
-                }))
+                Ok((
+                    out,
+                    match table {
+                        TableFunction::JsonElements => [value()].into(),
+                        TableFunction::JsonElementsText => [texts()].into(),
+                        TableFunction::JsonEach => [key(), value()].into(),
+                        TableFunction::JsonEachText => [key(), texts()].into(),
+                        _ => named(Type::Text),
+                    },
+                ))
             }
         }
     }
@@ -226,7 +239,9 @@ impl Binder<'_> {
                 Ok(sequence.id)
             }
             Some(_) => Err(SqlError::new(SqlState::WrongObjectType, format!("\"{bare}\" is not a sequence"))),
-            None => Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"))),
+            None => {
+                Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist")))
+            }
         }
     }
 
@@ -260,8 +275,12 @@ impl Binder<'_> {
                 Ok(Typed { expr: Expr::Now, kind: Type::TimestampTz })
             }
             ("random", 0) => Ok(Typed { expr: Expr::Random, kind: Type::Double }),
-            ("nextval", 1) => Ok(Typed { expr: Expr::NextValue(self.sequence_named(&args)?), kind: Type::BigInt }),
-            ("currval", 1) => Ok(Typed { expr: Expr::CurrentValue(self.sequence_named(&args)?), kind: Type::BigInt }),
+            ("nextval", 1) => {
+                Ok(Typed { expr: Expr::NextValue(self.sequence_named(&args)?), kind: Type::BigInt })
+            }
+            ("currval", 1) => {
+                Ok(Typed { expr: Expr::CurrentValue(self.sequence_named(&args)?), kind: Type::BigInt })
+            }
             ("pg_typeof", 1) => {
                 Ok(Typed { expr: Expr::Const(Value::from(args[0].kind.name())), kind: Type::Text })
             }
@@ -346,13 +365,21 @@ impl Binder<'_> {
         Ok(with_options(expr, &key.options))
     }
 
-    fn aggregate(&mut self, aggregate: Aggregate, name: &str, function: &ast::Function) -> Result<Typed, SqlError> {
+    fn aggregate(
+        &mut self,
+        aggregate: Aggregate,
+        name: &str,
+        function: &ast::Function,
+    ) -> Result<Typed, SqlError> {
         let scope = self.scope();
         if scope.inside_aggregate {
             return Err(SqlError::new(SqlState::GroupingError, "aggregate function calls cannot be nested"));
         }
         if let Some(place) = scope.aggregates_allowed {
-            return Err(SqlError::new(SqlState::GroupingError, format!("aggregate functions are not allowed in {place}")));
+            return Err(SqlError::new(
+                SqlState::GroupingError,
+                format!("aggregate functions are not allowed in {place}"),
+            ));
         }
         let windows = core::mem::replace(&mut scope.windows_allowed, false);
         scope.inside_aggregate = true;
@@ -370,7 +397,12 @@ impl Binder<'_> {
         Ok(Typed { expr: Expr::Col(col), kind })
     }
 
-    fn aggregate_call(&mut self, aggregate: Aggregate, name: &str, function: &ast::Function) -> Result<AggregateCall, SqlError> {
+    fn aggregate_call(
+        &mut self,
+        aggregate: Aggregate,
+        name: &str,
+        function: &ast::Function,
+    ) -> Result<AggregateCall, SqlError> {
         let mut args = self.arguments(function)?;
         let (mut distinct, mut order) = (false, Vec::new());
         let mut star = false;
@@ -391,7 +423,10 @@ impl Binder<'_> {
         let within = matches!(aggregate, Aggregate::Percentile { .. } | Aggregate::Mode);
         if within {
             let [key] = &function.within_group[..] else {
-                return Err(SqlError::new(SqlState::SyntaxError, format!("WITHIN GROUP is required for {name}")));
+                return Err(SqlError::new(
+                    SqlState::SyntaxError,
+                    format!("WITHIN GROUP is required for {name}"),
+                ));
             };
             let value = self.expr(&key.expr)?;
             order.push(with_options(value.expr.clone(), &key.options));
@@ -422,12 +457,22 @@ impl Binder<'_> {
             (Aggregate::Avg, Type::Real) => (Some(Type::Double), Type::Double),
             (Aggregate::Sum | Aggregate::Avg, Type::Double) => (None, Type::Double),
             (Aggregate::Sum | Aggregate::Avg, Type::Interval) => (None, Type::Interval),
-            (Aggregate::Min | Aggregate::Max, Type::Bool | Type::Jsonb | Type::Uuid) => return refuse(self, &args),
-            (Aggregate::Min | Aggregate::Max, Type::Unknown | Type::Varchar(_)) => (Some(Type::Text), Type::Text),
+            (Aggregate::Min | Aggregate::Max, Type::Bool | Type::Jsonb | Type::Uuid) => {
+                return refuse(self, &args);
+            }
+            (Aggregate::Min | Aggregate::Max, Type::Unknown | Type::Varchar(_)) => {
+                (Some(Type::Text), Type::Text)
+            }
             (Aggregate::Min | Aggregate::Max, kind) => (None, kind.clone()),
-            (Aggregate::BoolAnd | Aggregate::BoolOr, Type::Bool | Type::Unknown) => (Some(Type::Bool), Type::Bool),
-            (Aggregate::StringAgg, kind) if kind.is_text() || *kind == Type::Unknown => (Some(Type::Text), Type::Text),
-            (Aggregate::ArrayAgg, Type::Array(_)) => return Err(unsupported("an array of more than one dimension")),
+            (Aggregate::BoolAnd | Aggregate::BoolOr, Type::Bool | Type::Unknown) => {
+                (Some(Type::Bool), Type::Bool)
+            }
+            (Aggregate::StringAgg, kind) if kind.is_text() || *kind == Type::Unknown => {
+                (Some(Type::Text), Type::Text)
+            }
+            (Aggregate::ArrayAgg, Type::Array(_)) => {
+                return Err(unsupported("an array of more than one dimension"));
+            }
             (Aggregate::ArrayAgg, Type::Unknown) => (Some(Type::Text), Type::Array(Box::new(Type::Text))),
             (Aggregate::ArrayAgg, kind) => (None, Type::Array(Box::new(kind.clone()))),
             (Aggregate::JsonAgg | Aggregate::JsonObjectAgg, _) => (None, Type::Jsonb),
@@ -435,8 +480,12 @@ impl Binder<'_> {
                 (None, Type::Decimal(None))
             }
             (Aggregate::Variance { .. }, Type::Real | Type::Double) => (Some(Type::Double), Type::Double),
-            (Aggregate::BitAnd | Aggregate::BitOr | Aggregate::BitXor, kind) if kind.is_integer() => (None, kind.clone()),
-            (Aggregate::Percentile { continuous: true }, kind) if kind.is_number() => (Some(Type::Double), Type::Double),
+            (Aggregate::BitAnd | Aggregate::BitOr | Aggregate::BitXor, kind) if kind.is_integer() => {
+                (None, kind.clone())
+            }
+            (Aggregate::Percentile { continuous: true }, kind) if kind.is_number() => {
+                (Some(Type::Double), Type::Double)
+            }
             (Aggregate::Percentile { continuous: false } | Aggregate::Mode, kind) => (None, kind.clone()),
             (Aggregate::Pair(statistic), kind) if kind.is_number() => {
                 let gives = if statistic == PairStatistic::Count { Type::BigInt } else { Type::Double };
@@ -488,8 +537,13 @@ impl Binder<'_> {
         } else {
             &spec.partition_by
         };
-        let order = if spec.order_by.is_empty() { base.as_ref().map_or(&spec.order_by, |b| &b.order_by) } else { &spec.order_by };
-        let partition = partition.iter().map(|e| self.expr(e).map(|t| t.expr)).collect::<Result<Vec<_>, _>>()?;
+        let order = if spec.order_by.is_empty() {
+            base.as_ref().map_or(&spec.order_by, |b| &b.order_by)
+        } else {
+            &spec.order_by
+        };
+        let partition =
+            partition.iter().map(|e| self.expr(e).map(|t| t.expr)).collect::<Result<Vec<_>, _>>()?;
         let mut keys = Vec::new();
         let mut key_kind = Type::Unknown;
         for key in order {
@@ -535,7 +589,10 @@ impl Binder<'_> {
             (Some((window, kind)), _) => {
                 let mut args = self.arguments(function)?;
                 let least = match window {
-                    WindowFunction::Ntile | WindowFunction::Shift(_) | WindowFunction::FirstValue | WindowFunction::LastValue => 1,
+                    WindowFunction::Ntile
+                    | WindowFunction::Shift(_)
+                    | WindowFunction::FirstValue
+                    | WindowFunction::LastValue => 1,
                     WindowFunction::NthValue => 2,
                     _ => 0,
                 };
@@ -578,11 +635,19 @@ impl Binder<'_> {
 
     fn named_window(&mut self, ident: &ast::Ident) -> Result<ast::WindowSpec, SqlError> {
         let name = super::folded(ident);
-        let found = self.scope().named_windows.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
-        found.ok_or_else(|| SqlError::new(SqlState::UndefinedObject, format!("window \"{name}\" does not exist")))
+        let found =
+            self.scope().named_windows.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
+        found.ok_or_else(|| {
+            SqlError::new(SqlState::UndefinedObject, format!("window \"{name}\" does not exist"))
+        })
     }
 
-    fn frame_bound(&mut self, bound: &ast::WindowFrameBound, unit: FrameUnit, key: &Type) -> Result<FrameBound, SqlError> {
+    fn frame_bound(
+        &mut self,
+        bound: &ast::WindowFrameBound,
+        unit: FrameUnit,
+        key: &Type,
+    ) -> Result<FrameBound, SqlError> {
         let mut distance = |expr: &ast::Expr| -> Result<Expr, SqlError> {
             let typed = self.expr(expr)?;
             let to = match (unit, key) {

@@ -71,21 +71,31 @@ impl Binder<'_> {
             E::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false),
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true),
             E::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => {
-                let kind = self.type_of(data_type)?;
+                let kind = Self::type_of(data_type)?;
                 let inner = self.expr(expr)?;
                 if matches!(data_type, ast::DataType::Regclass) {
-                    return Ok(Typed { expr: self.coerce(inner, &Type::Text, Willing::Explicit)?, kind: Type::Text });
+                    return Ok(Typed {
+                        expr: self.coerce(inner, &Type::Text, Willing::Explicit)?,
+                        kind: Type::Text,
+                    });
                 }
                 Ok(Typed { expr: self.coerce(inner, &kind, Willing::Explicit)?, kind })
             }
             E::TypedString(typed) => {
-                let kind = self.type_of(&typed.data_type)?;
-                let Some(literal) = string_of(&typed.value.value) else { return Err(unsupported("this literal")) };
+                let kind = Self::type_of(&typed.data_type)?;
+                let Some(literal) = string_of(&typed.value.value) else {
+                    return Err(unsupported("this literal"));
+                };
                 Ok(Typed { expr: Expr::Const(text::parse(&literal, &kind)?), kind })
             }
             E::Interval(interval) => self.interval(interval),
             E::Extract { field, expr, .. } => {
-                let field = Typed { expr: Expr::Const(Value::from(field.to_string().to_lowercase().trim_matches(['\'', '"']))), kind: Type::Text };
+                let field = Typed {
+                    expr: Expr::Const(Value::from(
+                        field.to_string().to_lowercase().trim_matches(['\'', '"']),
+                    )),
+                    kind: Type::Text,
+                };
                 let value = self.expr(expr)?;
                 self.apply_function("extract", [field, value].into())
             }
@@ -182,7 +192,8 @@ impl Binder<'_> {
 
     fn unknown_column(&self, table: Option<&str>, ident: &ast::Ident) -> SqlError {
         let name = folded(ident);
-        let known = |t: &str| self.scopes.iter().any(|s| s.columns.iter().any(|c| c.table.as_deref() == Some(t)));
+        let known =
+            |t: &str| self.scopes.iter().any(|s| s.columns.iter().any(|c| c.table.as_deref() == Some(t)));
         let error = match table {
             Some(table) if !known(table) => SqlError::new(
                 SqlState::UndefinedTable,
@@ -241,7 +252,9 @@ impl Binder<'_> {
                     .strip_prefix('$')
                     .and_then(|n| n.parse().ok())
                     .filter(|n| (1..=65_535).contains(n))
-                    .ok_or_else(|| SqlError::new(SqlState::SyntaxError, format!("\"{name}\" is no parameter")))?;
+                    .ok_or_else(|| {
+                        SqlError::new(SqlState::SyntaxError, format!("\"{name}\" is no parameter"))
+                    })?;
                 self.param(at - 1, &Type::Unknown);
                 let kind = self.params[at - 1].clone();
                 Typed { expr: Expr::Param(at - 1), kind }
@@ -272,7 +285,12 @@ impl Binder<'_> {
         }
     }
 
-    fn binary_expr(&mut self, left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr) -> Result<Typed, SqlError> {
+    fn binary_expr(
+        &mut self,
+        left: &ast::Expr,
+        op: &ast::BinaryOperator,
+        right: &ast::Expr,
+    ) -> Result<Typed, SqlError> {
         if matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or) {
             return self.junction(left, op, right);
         }
@@ -306,7 +324,12 @@ impl Binder<'_> {
     }
 
     /// Long chains of AND and OR lean to the left: they are walked, not nested.
-    fn junction(&mut self, left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr) -> Result<Typed, SqlError> {
+    fn junction(
+        &mut self,
+        left: &ast::Expr,
+        op: &ast::BinaryOperator,
+        right: &ast::Expr,
+    ) -> Result<Typed, SqlError> {
         let mut parts: Vec<&ast::Expr> = [right].into();
         let mut at = left;
         while let ast::Expr::BinaryOp { left, op: inner, right } = at
@@ -334,7 +357,10 @@ impl Binder<'_> {
                 if inner.kind.is_number() || matches!(inner.kind, Type::Interval | Type::Unknown) {
                     return Ok(inner);
                 }
-                Err(SqlError::new(SqlState::UndefinedFunction, format!("operator does not exist: + {}", inner.kind.name())))
+                Err(SqlError::new(
+                    SqlState::UndefinedFunction,
+                    format!("operator does not exist: + {}", inner.kind.name()),
+                ))
             }
             U::Minus => {
                 if let ast::Expr::Value(value) = expr
@@ -375,10 +401,7 @@ impl Binder<'_> {
     fn is_null(&mut self, expr: &ast::Expr, negated: bool) -> Result<Typed, SqlError> {
         if let Some(row) = self.row(expr)? {
             // A row is NULL when all of it is, and not NULL when none of it is.
-            let all = row
-                .into_iter()
-                .map(|t| not_if(negated, Expr::IsNull(Box::new(t.expr))).expr)
-                .collect();
+            let all = row.into_iter().map(|t| not_if(negated, Expr::IsNull(Box::new(t.expr))).expr).collect();
             return Ok(boolean(Expr::And(all)));
         }
         let inner = self.expr(expr)?.expr;
@@ -398,7 +421,12 @@ impl Binder<'_> {
         Ok(boolean(Expr::Distinct(distinct, Box::new(a), Box::new(b))))
     }
 
-    fn in_expr(&mut self, expr: &ast::Expr, target: &ast::InTarget, negated: bool) -> Result<Typed, SqlError> {
+    fn in_expr(
+        &mut self,
+        expr: &ast::Expr,
+        target: &ast::InTarget,
+        negated: bool,
+    ) -> Result<Typed, SqlError> {
         match target {
             ast::InTarget::Subquery(query) => {
                 let left = match self.row(expr)? {
@@ -436,7 +464,13 @@ impl Binder<'_> {
     }
 
     /// `row op ANY (query)`.
-    fn in_query(&mut self, left: Vec<Typed>, query: &ast::Query, op: Comparison, all: bool) -> Result<Typed, SqlError> {
+    fn in_query(
+        &mut self,
+        left: Vec<Typed>,
+        query: &ast::Query,
+        op: Comparison,
+        all: bool,
+    ) -> Result<Typed, SqlError> {
         let (plan, output) = self.subplan(query)?;
         if output.len() != left.len() {
             let what = if output.len() > left.len() { "many" } else { "few" };
@@ -462,8 +496,15 @@ impl Binder<'_> {
         Ok(boolean(Expr::Subquery(Box::new(ask), Box::new(plan))))
     }
 
-    fn quantified(&mut self, left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr, all: bool) -> Result<Typed, SqlError> {
-        let comparison = operator::comparison(op).ok_or_else(|| unsupported("this operator with ANY or ALL"))?;
+    fn quantified(
+        &mut self,
+        left: &ast::Expr,
+        op: &ast::BinaryOperator,
+        right: &ast::Expr,
+        all: bool,
+    ) -> Result<Typed, SqlError> {
+        let comparison =
+            operator::comparison(op).ok_or_else(|| unsupported("this operator with ANY or ALL"))?;
         if let ast::Expr::Subquery(query) = unwrapped(right) {
             let left = match self.row(left)? {
                 Some(row) => row,
@@ -546,8 +587,10 @@ impl Binder<'_> {
         });
         let kinds: Vec<Type> = results.iter().map(|r| r.kind.clone()).collect();
         let kind = Self::unify(&kinds, "CASE")?;
-        let mut results =
-            results.into_iter().map(|r| self.coerce(r, &kind, Willing::Implicit)).collect::<Result<Vec<_>, _>>()?;
+        let mut results = results
+            .into_iter()
+            .map(|r| self.coerce(r, &kind, Willing::Implicit))
+            .collect::<Result<Vec<_>, _>>()?;
         let rest = results.pop().unwrap_or(Expr::NULL);
         let arms = conditions.into_iter().zip(results).collect();
         Ok(Typed { expr: Expr::Case(arms, Box::new(rest)), kind })
@@ -557,7 +600,8 @@ impl Binder<'_> {
         let items = items.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>, _>>()?;
         let kinds: Vec<Type> = items.iter().map(|i| i.kind.clone()).collect();
         let kind = Self::unify(&kinds, "ARRAY")?;
-        let items = items.into_iter().map(|i| self.coerce(i, &kind, Willing::Implicit)).collect::<Result<_, _>>()?;
+        let items =
+            items.into_iter().map(|i| self.coerce(i, &kind, Willing::Implicit)).collect::<Result<_, _>>()?;
         Ok(Typed { expr: Expr::Array(items), kind: Type::Array(Box::new(kind)) })
     }
 
@@ -577,7 +621,10 @@ impl Binder<'_> {
                 other => {
                     return Err(SqlError::new(
                         SqlState::DatatypeMismatch,
-                        format!("cannot subscript type {} because it does not support subscripting", other.name()),
+                        format!(
+                            "cannot subscript type {} because it does not support subscripting",
+                            other.name()
+                        ),
                     ));
                 }
             };

@@ -35,7 +35,10 @@ pub(super) struct Past {
 
 impl Binder<'_> {
     /// The FROM clause: comma-separated tables are joined without a condition.
-    pub(super) fn from_list(&mut self, from: &[ast::TableWithJoins]) -> Result<(Plan, Vec<Visible>), SqlError> {
+    pub(super) fn from_list(
+        &mut self,
+        from: &[ast::TableWithJoins],
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
         let mut all: Option<(Plan, Vec<Visible>)> = None;
         for item in from {
             let left = all.as_ref().map_or(&[][..], |(_, columns)| columns).to_vec();
@@ -77,7 +80,11 @@ impl Binder<'_> {
         Plan::Join(kind, Box::new(left), Box::new(right), on)
     }
 
-    fn joins(&mut self, item: &ast::TableWithJoins, lateral: Vec<Visible>) -> Result<(Plan, Vec<Visible>), SqlError> {
+    fn joins(
+        &mut self,
+        item: &ast::TableWithJoins,
+        lateral: Vec<Visible>,
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
         let (mut plan, mut columns) = self.factor(&item.relation, &lateral)?;
         for join in &item.joins {
             let in_sight: Vec<Visible> = lateral.iter().chain(&columns).cloned().collect();
@@ -89,7 +96,8 @@ impl Binder<'_> {
                 J::FullOuter(c) => (JoinKind::Full, c),
                 J::Right(c) | J::RightOuter(c) => {
                     // A right join is a left join seen from the other side; names keep their order.
-                    let (on, columns_new) = self.constraint(c, columns, right_columns, JoinKind::Left, true)?;
+                    let (on, columns_new) =
+                        self.constraint(c, columns, right_columns, JoinKind::Left, true)?;
                     columns = columns_new;
                     plan = Plan::Join(JoinKind::Left, Box::new(right), Box::new(plan), on);
                     continue;
@@ -138,7 +146,9 @@ impl Binder<'_> {
             let missing = || {
                 SqlError::new(
                     SqlState::UndefinedColumn,
-                    format!("column \"{name}\" specified in USING clause does not exist in one of the tables"),
+                    format!(
+                        "column \"{name}\" specified in USING clause does not exist in one of the tables"
+                    ),
                 )
             };
             let l = left.iter().position(|c| c.name == name && !c.merged).ok_or_else(missing)?;
@@ -157,14 +167,26 @@ impl Binder<'_> {
                 JoinKind::Full => Some(Box::new(Expr::Coalesce([typed(&a).expr, typed(&b).expr].into()))),
                 _ => source.both.clone(),
             };
-            first.push(Visible { table: None, name, col: source.col, kind: source.kind.clone(), merged: false, key: None, both });
+            first.push(Visible {
+                table: None,
+                name,
+                col: source.col,
+                kind: source.kind.clone(),
+                merged: false,
+                key: None,
+                both,
+            });
         }
         first.extend(left);
         first.extend(right);
         Ok((on, first))
     }
 
-    fn factor(&mut self, factor: &ast::TableFactor, lateral: &[Visible]) -> Result<(Plan, Vec<Visible>), SqlError> {
+    fn factor(
+        &mut self,
+        factor: &ast::TableFactor,
+        lateral: &[Visible],
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
         match factor {
             ast::TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
                 self.function_factor(name, &args.args, alias.as_ref(), *with_ordinality, lateral)
@@ -180,20 +202,24 @@ impl Binder<'_> {
                 let name = ast::ObjectName::from([ast::Ident::new("unnest")].to_vec());
                 self.function_factor(&name, &args, alias.as_ref(), *with_ordinality, lateral)
             }
-            ast::TableFactor::Table { name, alias, version, .. } => self.named(name, alias.as_ref(), version.as_ref()),
+            ast::TableFactor::Table { name, alias, version, .. } => {
+                self.named(name, alias.as_ref(), version.as_ref())
+            }
             ast::TableFactor::Derived { lateral: is_lateral, subquery, alias, .. } => {
                 let columns = if *is_lateral { lateral.to_vec() } else { Vec::new() };
                 let scope = Scope { columns, ..Scope::default() };
                 let ((plan, output), _) = self.within(scope, |binder| binder.subplan(subquery))?;
                 let cols = plan.columns();
-                let columns = output.into_iter().zip(cols).map(|(o, col)| (o.name, known_type(&o.kind), col)).collect();
+                let columns =
+                    output.into_iter().zip(cols).map(|(o, col)| (o.name, known_type(&o.kind), col)).collect();
                 let visible = aliased(None, columns, alias.as_ref())?;
                 Ok((plan, visible))
             }
             ast::TableFactor::NestedJoin { table_with_joins, alias } => {
                 let (plan, mut columns) = self.joins(table_with_joins, lateral.to_vec())?;
                 if let Some(alias) = alias {
-                    let list = columns.drain(..).filter(|c| !c.merged).map(|c| (c.name, c.kind, c.col)).collect();
+                    let list =
+                        columns.drain(..).filter(|c| !c.merged).map(|c| (c.name, c.kind, c.col)).collect();
                     columns = aliased(None, list, Some(alias))?;
                 }
                 Ok((plan, columns))
@@ -216,7 +242,9 @@ impl Binder<'_> {
             let mut typed = Vec::new();
             for arg in args {
                 match arg {
-                    ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => typed.push(binder.expr(expr)?),
+                    ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => {
+                        typed.push(binder.expr(expr)?);
+                    }
                     _ => return Err(unsupported("this form of argument")),
                 }
             }
@@ -289,7 +317,9 @@ impl Binder<'_> {
             }
             ast::TableVersion::VersionAsOf(expr) => match constant(self, expr, &Type::BigInt)? {
                 Value::Int(n) if n >= 0 => self.stopped(travel.at_position(n as u64))?,
-                _ => return Err(SqlError::new(SqlState::InvalidParameterValue, "a position is not negative")),
+                _ => {
+                    return Err(SqlError::new(SqlState::InvalidParameterValue, "a position is not negative"));
+                }
             },
             _ => return Err(unsupported("this form of AS OF")),
         };
@@ -341,7 +371,11 @@ impl Binder<'_> {
                 let view = view.clone();
                 self.reads.push(view.id);
                 let query = crate::parse::query(&view.query)?;
-                let saved = (core::mem::take(&mut self.scopes), core::mem::take(&mut self.ctes), self.statement_at.clone());
+                let saved = (
+                    core::mem::take(&mut self.scopes),
+                    core::mem::take(&mut self.ctes),
+                    self.statement_at.clone(),
+                );
                 if let Some(past) = past {
                     self.statement_at = Some(past);
                 }
@@ -353,7 +387,9 @@ impl Binder<'_> {
                     .into_iter()
                     .zip(cols)
                     .enumerate()
-                    .map(|(at, (o, col))| (view.columns.get(at).unwrap_or(&o.name).clone(), known_type(&o.kind), col))
+                    .map(|(at, (o, col))| {
+                        (view.columns.get(at).unwrap_or(&o.name).clone(), known_type(&o.kind), col)
+                    })
                     .collect();
                 Ok((plan, aliased(Some(&bare), columns, alias)?))
             }
@@ -367,11 +403,15 @@ impl Binder<'_> {
                     ("last_value".to_string(), Type::BigInt, cols[0]),
                     ("is_called".to_string(), Type::Bool, cols[1]),
                 ];
-                Ok((Plan::Values([row.into()].into(), cols.into()), aliased(Some(&bare), columns.into(), alias)?))
+                Ok((
+                    Plan::Values([row.into()].into(), cols.into()),
+                    aliased(Some(&bare), columns.into(), alias)?,
+                ))
             }
             None => {
                 let error =
-                    SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist")).at(position);
+                    SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"))
+                        .at(position);
                 let names = catalogue.objects().map(Object::name).collect::<Vec<_>>();
                 Err(match near(&bare, names) {
                     Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
@@ -389,7 +429,12 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<(Plan, Vec<Visible>), SqlError> {
         let columns: Vec<(Col, usize)> = (0..table.columns.len()).map(|at| (self.col(), at)).collect();
-        let list = table.columns.iter().zip(&columns).map(|(c, (col, _))| (c.name.clone(), c.kind.clone(), *col)).collect();
+        let list = table
+            .columns
+            .iter()
+            .zip(&columns)
+            .map(|(c, (col, _))| (c.name.clone(), c.kind.clone(), *col))
+            .collect();
         let mut visible = aliased(Some(&table.name), list, alias)?;
         if let Some(places) = table.key_places() {
             let key: Arc<Vec<Col>> = Arc::new(places.iter().map(|at| columns[*at].0).collect());
@@ -414,7 +459,12 @@ impl Binder<'_> {
     }
 
     /// FROM or USING of a statement that writes, next to its target.
-    pub fn beside(&mut self, target: Plan, visible: Vec<Visible>, from: &[ast::TableWithJoins]) -> Result<(Plan, Vec<Visible>), SqlError> {
+    pub fn beside(
+        &mut self,
+        target: Plan,
+        visible: Vec<Visible>,
+        from: &[ast::TableWithJoins],
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
         if from.is_empty() {
             return Ok((target, visible));
         }
@@ -439,7 +489,12 @@ impl Binder<'_> {
                     };
                     rows.push([text("kimberlite"), text("public"), text(object.name()), text(kind)].into());
                 }
-                &[("table_catalog", Type::Text), ("table_schema", Type::Text), ("table_name", Type::Text), ("table_type", Type::Text)]
+                &[
+                    ("table_catalog", Type::Text),
+                    ("table_schema", Type::Text),
+                    ("table_name", Type::Text),
+                    ("table_type", Type::Text),
+                ]
             }
             ("information_schema", "columns") => {
                 for object in self.catalogue.objects() {
@@ -449,33 +504,58 @@ impl Binder<'_> {
                             Type::Varchar(Some(n)) | Type::Char(n) => Value::Int(i64::from(n)),
                             _ => Value::Null,
                         };
-                        rows.push([
-                            text("kimberlite"), text("public"), text(&table.name), text(&column.name),
-                            Value::Int(at as i64 + 1), column.default.as_deref().map_or(Value::Null, text),
-                            text(if column.not_null { "NO" } else { "YES" }),
-                            text(&column.kind.base().name()), length,
-                        ].into());
+                        rows.push(
+                            [
+                                text("kimberlite"),
+                                text("public"),
+                                text(&table.name),
+                                text(&column.name),
+                                Value::Int(at as i64 + 1),
+                                column.default.as_deref().map_or(Value::Null, text),
+                                text(if column.not_null { "NO" } else { "YES" }),
+                                text(&column.kind.base().name()),
+                                length,
+                            ]
+                            .into(),
+                        );
                     }
                 }
                 &[
-                    ("table_catalog", Type::Text), ("table_schema", Type::Text), ("table_name", Type::Text),
-                    ("column_name", Type::Text), ("ordinal_position", Type::Integer), ("column_default", Type::Text),
-                    ("is_nullable", Type::Text), ("data_type", Type::Text), ("character_maximum_length", Type::Integer),
+                    ("table_catalog", Type::Text),
+                    ("table_schema", Type::Text),
+                    ("table_name", Type::Text),
+                    ("column_name", Type::Text),
+                    ("ordinal_position", Type::Integer),
+                    ("column_default", Type::Text),
+                    ("is_nullable", Type::Text),
+                    ("data_type", Type::Text),
+                    ("character_maximum_length", Type::Integer),
                 ]
             }
             ("information_schema", "table_constraints") => {
                 for object in self.catalogue.objects() {
                     let Object::Table(table) = object else { continue };
-                    let list = table.primary_key.iter().map(|k| (&k.name, "PRIMARY KEY"))
+                    let list = table
+                        .primary_key
+                        .iter()
+                        .map(|k| (&k.name, "PRIMARY KEY"))
                         .chain(table.indexes.iter().filter(|i| i.constraint).map(|i| (&i.name, "UNIQUE")))
                         .chain(table.foreign_keys.iter().map(|k| (&k.name, "FOREIGN KEY")))
                         .chain(table.checks.iter().map(|c| (&c.name, "CHECK")));
                     for (name, kind) in list {
-                        rows.push([text("public"), text(name), text("public"), text(&table.name), text(kind)].into());
+                        rows.push(
+                            [text("public"), text(name), text("public"), text(&table.name), text(kind)]
+                                .into(),
+                        );
                     }
                 }
-                &[("constraint_schema", Type::Text), ("constraint_name", Type::Text), ("table_schema", Type::Text),
-                  ("table_name", Type::Text), ("constraint_type", Type::Text)]
+                &[
+                    ("constraint_schema", Type::Text),
+                    ("constraint_name", Type::Text),
+                    ("table_schema", Type::Text),
+                    ("table_name", Type::Text),
+                    ("constraint_type", Type::Text),
+                ]
             }
             ("information_schema", "views") => {
                 for object in self.catalogue.objects() {
@@ -517,7 +597,8 @@ fn aliased(
     alias: Option<&ast::TableAlias>,
 ) -> Result<Vec<Visible>, SqlError> {
     let name = alias.map(|a| folded(&a.name)).or_else(|| table.map(ToString::to_string));
-    let names: Vec<String> = alias.map_or_else(Vec::new, |a| a.columns.iter().map(|c| folded(&c.name)).collect());
+    let names: Vec<String> =
+        alias.map_or_else(Vec::new, |a| a.columns.iter().map(|c| folded(&c.name)).collect());
     if names.len() > columns.len() {
         return Err(SqlError::new(
             SqlState::InvalidColumnReference,

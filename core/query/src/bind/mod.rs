@@ -130,7 +130,10 @@ pub fn near<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<
     let mut best: Option<(usize, &str)> = None;
     for other in names {
         let distance = distance(name, other);
-        if distance <= 2 && distance < name.chars().count().max(2) && best.is_none_or(|(least, _)| distance < least) {
+        if distance <= 2
+            && distance < name.chars().count().max(2)
+            && best.is_none_or(|(least, _)| distance < least)
+        {
             best = Some((distance, other));
         }
     }
@@ -190,7 +193,10 @@ impl<'a> Binder<'a> {
     fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, SqlError>) -> Result<T, SqlError> {
         self.depth += 1;
         let result = if self.depth > NESTING_MAX {
-            Err(SqlError::new(SqlState::StatementTooComplex, format!("expressions nest deeper than {NESTING_MAX}")))
+            Err(SqlError::new(
+                SqlState::StatementTooComplex,
+                format!("expressions nest deeper than {NESTING_MAX}"),
+            ))
         } else {
             run(self)
         };
@@ -224,7 +230,7 @@ impl<'a> Binder<'a> {
     }
 
     /// A type by its SQL name.
-    pub fn type_of(&self, kind: &ast::DataType) -> Result<Type, SqlError> {
+    pub fn type_of(kind: &ast::DataType) -> Result<Type, SqlError> {
         use ast::{CharacterLength, DataType, ExactNumberInfo, TimezoneInfo};
         let length = |length: &Option<CharacterLength>| match length {
             Some(CharacterLength::IntegerLength { length, .. }) => Some(*length as u32),
@@ -233,7 +239,9 @@ impl<'a> Binder<'a> {
         Ok(match kind {
             DataType::Bool | DataType::Boolean => Type::Bool,
             DataType::SmallInt(_) | DataType::Int2(_) | DataType::TinyInt(_) => Type::SmallInt,
-            DataType::Int(_) | DataType::Integer(_) | DataType::Int4(_) | DataType::MediumInt(_) => Type::Integer,
+            DataType::Int(_) | DataType::Integer(_) | DataType::Int4(_) | DataType::MediumInt(_) => {
+                Type::Integer
+            }
             DataType::BigInt(_) | DataType::Int8(_) => Type::BigInt,
             DataType::Numeric(info) | DataType::Decimal(info) | DataType::Dec(info) => match info {
                 ExactNumberInfo::None => Type::Decimal(None),
@@ -242,11 +250,14 @@ impl<'a> Binder<'a> {
             },
             DataType::Real | DataType::Float4 => Type::Real,
             DataType::Float(ExactNumberInfo::Precision(p)) if *p <= 24 => Type::Real,
-            DataType::Float(_) | DataType::Double(_) | DataType::DoublePrecision | DataType::Float8 => Type::Double,
-            DataType::Text | DataType::String(_) | DataType::Regclass => Type::Text,
-            DataType::Varchar(n) | DataType::CharacterVarying(n) | DataType::CharVarying(n) | DataType::Nvarchar(n) => {
-                Type::Varchar(length(n))
+            DataType::Float(_) | DataType::Double(_) | DataType::DoublePrecision | DataType::Float8 => {
+                Type::Double
             }
+            DataType::Text | DataType::String(_) | DataType::Regclass => Type::Text,
+            DataType::Varchar(n)
+            | DataType::CharacterVarying(n)
+            | DataType::CharVarying(n)
+            | DataType::Nvarchar(n) => Type::Varchar(length(n)),
             DataType::Char(n) | DataType::Character(n) => Type::Char(length(n).unwrap_or(1)),
             DataType::Bytea => Type::Bytea,
             DataType::Date => Type::Date,
@@ -258,7 +269,7 @@ impl<'a> Binder<'a> {
             DataType::JSON | DataType::JSONB => Type::Jsonb,
             DataType::Array(
                 ast::ArrayElemTypeDef::SquareBracket(inner, _) | ast::ArrayElemTypeDef::AngleBracket(inner),
-            ) => match self.type_of(inner)? {
+            ) => match Self::type_of(inner)? {
                 Type::Array(_) => return Err(unsupported("an array of more than one dimension")),
                 inner => Type::Array(Box::new(inner)),
             },
@@ -329,7 +340,8 @@ impl<'a> Binder<'a> {
         // Widening within a variant changes nothing.
         let same = match (&kind, to) {
             (a, b) if a.is_integer() && b.is_integer() => a.number_rank() <= b.number_rank(),
-            (Type::Decimal(_), Type::Decimal(None)) | (Type::Varchar(_), Type::Text | Type::Varchar(None)) => true,
+            (Type::Decimal(_), Type::Decimal(None))
+            | (Type::Varchar(_), Type::Text | Type::Varchar(None)) => true,
             (Type::Text, Type::Varchar(None)) => true,
             _ => false,
         };
@@ -353,7 +365,11 @@ impl<'a> Binder<'a> {
                 None => kind,
                 Some(best) if best == kind || best.base() == kind.base() => {
                     // Different lengths: the type without one.
-                    if best == kind || matches!(best, Type::Varchar(None) | Type::Decimal(None)) { best } else { kind }
+                    if best == kind || matches!(best, Type::Varchar(None) | Type::Decimal(None)) {
+                        best
+                    } else {
+                        kind
+                    }
                 }
                 Some(best) if castable(best, kind, Willing::Implicit) => kind,
                 Some(best) if castable(kind, best, Willing::Implicit) => best,
@@ -368,7 +384,13 @@ impl<'a> Binder<'a> {
         let Some(best) = best else { return Ok(Type::Text) };
         let exact = kinds.iter().all(|k| k == best);
         let real_with_others = *best == Type::Real && kinds.iter().any(|k| k.is_number() && *k != Type::Real);
-        Ok(if real_with_others { Type::Double } else if exact { best.clone() } else { best.base() })
+        Ok(if real_with_others {
+            Type::Double
+        } else if exact {
+            best.clone()
+        } else {
+            best.base()
+        })
     }
 
     /// A condition: boolean.
@@ -412,6 +434,7 @@ pub fn position(text: &str, at: sqlparser::tokenizer::Location) -> Option<u32> {
     if at.line == 0 {
         return None;
     }
-    let before: usize = text.split('\n').take(at.line as usize - 1).map(|line| line.chars().count() + 1).sum();
+    let before: usize =
+        text.split('\n').take(at.line as usize - 1).map(|line| line.chars().count() + 1).sum();
     Some((before as u64 + at.column) as u32)
 }

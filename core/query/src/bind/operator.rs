@@ -26,8 +26,11 @@ pub(super) fn comparison(op: &Op) -> Option<Comparison> {
 }
 
 fn no_operator(op: &str, left: &Type, right: &Type) -> SqlError {
-    SqlError::new(SqlState::UndefinedFunction, format!("operator does not exist: {} {op} {}", left.name(), right.name()))
-        .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
+    SqlError::new(
+        SqlState::UndefinedFunction,
+        format!("operator does not exist: {} {op} {}", left.name(), right.name()),
+    )
+    .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
 
 impl Binder<'_> {
@@ -53,7 +56,12 @@ impl Binder<'_> {
     }
 
     /// Compares rows of values.
-    pub(super) fn compare_rows(&mut self, op: Comparison, a: Vec<Typed>, b: Vec<Typed>) -> Result<Expr, SqlError> {
+    pub(super) fn compare_rows(
+        &mut self,
+        op: Comparison,
+        a: Vec<Typed>,
+        b: Vec<Typed>,
+    ) -> Result<Expr, SqlError> {
         if a.len() != b.len() {
             return Err(SqlError::new(SqlState::SyntaxError, "unequal number of entries in row expressions"));
         }
@@ -109,7 +117,8 @@ impl Binder<'_> {
             }
             return self.arithmetic(arithmetic, a, b);
         }
-        let json = |name: &str, binder: &mut Self, a: Typed, b: Typed| binder.apply_function(name, [a, b].into());
+        let json =
+            |name: &str, binder: &mut Self, a: Typed, b: Typed| binder.apply_function(name, [a, b].into());
         match op {
             Op::StringConcat => self.concat(a, b),
             Op::BitwiseAnd => self.bits("bit_and_of", a, b),
@@ -118,7 +127,8 @@ impl Binder<'_> {
             Op::PGBitwiseShiftLeft => self.bits("shift_left_of", a, b),
             Op::PGBitwiseShiftRight => self.bits("shift_right_of", a, b),
             Op::PGExp => {
-                let exact = matches!(a.kind, Type::Decimal(_)) && !matches!(b.kind, Type::Double | Type::Real);
+                let exact =
+                    matches!(a.kind, Type::Decimal(_)) && !matches!(b.kind, Type::Double | Type::Real);
                 let kind = if exact { Type::Decimal(None) } else { Type::Double };
                 let a = Typed { expr: self.coerce(a, &kind, Willing::Assignment)?, kind: kind.clone() };
                 let b = Typed { expr: self.coerce(b, &kind, Willing::Assignment)?, kind };
@@ -167,7 +177,9 @@ impl Binder<'_> {
         let a = self.coerce(a, &Type::BigInt, Willing::Implicit)?;
         let b = self.coerce(b, &Type::BigInt, Willing::Implicit)?;
         match function {
-            Some(function) => Ok(Typed { expr: Expr::Call(function, [a, b].into(), wide.clone()), kind: wide }),
+            Some(function) => {
+                Ok(Typed { expr: Expr::Call(function, [a, b].into(), wide.clone()), kind: wide })
+            }
             None => Err(unsupported(name)),
         }
     }
@@ -182,7 +194,9 @@ impl Binder<'_> {
             return self.apply_function("byteacat", [a, b].into());
         }
         match (&a.kind, &b.kind) {
-            (Type::Array(_), Type::Array(_) | Type::Unknown) => return self.apply_function("array_cat", [a, b].into()),
+            (Type::Array(_), Type::Array(_) | Type::Unknown) => {
+                return self.apply_function("array_cat", [a, b].into());
+            }
             (Type::Array(_), _) => return self.apply_function("array_append", [a, b].into()),
             (_, Type::Array(_)) => return self.apply_function("array_prepend", [a, b].into()),
             _ => {}
@@ -210,7 +224,9 @@ impl Binder<'_> {
             if kinds[this] == Type::Unknown && kinds[other] != Type::Unknown {
                 let kind = match (&kinds[other], op) {
                     (Type::Date, Arithmetic::Sub) => Type::Date,
-                    (Type::Timestamp | Type::TimestampTz, Arithmetic::Sub) if this == 0 => kinds[other].clone(),
+                    (Type::Timestamp | Type::TimestampTz, Arithmetic::Sub) if this == 0 => {
+                        kinds[other].clone()
+                    }
                     (Type::Date | Type::Time | Type::Timestamp | Type::TimestampTz, _) => Type::Interval,
                     (Type::Interval, Arithmetic::Mul | Arithmetic::Div) => Type::Double,
                     (kind, _) => kind.base(),
@@ -245,11 +261,19 @@ impl Binder<'_> {
             (Arithmetic::Add | Arithmetic::Sub, Type::Date, k) if k.is_integer() => Type::Date,
             (Arithmetic::Add, k, Type::Date) if k.is_integer() => Type::Date,
             (Arithmetic::Sub, Type::Date, Type::Date) => Type::Integer,
-            (Arithmetic::Add, Type::Date, Type::Time) | (Arithmetic::Add, Type::Time, Type::Date) => Type::Timestamp,
+            (Arithmetic::Add, Type::Date, Type::Time) | (Arithmetic::Add, Type::Time, Type::Date) => {
+                Type::Timestamp
+            }
             (Arithmetic::Add | Arithmetic::Sub, Type::Date, Type::Interval) => Type::Timestamp,
             (Arithmetic::Add, Type::Interval, Type::Date) => Type::Timestamp,
-            (Arithmetic::Add | Arithmetic::Sub, k @ (Type::Timestamp | Type::TimestampTz | Type::Time), Type::Interval)
-            | (Arithmetic::Add, Type::Interval, k @ (Type::Timestamp | Type::TimestampTz | Type::Time)) => k.clone(),
+            (
+                Arithmetic::Add | Arithmetic::Sub,
+                k @ (Type::Timestamp | Type::TimestampTz | Type::Time),
+                Type::Interval,
+            )
+            | (Arithmetic::Add, Type::Interval, k @ (Type::Timestamp | Type::TimestampTz | Type::Time)) => {
+                k.clone()
+            }
             (Arithmetic::Add | Arithmetic::Sub, Type::Interval, Type::Interval) => Type::Interval,
             (Arithmetic::Sub, Type::Time, Type::Time) => Type::Interval,
             (Arithmetic::Sub, x, y) if x.is_datetime() && y.is_datetime() => {

@@ -72,7 +72,11 @@ impl Binder<'_> {
             if names.len() > output.len() {
                 return Err(SqlError::new(
                     SqlState::InvalidColumnReference,
-                    format!("table \"{name}\" has {} columns available but {} columns specified", output.len(), names.len()),
+                    format!(
+                        "table \"{name}\" has {} columns available but {} columns specified",
+                        output.len(),
+                        names.len()
+                    ),
                 ));
             }
             Ok(output
@@ -84,7 +88,8 @@ impl Binder<'_> {
         self.slots += 1;
         let slot = self.slots - 1;
         if recursive
-            && let ast::SetExpr::SetOperation { op: ast::SetOperator::Union, set_quantifier, left, right } = &*cte.query.body
+            && let ast::SetExpr::SetOperation { op: ast::SetOperator::Union, set_quantifier, left, right } =
+                &*cte.query.body
             && mentions(right, &name)
         {
             let (first, first_out) = self.set_expr(left)?;
@@ -95,7 +100,10 @@ impl Binder<'_> {
             let (step, step_out) = self.set_expr(right)?;
             self.ctes.pop();
             if step_out.len() != columns.len() {
-                return Err(SqlError::new(SqlState::SyntaxError, "each UNION query must have the same number of columns"));
+                return Err(SqlError::new(
+                    SqlState::SyntaxError,
+                    "each UNION query must have the same number of columns",
+                ));
             }
             let step_cols = step.columns();
             let mut list = Vec::new();
@@ -199,7 +207,11 @@ impl Binder<'_> {
         for at in 0..width {
             let column: Vec<Type> = rows.iter().map(|row| row[at].kind.clone()).collect();
             let all_unknown = column.iter().all(|k| *k == Type::Unknown);
-            kinds.push(if all_unknown && rows.len() == 1 { Type::Unknown } else { Self::unify(&column, "VALUES")? });
+            kinds.push(if all_unknown && rows.len() == 1 {
+                Type::Unknown
+            } else {
+                Self::unify(&column, "VALUES")?
+            });
         }
         let mut list = Vec::new();
         for row in rows {
@@ -274,7 +286,12 @@ impl Binder<'_> {
     }
 
     /// ORDER BY over a set operation: names and places of the output.
-    fn output_order(&mut self, order: &[ast::OrderByExpr], output: &[Output], cols: &[Col]) -> Result<Vec<SortKey>, SqlError> {
+    fn output_order(
+        &mut self,
+        order: &[ast::OrderByExpr],
+        output: &[Output],
+        cols: &[Col],
+    ) -> Result<Vec<SortKey>, SqlError> {
         let columns = output
             .iter()
             .zip(cols)
@@ -303,7 +320,10 @@ impl Binder<'_> {
         Ok(keys)
     }
 
-    #[allow(clippy::too_many_lines, reason = "the clauses of SELECT in the order in which they are worked off")]
+    #[allow(
+        clippy::too_many_lines,
+        reason = "the clauses of SELECT in the order in which they are worked off"
+    )]
     fn select(
         &mut self,
         select: &ast::Select,
@@ -362,7 +382,16 @@ impl Binder<'_> {
         })?;
         grouped |= !scope.calls.is_empty() || !scope.groupings.is_empty();
         if grouped {
-            plan = self.grouped(plan, &mut scope, groups, sets, &mut items, &mut keys, &mut distinct_on, &mut having)?;
+            plan = self.grouped(
+                plan,
+                &mut scope,
+                groups,
+                sets,
+                &mut items,
+                &mut keys,
+                &mut distinct_on,
+                &mut having,
+            )?;
             if let Some(having) = having {
                 plan = Plan::Filter(Box::new(plan), [having].into());
             }
@@ -451,7 +480,10 @@ impl Binder<'_> {
             }
             ast::SelectItem::Wildcard(_) => {
                 if self.scope().columns.is_empty() {
-                    return Err(SqlError::new(SqlState::SyntaxError, "SELECT * with no tables specified is not valid"));
+                    return Err(SqlError::new(
+                        SqlState::SyntaxError,
+                        "SELECT * with no tables specified is not valid",
+                    ));
                 }
                 self.star(None, items)?;
             }
@@ -508,7 +540,10 @@ impl Binder<'_> {
             let mut named = items.iter().filter(|i| i.name == name);
             if let Some(first) = named.next() {
                 if named.any(|other| other.typed.expr != first.typed.expr) {
-                    return Err(SqlError::new(SqlState::AmbiguousColumn, format!("ORDER BY \"{name}\" is ambiguous")));
+                    return Err(SqlError::new(
+                        SqlState::AmbiguousColumn,
+                        format!("ORDER BY \"{name}\" is ambiguous"),
+                    ));
                 }
                 return Ok(first.typed.expr.clone());
             }
@@ -540,7 +575,10 @@ impl Binder<'_> {
                 ast::Expr::Cube(parts) => {
                     let places = self.group_parts(parts, items, groups)?;
                     if places.len() > 10 {
-                        return Err(SqlError::new(SqlState::TooManyColumns, "CUBE is limited to 10 elements"));
+                        return Err(SqlError::new(
+                            SqlState::TooManyColumns,
+                            "CUBE is limited to 10 elements",
+                        ));
                     }
                     (0..1usize << places.len())
                         .rev()
@@ -565,7 +603,10 @@ impl Binder<'_> {
                 .flat_map(|set| element.iter().map(move |more| [&set[..], &more[..]].concat()))
                 .collect();
             if product.len() > 4096 {
-                return Err(SqlError::new(SqlState::ProgramLimitExceeded, "too many grouping sets present (maximum 4096)"));
+                return Err(SqlError::new(
+                    SqlState::ProgramLimitExceeded,
+                    "too many grouping sets present (maximum 4096)",
+                ));
             }
         }
         self.scope().aggregates_allowed = None;
@@ -581,11 +622,18 @@ impl Binder<'_> {
     ) -> Result<Vec<Vec<usize>>, SqlError> {
         parts
             .iter()
-            .map(|part| part.iter().map(|e| self.group_place(e, items, groups)).collect::<Result<Vec<_>, _>>())
+            .map(|part| {
+                part.iter().map(|e| self.group_place(e, items, groups)).collect::<Result<Vec<_>, _>>()
+            })
             .collect()
     }
 
-    fn group_place(&mut self, expr: &ast::Expr, items: &[Item], groups: &mut Vec<(Expr, Type)>) -> Result<usize, SqlError> {
+    fn group_place(
+        &mut self,
+        expr: &ast::Expr,
+        items: &[Item],
+        groups: &mut Vec<(Expr, Type)>,
+    ) -> Result<usize, SqlError> {
         let mut typed = None;
         if let Some(at) = place(expr, items.len())? {
             typed = Some(items[at].typed.clone());
@@ -605,7 +653,10 @@ impl Binder<'_> {
         let mut aggregated = false;
         typed.expr.columns(&mut |c| aggregated |= calls.contains(&c));
         if aggregated {
-            return Err(SqlError::new(SqlState::GroupingError, "aggregate functions are not allowed in GROUP BY"));
+            return Err(SqlError::new(
+                SqlState::GroupingError,
+                "aggregate functions are not allowed in GROUP BY",
+            ));
         }
         if let Some(at) = groups.iter().position(|g| g.0 == typed.expr) {
             return Ok(at);
@@ -678,17 +729,17 @@ impl Binder<'_> {
             match bad {
                 None => Ok(()),
                 Some(col) => {
-                    let name = scope
-                        .columns
-                        .iter()
-                        .find(|c| c.col == col)
-                        .map_or_else(String::new, |c| match &c.table {
+                    let name = scope.columns.iter().find(|c| c.col == col).map_or_else(String::new, |c| {
+                        match &c.table {
                             Some(table) => format!("{table}.{}", c.name),
                             None => c.name.clone(),
-                        });
+                        }
+                    });
                     Err(SqlError::new(
                         SqlState::GroupingError,
-                        format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function"),
+                        format!(
+                            "column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function"
+                        ),
                     ))
                 }
             }

@@ -47,7 +47,12 @@ fn number(value: &Value) -> f64 {
 
 impl State {
     /// Takes a row.
-    pub fn add(&mut self, call: &AggregateCall, row: &[Value], scope: &mut Scope<'_>) -> Result<(), SqlError> {
+    pub fn add(
+        &mut self,
+        call: &AggregateCall,
+        row: &[Value],
+        scope: &mut Scope<'_>,
+    ) -> Result<(), SqlError> {
         if let Some(filter) = &call.filter
             && !filter.holds(row, scope)?
         {
@@ -57,7 +62,10 @@ impl State {
         for argument in &call.arguments {
             arguments.push(argument.eval(row, scope)?);
         }
-        if call.distinct && !arguments.first().is_some_and(Value::is_null) && !self.seen.insert(arguments.clone()).1 {
+        if call.distinct
+            && !arguments.first().is_some_and(Value::is_null)
+            && !self.seen.insert(arguments.clone()).1
+        {
             return Ok(());
         }
         if call.order.is_empty() {
@@ -80,8 +88,9 @@ impl State {
             Aggregate::ArrayAgg => self.items.push(value.clone()),
             Aggregate::JsonAgg => self.items.push(Value::Json(Arc::new(to_json(value)))),
             Aggregate::JsonObjectAgg => {
-                let key = text_of(value)
-                    .ok_or_else(|| SqlError::new(SqlState::InvalidParameterValue, "field name must not be null"))?;
+                let key = text_of(value).ok_or_else(|| {
+                    SqlError::new(SqlState::InvalidParameterValue, "field name must not be null")
+                })?;
                 self.count += 1;
                 self.members.insert(Key(key), to_json(&arguments[1]));
             }
@@ -201,16 +210,25 @@ impl State {
                 }
                 sum => quotient(sum, self.count)?,
             },
-            Aggregate::Min | Aggregate::Max | Aggregate::BoolAnd | Aggregate::BoolOr | Aggregate::BitAnd
-            | Aggregate::BitOr | Aggregate::BitXor => self.best.clone(),
+            Aggregate::Min
+            | Aggregate::Max
+            | Aggregate::BoolAnd
+            | Aggregate::BoolOr
+            | Aggregate::BitAnd
+            | Aggregate::BitOr
+            | Aggregate::BitXor => self.best.clone(),
             Aggregate::StringAgg if none => Value::Null,
             Aggregate::StringAgg => Value::text(&self.text),
             Aggregate::ArrayAgg if self.items.is_empty() => Value::Null,
             Aggregate::ArrayAgg => Value::Array(core::mem::take(&mut self.items).into()),
             Aggregate::JsonAgg if self.items.is_empty() => Value::Null,
-            Aggregate::JsonAgg => Value::Json(Arc::new(Json::Array(self.items.iter().map(to_json).collect()))),
+            Aggregate::JsonAgg => {
+                Value::Json(Arc::new(Json::Array(self.items.iter().map(to_json).collect())))
+            }
             Aggregate::JsonObjectAgg if none => Value::Null,
-            Aggregate::JsonObjectAgg => Value::Json(Arc::new(Json::Object(core::mem::take(&mut self.members)))),
+            Aggregate::JsonObjectAgg => {
+                Value::Json(Arc::new(Json::Object(core::mem::take(&mut self.members))))
+            }
             Aggregate::Variance { sample, root } => self.variance(call, sample, root)?,
             Aggregate::Percentile { continuous } => self.percentile(call, continuous, scope)?,
             Aggregate::Mode => self.mode(),
@@ -243,12 +261,19 @@ impl State {
         if !root {
             return Ok(variance);
         }
-        let sqrt = crate::function::named("sqrt").into_iter().find(|f| f.gives == crate::function::Gives::Is(Type::Decimal(None)));
+        let sqrt = crate::function::named("sqrt")
+            .into_iter()
+            .find(|f| f.gives == crate::function::Gives::Is(Type::Decimal(None)));
         sqrt.map_or(Ok(Value::Null), |f| (f.run)(&[variance], &Type::Decimal(None)))
     }
 
     /// The items come in the order asked for; the fraction is the last argument's constant.
-    fn percentile(&self, call: &AggregateCall, continuous: bool, scope: &mut Scope<'_>) -> Result<Value, SqlError> {
+    fn percentile(
+        &self,
+        call: &AggregateCall,
+        continuous: bool,
+        scope: &mut Scope<'_>,
+    ) -> Result<Value, SqlError> {
         let fraction = match call.arguments.get(1) {
             Some(fraction) => number(&fraction.eval(&[], scope)?),
             None => return Ok(Value::Null),

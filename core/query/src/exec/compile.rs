@@ -59,10 +59,9 @@ struct Open {
 }
 
 fn place(layout: &[Col], col: Col) -> Result<usize, SqlError> {
-    layout
-        .iter()
-        .position(|c| *c == col)
-        .ok_or_else(|| SqlError::new(SqlState::FeatureNotSupported, "a column is not visible where it is read"))
+    layout.iter().position(|c| *c == col).ok_or_else(|| {
+        SqlError::new(SqlState::FeatureNotSupported, "a column is not visible where it is read")
+    })
 }
 
 impl Open {
@@ -143,8 +142,11 @@ impl Compiler<'_> {
             let mut inner = self.node(plan)?;
             let places = columns.iter().map(|c| place(&inner.layout, *c)).collect::<Result<_, _>>()?;
             inner.stages.push(Stage::Pick(places));
-            let lookup = matches!(&ask, Ask::Quantified { comparison: Comparison::Eq, all: false, .. }
-                | Ask::Quantified { comparison: Comparison::Ne, all: true, .. });
+            let lookup = matches!(
+                &ask,
+                Ask::Quantified { comparison: Comparison::Eq, all: false, .. }
+                    | Ask::Quantified { comparison: Comparison::Ne, all: true, .. }
+            );
             self.close(inner, if lookup { Sink::KeepSet(slot) } else { Sink::Keep(slot) });
             *expr = Expr::Answer(Box::new(ask), slot);
             return Ok(());
@@ -167,8 +169,13 @@ impl Compiler<'_> {
         self.close(before, Sink::Keep(input));
         let answer = self.fresh;
         self.fresh += 1;
-        open.source =
-            Source::Apply(ApplySource { input, program, outer, asked: Asked::Value(ask), repeatable: !volatile });
+        open.source = Source::Apply(ApplySource {
+            input,
+            program,
+            outer,
+            asked: Asked::Value(ask),
+            repeatable: !volatile,
+        });
         open.layout = layout;
         open.layout.push(answer);
         *expr = Expr::Col(answer);
@@ -246,7 +253,10 @@ impl Compiler<'_> {
                 // Subqueries in the arguments: through one row that holds them is not needed by PostgreSQL's tests.
                 self.resolve_all(&mut arguments, &[]);
                 let with = ordinal.is_some();
-                Ok(Open::new(Source::Function(function, arguments, with), cols.into_iter().chain(ordinal).collect()))
+                Ok(Open::new(
+                    Source::Function(function, arguments, with),
+                    cols.into_iter().chain(ordinal).collect(),
+                ))
             }
             Plan::Filter(input, mut conditions) => {
                 let mut open = self.node(*input)?;
@@ -289,7 +299,10 @@ impl Compiler<'_> {
                     condition = Expr::all(on);
                 }
                 let asked = Asked::Rows(keep, width, condition);
-                Ok(Open::new(Source::Apply(ApplySource { input, program, outer, asked, repeatable: false }), all))
+                Ok(Open::new(
+                    Source::Apply(ApplySource { input, program, outer, asked, repeatable: false }),
+                    all,
+                ))
             }
             Plan::Aggregate(input, groups, calls, sets, grouping) => {
                 let mut open = self.node(*input)?;
@@ -381,10 +394,18 @@ impl Compiler<'_> {
             Plan::Recursive(slot, first, step, distinct, cols) => {
                 let (first, first_outer) = self.program(*first, &[])?;
                 let (step, step_outer) = self.program(*step, &[])?;
-                let first_places = cols.iter().map(|c| place(&first.layout, c.0)).collect::<Result<_, _>>()?;
+                let first_places =
+                    cols.iter().map(|c| place(&first.layout, c.0)).collect::<Result<_, _>>()?;
                 let step_places = cols.iter().map(|c| place(&step.layout, c.1)).collect::<Result<_, _>>()?;
                 let source = RecursiveSource {
-                    slot, first, step, first_outer, step_outer, first_places, step_places, distinct,
+                    slot,
+                    first,
+                    step,
+                    first_outer,
+                    step_outer,
+                    first_places,
+                    step_places,
+                    distinct,
                 };
                 Ok(Open::new(Source::Recursive(source), cols.iter().map(|c| c.2).collect()))
             }

@@ -111,12 +111,35 @@ pub(crate) enum Stage {
     Filter(Vec<Expr>),
     Project(Vec<Expr>),
     Pick(Vec<usize>),
-    HashJoin { slot: usize, kind: JoinKind, keys: Vec<Expr>, rest: Option<Expr>, left_width: usize, right_width: usize },
-    LoopJoin { slot: usize, kind: JoinKind, on: Option<Expr>, left_width: usize, right_width: usize },
-    Limit { limit: Option<Expr>, offset: Option<Expr>, ties: Option<Vec<SortKey>> },
+    HashJoin {
+        slot: usize,
+        kind: JoinKind,
+        keys: Vec<Expr>,
+        rest: Option<Expr>,
+        left_width: usize,
+        right_width: usize,
+    },
+    LoopJoin {
+        slot: usize,
+        kind: JoinKind,
+        on: Option<Expr>,
+        left_width: usize,
+        right_width: usize,
+    },
+    Limit {
+        limit: Option<Expr>,
+        offset: Option<Expr>,
+        ties: Option<Vec<SortKey>>,
+    },
     Distinct(Vec<usize>),
     DistinctOn(Vec<Expr>),
-    SetProbe { slot: usize, op: SetOp, all: bool, left: Vec<usize>, right: Vec<usize> },
+    SetProbe {
+        slot: usize,
+        op: SetOp,
+        all: bool,
+        left: Vec<usize>,
+        right: Vec<usize>,
+    },
 }
 
 #[derive(Debug)]
@@ -249,11 +272,18 @@ impl Execution {
     }
 
     /// Gives a batch to a stage; true when no more rows are wanted.
-    fn push(&mut self, pipeline: &Pipeline, at: usize, mut batch: Vec<Row>, shared: &mut Shared) -> Result<bool, SqlError> {
+    fn push(
+        &mut self,
+        pipeline: &Pipeline,
+        at: usize,
+        mut batch: Vec<Row>,
+        shared: &mut Shared,
+    ) -> Result<bool, SqlError> {
         let mut full = false;
         for place in at..pipeline.stages.len() {
             let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
-            let done = self.states[place].push(&pipeline.stages[place], &mut batch, &self.builds, &mut scope)?;
+            let done =
+                self.states[place].push(&pipeline.stages[place], &mut batch, &self.builds, &mut scope)?;
             full |= done;
             if batch.is_empty() {
                 return Ok(full);
@@ -396,19 +426,21 @@ fn groups(
     scope: &mut Scope<'_>,
 ) -> Result<Vec<Row>, SqlError> {
     let mut rows = Vec::with_capacity(states.len());
-    let row_of = |key: &[Value], states: &mut [aggregate::State], scope: &mut Scope<'_>| -> Result<Row, SqlError> {
-        let mut row: Row = key[..spec.groups.len()].to_vec();
-        for (state, call) in states.iter_mut().zip(&spec.calls) {
-            row.push(state.finish(call, scope)?);
-        }
-        if spec.grouping {
-            // Bit i from the left is set when column i is not grouped by.
-            let set = key.last().and_then(Value::as_int).map_or(&[][..], |n| &spec.sets[n as usize]);
-            let bits = (0..spec.groups.len()).fold(0, |bits, at| bits * 2 + i64::from(!set.contains(&at)));
-            row.push(Value::Int(bits));
-        }
-        Ok(row)
-    };
+    let row_of =
+        |key: &[Value], states: &mut [aggregate::State], scope: &mut Scope<'_>| -> Result<Row, SqlError> {
+            let mut row: Row = key[..spec.groups.len()].to_vec();
+            for (state, call) in states.iter_mut().zip(&spec.calls) {
+                row.push(state.finish(call, scope)?);
+            }
+            if spec.grouping {
+                // Bit i from the left is set when column i is not grouped by.
+                let set = key.last().and_then(Value::as_int).map_or(&[][..], |n| &spec.sets[n as usize]);
+                let bits =
+                    (0..spec.groups.len()).fold(0, |bits, at| bits * 2 + i64::from(!set.contains(&at)));
+                row.push(Value::Int(bits));
+            }
+            Ok(row)
+        };
     for (number, states) in states.iter_mut().enumerate() {
         rows.push(row_of(keys.key(number), states, scope)?);
     }
@@ -416,7 +448,8 @@ fn groups(
     for (number, set) in spec.sets.iter().enumerate() {
         let key = group_key(spec, number, set, &alloc::vec![Value::Null; spec.groups.len()]);
         if set.is_empty() && keys.find(&key).is_none() {
-            let mut empty: Vec<aggregate::State> = spec.calls.iter().map(|_| aggregate::State::default()).collect();
+            let mut empty: Vec<aggregate::State> =
+                spec.calls.iter().map(|_| aggregate::State::default()).collect();
             rows.push(row_of(&key, &mut empty, scope)?);
         }
     }

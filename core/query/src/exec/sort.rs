@@ -13,8 +13,20 @@ pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[SortKey]) -> Order
     for ((a, b), key) in a.iter().zip(b).zip(order) {
         let part = match (a.is_null(), b.is_null()) {
             (true, true) => Ordering::Equal,
-            (true, false) => if key.nulls_first { Ordering::Less } else { Ordering::Greater },
-            (false, true) => if key.nulls_first { Ordering::Greater } else { Ordering::Less },
+            (true, false) => {
+                if key.nulls_first {
+                    Ordering::Less
+                } else {
+                    Ordering::Greater
+                }
+            }
+            (false, true) => {
+                if key.nulls_first {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                }
+            }
             (false, false) if key.descending => b.cmp(a),
             (false, false) => a.cmp(b),
         };
@@ -26,7 +38,11 @@ pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[SortKey]) -> Order
 }
 
 /// The key of a row.
-pub(crate) fn key_of(order: &[SortKey], row: &[Value], scope: &mut Scope<'_>) -> Result<Vec<Value>, SqlError> {
+pub(crate) fn key_of(
+    order: &[SortKey],
+    row: &[Value],
+    scope: &mut Scope<'_>,
+) -> Result<Vec<Value>, SqlError> {
     order.iter().map(|key| key.expr.eval(row, scope)).collect()
 }
 

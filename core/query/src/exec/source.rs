@@ -84,7 +84,9 @@ impl Cursor {
                     let mut row: Row = Vec::with_capacity(scan.places.len() + 4);
                     row.extend(scan.places.iter().map(|at| found.row[*at].clone()));
                     if scan.identity {
-                        row.push(found.hidden.map_or(Value::Null, |hidden| Value::Bytes(Arc::from(&hidden[..]))));
+                        row.push(
+                            found.hidden.map_or(Value::Null, |hidden| Value::Bytes(Arc::from(&hidden[..]))),
+                        );
                         row.push(version_value(found.version));
                     }
                     batch.push(row);
@@ -95,9 +97,10 @@ impl Cursor {
                 })?;
                 Ok(Read::Rows(batch, last))
             }
-            (Self::Apply(ApplyState { inner: Some(inner), .. }) | Self::Recursive(Recursion { inner, .. }), _) => {
-                inner.read(rows, at).map(|read| Read::Inner(Box::new(read)))
-            }
+            (
+                Self::Apply(ApplyState { inner: Some(inner), .. }) | Self::Recursive(Recursion { inner, .. }),
+                _,
+            ) => inner.read(rows, at).map(|read| Read::Inner(Box::new(read))),
             _ => Ok(Read::Nothing),
         }
     }
@@ -202,14 +205,18 @@ impl Cursor {
                     }
                     *count += 1;
                     if *count > SERIES_MAX {
-                        return Err(SqlError::new(SqlState::ProgramLimitExceeded, "generate_series gives too many rows"));
+                        return Err(SqlError::new(
+                            SqlState::ProgramLimitExceeded,
+                            "generate_series gives too many rows",
+                        ));
                     }
                     batch.push([next.clone()].into());
                     let kind = match next {
                         Value::Int(_) => kimberlite_row::Type::BigInt,
                         _ => kimberlite_row::Type::Decimal(None),
                     };
-                    *next = crate::eval::arithmetic(Arithmetic::Add, next, step, &kind).unwrap_or(Value::Null);
+                    *next =
+                        crate::eval::arithmetic(Arithmetic::Add, next, step, &kind).unwrap_or(Value::Null);
                 }
                 Ok(true)
             }
@@ -236,7 +243,10 @@ impl Cursor {
                         _ => false,
                     };
                     if zero {
-                        return Err(SqlError::new(SqlState::InvalidParameterValue, "step size cannot equal zero"));
+                        return Err(SqlError::new(
+                            SqlState::InvalidParameterValue,
+                            "step size cannot equal zero",
+                        ));
                     }
                     *self = Self::Series(given[0].clone(), given[1].clone(), step, 0);
                     return Ok(true);
@@ -284,7 +294,9 @@ fn table_rows(function: TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlE
             let lists: Vec<&[Value]> =
                 given.iter().map(|v| if let Value::Array(items) = v { &items[..] } else { &[] }).collect();
             let length = lists.iter().map(|l| l.len()).max().unwrap_or(0);
-            (0..length).map(|at| lists.iter().map(|l| l.get(at).cloned().unwrap_or_default()).collect()).collect()
+            (0..length)
+                .map(|at| lists.iter().map(|l| l.get(at).cloned().unwrap_or_default()).collect())
+                .collect()
         }
         (TableFunction::StringToTable, Some(text)) => {
             let by = given.get(1).and_then(Value::as_text).unwrap_or("");
@@ -296,8 +308,12 @@ fn table_rows(function: TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlE
             }
         }
         (function, Some(Value::Json(json))) => match (function, &**json) {
-            (TableFunction::JsonElements, Json::Array(items)) => items.iter().map(|i| [wrap(i)].into()).collect(),
-            (TableFunction::JsonElementsText, Json::Array(items)) => items.iter().map(|i| [plain(i)].into()).collect(),
+            (TableFunction::JsonElements, Json::Array(items)) => {
+                items.iter().map(|i| [wrap(i)].into()).collect()
+            }
+            (TableFunction::JsonElementsText, Json::Array(items)) => {
+                items.iter().map(|i| [plain(i)].into()).collect()
+            }
             (TableFunction::JsonElements | TableFunction::JsonElementsText, _) => {
                 return Err(refuse("cannot extract elements from an object"));
             }
@@ -352,7 +368,8 @@ impl ApplyState {
                     }
                 }
                 self.found = false;
-                self.inner = Some(Box::new(Execution::new(apply.program.clone(), outer, scope.slots.to_vec())));
+                self.inner =
+                    Some(Box::new(Execution::new(apply.program.clone(), outer, scope.slots.to_vec())));
                 return Ok(true);
             }
             let Some(inner) = &mut self.inner else { return Ok(true) };

@@ -82,7 +82,8 @@ impl State {
                 Ok(false)
             }
             Stage::HashJoin { slot, kind, keys, rest, right_width, .. } => {
-                let (Some(Some(built)), Some(Some(kept))) = (builds.get(*slot), scope.slots.get(*slot)) else {
+                let (Some(Some(built)), Some(Some(kept))) = (builds.get(*slot), scope.slots.get(*slot))
+                else {
                     return Ok(true);
                 };
                 let (built, kept) = (built.clone(), kept.clone());
@@ -97,7 +98,16 @@ impl State {
                         _ => &[],
                     };
                     let partners = partners.iter().map(|at| *at as usize);
-                    self.pairs(*kind, row, partners, &kept.rows, rest.as_ref(), *right_width, &mut out, scope)?;
+                    self.pairs(
+                        *kind,
+                        row,
+                        partners,
+                        &kept.rows,
+                        rest.as_ref(),
+                        *right_width,
+                        &mut out,
+                        scope,
+                    )?;
                 }
                 *batch = out;
                 Ok(false)
@@ -111,13 +121,18 @@ impl State {
                     self.pairs(*kind, row, partners, &kept.rows, on.as_ref(), *right_width, &mut out, scope)?;
                     scope.shared.hold(0)?;
                     if out.len() > 20_000_000 {
-                        return Err(SqlError::new(SqlState::OutOfMemory, "a join gives too many rows at once"));
+                        return Err(SqlError::new(
+                            SqlState::OutOfMemory,
+                            "a join gives too many rows at once",
+                        ));
                     }
                 }
                 *batch = out;
                 Ok(false)
             }
-            Stage::Limit { limit, offset, ties } => self.limit(limit.as_ref(), offset.as_ref(), ties.as_deref(), batch, scope),
+            Stage::Limit { limit, offset, ties } => {
+                self.limit(limit.as_ref(), offset.as_ref(), ties.as_deref(), batch, scope)
+            }
             Stage::Distinct(places) => {
                 let Self::Seen(seen) = self else { return Ok(false) };
                 let mut size = 0;
@@ -238,12 +253,17 @@ impl State {
     ) -> Result<bool, SqlError> {
         let Self::Limit(state, last) = self else { return Ok(false) };
         if state.is_none() {
-            let mut count = |e: Option<&crate::expr::Expr>, state: SqlState, name: &str| -> Result<Option<u64>, SqlError> {
+            let mut count = |e: Option<&crate::expr::Expr>,
+                             state: SqlState,
+                             name: &str|
+             -> Result<Option<u64>, SqlError> {
                 match e.map(|e| e.eval(&[], scope)).transpose()? {
                     None | Some(Value::Null) => Ok(None),
-                    Some(value) => value.as_int().and_then(|n| u64::try_from(n).ok()).map(Some).ok_or_else(|| {
-                        SqlError::new(state, alloc::format!("{name} must not be negative"))
-                    }),
+                    Some(value) => {
+                        value.as_int().and_then(|n| u64::try_from(n).ok()).map(Some).ok_or_else(|| {
+                            SqlError::new(state, alloc::format!("{name} must not be negative"))
+                        })
+                    }
                 }
             };
             let skip = count(offset, SqlState::InvalidOffset, "OFFSET")?.unwrap_or(0);
@@ -284,9 +304,16 @@ impl State {
     }
 
     /// What comes behind the last batch: right rows of a full join without a partner.
-    pub(super) fn finish(&mut self, stage: &Stage, _builds: &[Option<Arc<Built>>], slots: &[Option<Arc<Kept>>]) -> Vec<Row> {
-        let (Self::Matched(matched), Stage::HashJoin { slot, left_width, .. } | Stage::LoopJoin { slot, left_width, .. }) =
-            (&*self, stage)
+    pub(super) fn finish(
+        &mut self,
+        stage: &Stage,
+        _builds: &[Option<Arc<Built>>],
+        slots: &[Option<Arc<Kept>>],
+    ) -> Vec<Row> {
+        let (
+            Self::Matched(matched),
+            Stage::HashJoin { slot, left_width, .. } | Stage::LoopJoin { slot, left_width, .. },
+        ) = (&*self, stage)
         else {
             return Vec::new();
         };

@@ -28,7 +28,8 @@ pub(crate) fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) ->
     let mut values: Vec<(usize, Value)> = Vec::with_capacity(rows.len());
     let mut start = 0;
     while start < keyed.len() {
-        let same = |other: &(Vec<Value>, usize)| other.0[..partition_width] == keyed[start].0[..partition_width];
+        let same =
+            |other: &(Vec<Value>, usize)| other.0[..partition_width] == keyed[start].0[..partition_width];
         let end = start + keyed[start..].iter().take_while(|other| same(other)).count();
         let part = Partition { rows, keyed: &keyed[start..end], width: partition_width, call };
         part.walk(&mut values, scope)?;
@@ -118,7 +119,9 @@ impl Partition<'_> {
                 WindowFunction::Aggregate(call) => {
                     let frame = self.frame(at, &peers, scope)?;
                     let (mut state, done) = match running.take() {
-                        Some((state, done)) if done.start == frame.start && done.end <= frame.end => (state, done),
+                        Some((state, done)) if done.start == frame.start && done.end <= frame.end => {
+                            (state, done)
+                        }
                         _ => (State::default(), frame.start..frame.start),
                     };
                     for place in done.end..frame.end {
@@ -170,7 +173,12 @@ impl Partition<'_> {
         }
     }
 
-    fn frame(&self, at: usize, peers: &[Range<usize>], scope: &mut Scope<'_>) -> Result<Range<usize>, SqlError> {
+    fn frame(
+        &self,
+        at: usize,
+        peers: &[Range<usize>],
+        scope: &mut Scope<'_>,
+    ) -> Result<Range<usize>, SqlError> {
         let start = self.bound(&self.call.start, at, peers, false, scope)?;
         let end = self.bound(&self.call.end, at, peers, true, scope)?;
         Ok(start..end.max(start))
@@ -205,7 +213,8 @@ impl Partition<'_> {
         let count = distance.as_int().filter(|n| *n >= 0).ok_or_else(refuse)?;
         let count = usize::try_from(count).map_err(|_| refuse())?;
         if self.call.unit == FrameUnit::Rows {
-            let place = if back { at as i64 - count as i64 } else { (at as i64).saturating_add(count as i64) };
+            let place =
+                if back { at as i64 - count as i64 } else { (at as i64).saturating_add(count as i64) };
             let place = place.saturating_add(i64::from(end)).clamp(0, self.len() as i64);
             return Ok(place as usize);
         }
@@ -231,7 +240,10 @@ impl Partition<'_> {
         _scope: &mut Scope<'_>,
     ) -> Result<usize, SqlError> {
         let [key] = &self.call.order[..] else {
-            return Err(SqlError::new(SqlState::WindowingError, "RANGE with offset requires exactly one ORDER BY column"));
+            return Err(SqlError::new(
+                SqlState::WindowingError,
+                "RANGE with offset requires exactly one ORDER BY column",
+            ));
         };
         let here = &self.order_key(at)[0];
         let border = if here.is_null() {

@@ -39,19 +39,35 @@ const ELM: Arg = Arg::Element;
 pub(super) static TABLE: &[Function] = &[
     f("array_length", &[ARR, INT], G_INT, length),
     f("array_upper", &[ARR, INT], G_INT, length),
-    f("array_lower", &[ARR, INT], G_INT, |v, k| Ok(if length(v, k)?.is_null() { Value::Null } else { Value::Int(1) })),
-    f("array_ndims", &[ARR], G_INT, |v, _| Ok(if items(&v[0]).is_empty() { Value::Null } else { Value::Int(1) })),
+    f("array_lower", &[ARR, INT], G_INT, |v, k| {
+        Ok(if length(v, k)?.is_null() { Value::Null } else { Value::Int(1) })
+    }),
+    f("array_ndims", &[ARR], G_INT, |v, _| {
+        Ok(if items(&v[0]).is_empty() { Value::Null } else { Value::Int(1) })
+    }),
     f("cardinality", &[ARR], G_INT, |v, _| Ok(Value::Int(items(&v[0]).len() as i64))),
-    f("array_append", &[ARR, ELM], Gives::Same(0), |v, _| array(items(&v[0]).iter().chain([&v[1]]).cloned())).lenient(),
-    f("array_prepend", &[Arg::Any, ARR], Gives::Same(1), |v, _| array([&v[0]].into_iter().chain(items(&v[1])).cloned())).lenient(),
-    f("array_cat", &[ARR, ARR], Gives::Same(0), |v, _| array(items(&v[0]).iter().chain(items(&v[1])).cloned())).lenient(),
-    f("array_remove", &[ARR, ELM], Gives::Same(0), |v, _| array(items(&v[0]).iter().filter(|i| **i != v[1]).cloned())).lenient(),
+    f("array_append", &[ARR, ELM], Gives::Same(0), |v, _| array(items(&v[0]).iter().chain([&v[1]]).cloned()))
+        .lenient(),
+    f("array_prepend", &[Arg::Any, ARR], Gives::Same(1), |v, _| {
+        array([&v[0]].into_iter().chain(items(&v[1])).cloned())
+    })
+    .lenient(),
+    f("array_cat", &[ARR, ARR], Gives::Same(0), |v, _| {
+        array(items(&v[0]).iter().chain(items(&v[1])).cloned())
+    })
+    .lenient(),
+    f("array_remove", &[ARR, ELM], Gives::Same(0), |v, _| {
+        array(items(&v[0]).iter().filter(|i| **i != v[1]).cloned())
+    })
+    .lenient(),
     f("array_replace", &[ARR, ELM, ELM], Gives::Same(0), |v, _| {
         array(items(&v[0]).iter().map(|i| if *i == v[1] { v[2].clone() } else { i.clone() }))
-    }).lenient(),
+    })
+    .lenient(),
     f("array_position", &[ARR, ELM], G_INT, |v, _| {
         Ok(items(&v[0]).iter().position(|i| *i == v[1]).map_or(Value::Null, |at| Value::Int(at as i64 + 1)))
-    }).lenient(),
+    })
+    .lenient(),
     f("array_to_string", &[ARR, TXT, TXT], G_TXT, to_string).optional(1),
     f("string_to_array", &[TXT, TXT], Gives::Texts, |v, _| {
         let text = string(&v[0]);

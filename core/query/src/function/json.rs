@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use kimberlite_row::json::Key;
 use kimberlite_row::{Json, SqlError, SqlState, Type, Value};
 
-use super::{Arg, Function, G_BOOL, G_INT, G_JSN, G_TXT, INT, JSN, TXT, bad, f, int, string, text_of, to_json};
+use super::{
+    Arg, Function, G_BOOL, G_INT, G_JSN, G_TXT, INT, JSN, TXT, bad, f, int, string, text_of, to_json,
+};
 
 type Answer = Result<Value, SqlError>;
 
@@ -87,7 +89,9 @@ fn without(v: &[Value], _: &Type) -> Answer {
         (Json::Array(items), Value::Text(key)) => items.retain(|item| *item != Json::Text(key.to_string())),
         (Json::Array(items), Value::Int(at)) => {
             let at = if *at < 0 { at + items.len() as i64 } else { *at };
-            if let Ok(at) = usize::try_from(at) && at < items.len() {
+            if let Ok(at) = usize::try_from(at)
+                && at < items.len()
+            {
                 items.remove(at);
             }
         }
@@ -104,8 +108,12 @@ fn set_in(at: &mut Json, path: &[Value], new: Option<&Json>, create: bool) {
             let key = Key(step.to_string());
             if rest.is_empty() {
                 match new {
-                    None => { members.remove(&key); }
-                    Some(new) if create || members.contains_key(&key) => { members.insert(key, new.clone()); }
+                    None => {
+                        members.remove(&key);
+                    }
+                    Some(new) if create || members.contains_key(&key) => {
+                        members.insert(key, new.clone());
+                    }
                     Some(_) => {}
                 }
             } else if let Some(member) = members.get_mut(&key) {
@@ -117,11 +125,17 @@ fn set_in(at: &mut Json, path: &[Value], new: Option<&Json>, create: bool) {
             let place = if place < 0 { place + items.len() as i64 } else { place };
             let inside = usize::try_from(place).ok().filter(|at| *at < items.len());
             match (inside, new) {
-                (Some(at), None) if rest.is_empty() => { items.remove(at); }
+                (Some(at), None) if rest.is_empty() => {
+                    items.remove(at);
+                }
                 (Some(at), Some(new)) if rest.is_empty() => items[at] = new.clone(),
                 (Some(at), new) => set_in(&mut items[at], rest, new, create),
                 (None, Some(new)) if create && rest.is_empty() => {
-                    if place < 0 { items.insert(0, new.clone()) } else { items.push(new.clone()) }
+                    if place < 0 {
+                        items.insert(0, new.clone());
+                    } else {
+                        items.push(new.clone());
+                    }
                 }
                 _ => {}
             }
@@ -167,7 +181,9 @@ fn pretty(json: &Json, depth: usize, out: &mut String) {
         Json::Array(items) if !items.is_empty() => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
-                if at > 0 { out.push(','); }
+                if at > 0 {
+                    out.push(',');
+                }
                 line(out, depth + 1);
                 pretty(item, depth + 1, out);
             }
@@ -177,7 +193,9 @@ fn pretty(json: &Json, depth: usize, out: &mut String) {
         Json::Object(members) if !members.is_empty() => {
             out.push('{');
             for (at, (key, value)) in members.iter().enumerate() {
-                if at > 0 { out.push(','); }
+                if at > 0 {
+                    out.push(',');
+                }
                 line(out, depth + 1);
                 kimberlite_row::json::quote(&key.0, out);
                 out.push_str(": ");
@@ -210,8 +228,12 @@ pub(super) static TABLE: &[Function] = &[
     f("@>", &[JSN, JSN], G_BOOL, |v, _| Ok(Value::Bool(json(&v[0]).contains(json(&v[1]))))),
     f("<@", &[JSN, JSN], G_BOOL, |v, _| Ok(Value::Bool(json(&v[1]).contains(json(&v[0]))))),
     f("?", &[JSN, TXT], G_BOOL, |v, _| Ok(Value::Bool(has(json(&v[0]), string(&v[1]))))),
-    f("?|", &[JSN, TEXTS], G_BOOL, |v, _| Ok(Value::Bool(steps(&v[1]).iter().any(|k| has(json(&v[0]), string(k)))))),
-    f("?&", &[JSN, TEXTS], G_BOOL, |v, _| Ok(Value::Bool(steps(&v[1]).iter().all(|k| has(json(&v[0]), string(k)))))),
+    f("?|", &[JSN, TEXTS], G_BOOL, |v, _| {
+        Ok(Value::Bool(steps(&v[1]).iter().any(|k| has(json(&v[0]), string(k)))))
+    }),
+    f("?&", &[JSN, TEXTS], G_BOOL, |v, _| {
+        Ok(Value::Bool(steps(&v[1]).iter().all(|k| has(json(&v[0]), string(k)))))
+    }),
     f("jsonb_concat", &[JSN, JSN], G_JSN, concat),
     f("jsonb_delete", &[JSN, TXT], G_JSN, without),
     f("jsonb_delete", &[JSN, INT], G_JSN, without),
@@ -229,8 +251,16 @@ pub(super) static TABLE: &[Function] = &[
     f("to_jsonb", &[ANY], G_JSN, |v, _| Ok(wrap(to_json(&v[0])))),
     f("jsonb_build_object", &[ANY], G_JSN, object).variadic().lenient(),
     f("json_build_object", &[ANY], G_JSN, object).variadic().lenient(),
-    f("jsonb_build_array", &[ANY], G_JSN, |v, _| Ok(wrap(Json::Array(v.iter().map(to_json).collect::<Vec<_>>())))).variadic().lenient(),
-    f("json_build_array", &[ANY], G_JSN, |v, _| Ok(wrap(Json::Array(v.iter().map(to_json).collect::<Vec<_>>())))).variadic().lenient(),
+    f("jsonb_build_array", &[ANY], G_JSN, |v, _| {
+        Ok(wrap(Json::Array(v.iter().map(to_json).collect::<Vec<_>>())))
+    })
+    .variadic()
+    .lenient(),
+    f("json_build_array", &[ANY], G_JSN, |v, _| {
+        Ok(wrap(Json::Array(v.iter().map(to_json).collect::<Vec<_>>())))
+    })
+    .variadic()
+    .lenient(),
     f("jsonb_extract_path", &[JSN, TXT], G_JSN, |v, _| some(follow(json(&v[0]), &v[1..]))).variadic(),
     f("jsonb_extract_path_text", &[JSN, TXT], G_TXT, |v, _| plain(follow(json(&v[0]), &v[1..]))).variadic(),
     f("jsonb_strip_nulls", &[JSN], G_JSN, |v, _| Ok(wrap(strip(json(&v[0]))))),

@@ -4,9 +4,7 @@ use kimberlite_row::cast::decimal_error;
 use kimberlite_row::text::integer;
 use kimberlite_row::{Decimal, SqlError, SqlState, Type, Value};
 
-use super::{
-    BIG, DBL, DEC, Function, G_BIG, G_DBL, G_DEC, G_INT, INT, bad, decimal, double, f, int,
-};
+use super::{BIG, DBL, DEC, Function, G_BIG, G_DBL, G_DEC, G_INT, INT, bad, decimal, double, f, int};
 
 type Answer = Result<Value, SqlError>;
 
@@ -42,7 +40,10 @@ fn domain(v: &[Value], fits: fn(f64) -> bool, code: fn(f64) -> f64) -> Answer {
 
 fn sqrt(v: &[Value], _: &Type) -> Answer {
     if double(&v[0]) < 0.0 {
-        return Err(SqlError::new(SqlState::InvalidArgumentForPower, "cannot take square root of a negative number"));
+        return Err(SqlError::new(
+            SqlState::InvalidArgumentForPower,
+            "cannot take square root of a negative number",
+        ));
     }
     out(libm::sqrt(double(&v[0])))
 }
@@ -69,7 +70,10 @@ fn sqrt_numeric(v: &[Value], kind: &Type) -> Answer {
         Ok(wide) => {
             let root = wide.coefficient().unsigned_abs().isqrt();
             let up = wide.coefficient().unsigned_abs() - root * root > root;
-            exact(Decimal::new(root as i128 + i128::from(up), places).ok_or(kimberlite_row::DecimalError::TooWide))
+            exact(
+                Decimal::new(root as i128 + i128::from(up), places)
+                    .ok_or(kimberlite_row::DecimalError::TooWide),
+            )
         }
         Err(_) => numeric(libm::sqrt(number.to_f64())),
     }
@@ -80,7 +84,10 @@ fn logarithm(x: f64, code: fn(f64) -> f64) -> Result<f64, SqlError> {
         return Err(SqlError::new(SqlState::InvalidArgumentForLogarithm, "cannot take logarithm of zero"));
     }
     if x < 0.0 {
-        return Err(SqlError::new(SqlState::InvalidArgumentForLogarithm, "cannot take logarithm of a negative number"));
+        return Err(SqlError::new(
+            SqlState::InvalidArgumentForLogarithm,
+            "cannot take logarithm of a negative number",
+        ));
     }
     Ok(code(x))
 }
@@ -99,7 +106,8 @@ fn power(a: f64, b: f64) -> Result<f64, SqlError> {
 fn power_numeric(v: &[Value], _: &Type) -> Answer {
     let (base, exponent) = (decimal(&v[0]), decimal(&v[1]));
     power(base.to_f64(), exponent.to_f64())?;
-    if let Some(count) = exponent.to_i64().filter(|n| (0..=128).contains(n) && Decimal::from(*n) == exponent) {
+    if let Some(count) = exponent.to_i64().filter(|n| (0..=128).contains(n) && Decimal::from(*n) == exponent)
+    {
         let mut product = Ok(Decimal::from(1));
         for _ in 0..count {
             product = product.and_then(|p: Decimal| p.mul(base));
@@ -114,7 +122,13 @@ fn power_numeric(v: &[Value], _: &Type) -> Answer {
 
 fn sign(v: &[Value], _: &Type) -> Answer {
     let x = double(&v[0]);
-    Ok(Value::double(if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x }))
+    Ok(Value::double(if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        -1.0
+    } else {
+        x
+    }))
 }
 
 fn gcd_of(mut a: u64, mut b: u64) -> u64 {
@@ -134,8 +148,11 @@ fn lcm(v: &[Value], kind: &Type) -> Answer {
     if a == 0 || b == 0 {
         return Ok(Value::Int(0));
     }
-    (a / gcd_of(a, b)).checked_mul(b).and_then(|n| i64::try_from(n).ok())
-        .ok_or_else(|| kimberlite_row::text::out_of_range(kind)).and_then(|n| integer(n, kind))
+    (a / gcd_of(a, b))
+        .checked_mul(b)
+        .and_then(|n| i64::try_from(n).ok())
+        .ok_or_else(|| kimberlite_row::text::out_of_range(kind))
+        .and_then(|n| integer(n, kind))
 }
 
 fn remainder(v: &[Value], kind: &Type) -> Answer {
@@ -143,17 +160,25 @@ fn remainder(v: &[Value], kind: &Type) -> Answer {
 }
 
 fn div(v: &[Value], _: &Type) -> Answer {
-    exact(decimal(&v[0]).div(decimal(&v[1])).and_then(|q| {
-        // The quotient was rounded: the exact whole part comes from the remainder.
-        let rest = decimal(&v[0]).rem(decimal(&v[1]))?;
-        decimal(&v[0]).sub(rest)?.div(decimal(&v[1])).or(Ok(q))
-    }).and_then(|q| q.rounded(0)))
+    exact(
+        decimal(&v[0])
+            .div(decimal(&v[1]))
+            .and_then(|q| {
+                // The quotient was rounded: the exact whole part comes from the remainder.
+                let rest = decimal(&v[0]).rem(decimal(&v[1]))?;
+                decimal(&v[0]).sub(rest)?.div(decimal(&v[1])).or(Ok(q))
+            })
+            .and_then(|q| q.rounded(0)),
+    )
 }
 
 fn factorial(v: &[Value], _: &Type) -> Answer {
     let n = int(&v[0]);
     if n < 0 {
-        return Err(SqlError::new(SqlState::NumericValueOutOfRange, "factorial of a negative number is undefined"));
+        return Err(SqlError::new(
+            SqlState::NumericValueOutOfRange,
+            "factorial of a negative number is undefined",
+        ));
     }
     let mut product = Ok(Decimal::from(1));
     for i in 2..=n.min(64) {
@@ -173,12 +198,25 @@ fn width_bucket(v: &[Value], _: &Type) -> Answer {
         return Err(bad("count must be greater than zero and the bounds must differ"));
     }
     let place = (x - low) / (high - low) * count as f64;
-    Ok(Value::Int(if place < 0.0 { 0 } else if place >= count as f64 { count + 1 } else { place as i64 + 1 }))
+    Ok(Value::Int(if place < 0.0 {
+        0
+    } else if place >= count as f64 {
+        count + 1
+    } else {
+        place as i64 + 1
+    }))
 }
 
 pub(super) static TABLE: &[Function] = &[
-    f("abs", &[INT], G_INT, |v, k| int(&v[0]).checked_abs().ok_or_else(|| kimberlite_row::text::out_of_range(k)).and_then(|n| integer(n, k))),
-    f("abs", &[BIG], G_BIG, |v, k| int(&v[0]).checked_abs().map(Value::Int).ok_or_else(|| kimberlite_row::text::out_of_range(k))),
+    f("abs", &[INT], G_INT, |v, k| {
+        int(&v[0])
+            .checked_abs()
+            .ok_or_else(|| kimberlite_row::text::out_of_range(k))
+            .and_then(|n| integer(n, k))
+    }),
+    f("abs", &[BIG], G_BIG, |v, k| {
+        int(&v[0]).checked_abs().map(Value::Int).ok_or_else(|| kimberlite_row::text::out_of_range(k))
+    }),
     f("abs", &[DEC], G_DEC, |v, _| Ok(Value::Decimal(decimal(&v[0]).abs()))),
     f("abs", &[DBL], G_DBL, |v, _| Ok(Value::double(libm::fabs(double(&v[0]))))),
     f("ceil", &[DEC], G_DEC, |v, _| exact(decimal(&v[0]).ceil())),
@@ -206,7 +244,11 @@ pub(super) static TABLE: &[Function] = &[
     f("log10", &[DBL], G_DBL, |v, _| logarithm(double(&v[0]), libm::log10).and_then(out)),
     f("log", &[DEC, DEC], G_DEC, |v, _| {
         let (base, x) = (logarithm(double(&v[0]), libm::log)?, logarithm(double(&v[1]), libm::log)?);
-        if base == 0.0 { Err(SqlError::new(SqlState::DivisionByZero, "division by zero")) } else { numeric(x / base) }
+        if base == 0.0 {
+            Err(SqlError::new(SqlState::DivisionByZero, "division by zero"))
+        } else {
+            numeric(x / base)
+        }
     }),
     f("power", &[DEC, DEC], G_DEC, power_numeric),
     f("power", &[DBL, DBL], G_DBL, |v, _| power(double(&v[0]), double(&v[1])).and_then(out)),
@@ -216,21 +258,31 @@ pub(super) static TABLE: &[Function] = &[
     f("mod", &[BIG, BIG], G_BIG, remainder),
     f("mod", &[DEC, DEC], G_DEC, remainder),
     f("div", &[DEC, DEC], G_DEC, div),
-    f("sign", &[DEC], G_DEC, |v, _| Ok(Value::Decimal(Decimal::from(decimal(&v[0]).coefficient().signum() as i64)))),
+    f("sign", &[DEC], G_DEC, |v, _| {
+        Ok(Value::Decimal(Decimal::from(decimal(&v[0]).coefficient().signum() as i64)))
+    }),
     f("sign", &[DBL], G_DBL, sign),
     f("pi", &[], G_DBL, |_, _| Ok(Value::Double(core::f64::consts::PI))),
-    f("sin", &[DBL], G_DBL, sin), f("cos", &[DBL], G_DBL, cos), f("tan", &[DBL], G_DBL, tan),
-    f("cot", &[DBL], G_DBL, cot), f("sinh", &[DBL], G_DBL, sinh), f("cosh", &[DBL], G_DBL, cosh),
-    f("tanh", &[DBL], G_DBL, tanh), f("asinh", &[DBL], G_DBL, asinh),
+    f("sin", &[DBL], G_DBL, sin),
+    f("cos", &[DBL], G_DBL, cos),
+    f("tan", &[DBL], G_DBL, tan),
+    f("cot", &[DBL], G_DBL, cot),
+    f("sinh", &[DBL], G_DBL, sinh),
+    f("cosh", &[DBL], G_DBL, cosh),
+    f("tanh", &[DBL], G_DBL, tanh),
+    f("asinh", &[DBL], G_DBL, asinh),
     f("asin", &[DBL], G_DBL, |v, _| domain(v, |x| libm::fabs(x) <= 1.0, libm::asin)),
     f("acos", &[DBL], G_DBL, |v, _| domain(v, |x| libm::fabs(x) <= 1.0, libm::acos)),
     f("acosh", &[DBL], G_DBL, |v, _| domain(v, |x| x >= 1.0, libm::acosh)),
     f("atanh", &[DBL], G_DBL, |v, _| domain(v, |x| libm::fabs(x) <= 1.0, libm::atanh)),
     f("atan", &[DBL], G_DBL, atan),
     f("atan2", &[DBL, DBL], G_DBL, |v, _| out(libm::atan2(double(&v[0]), double(&v[1])))),
-    f("degrees", &[DBL], G_DBL, degrees), f("radians", &[DBL], G_DBL, radians),
-    f("gcd", &[INT, INT], G_INT, gcd), f("gcd", &[BIG, BIG], G_BIG, gcd),
-    f("lcm", &[INT, INT], G_INT, lcm), f("lcm", &[BIG, BIG], G_BIG, lcm),
+    f("degrees", &[DBL], G_DBL, degrees),
+    f("radians", &[DBL], G_DBL, radians),
+    f("gcd", &[INT, INT], G_INT, gcd),
+    f("gcd", &[BIG, BIG], G_BIG, gcd),
+    f("lcm", &[INT, INT], G_INT, lcm),
+    f("lcm", &[BIG, BIG], G_BIG, lcm),
     f("factorial", &[BIG], G_DEC, factorial),
     f("width_bucket", &[DBL, DBL, DBL, INT], G_INT, width_bucket),
     f("scale", &[DEC], G_INT, |v, _| Ok(Value::Int(i64::from(decimal(&v[0]).scale())))),

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use kimberlite_row::{SqlError, SqlState, Type, Value};
 
 use super::{
-    Arg, BYT, DEC, Function, G_BOOL, G_INT, G_TXT, Gives, INT, TXT, BIG, bad, f, int, string, text_of, too_long,
+    Arg, BIG, BYT, DEC, Function, G_BOOL, G_INT, G_TXT, Gives, INT, TXT, bad, f, int, string, text_of,
+    too_long,
 };
 use crate::limits::TEXT_MAX;
 
@@ -40,7 +41,10 @@ impl Pattern {
         while let Some(c) = chars.next() {
             pieces.push(match c {
                 c if Some(c) == escape => Piece::Char(chars.next().ok_or_else(|| {
-                    SqlError::new(SqlState::InvalidEscapeSequence, "LIKE pattern must not end with escape character")
+                    SqlError::new(
+                        SqlState::InvalidEscapeSequence,
+                        "LIKE pattern must not end with escape character",
+                    )
                 })?),
                 '_' => Piece::One,
                 '%' => Piece::Many,
@@ -182,7 +186,11 @@ fn initcap(v: &[Value], _: &Type) -> Answer {
     let mut out = String::new();
     let mut inside = false;
     for c in string(&v[0]).chars() {
-        if inside { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+        if inside {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
         inside = c.is_alphanumeric();
     }
     text(out)
@@ -204,7 +212,10 @@ fn translate(v: &[Value], _: &Type) -> Answer {
 
 fn chr(v: &[Value], _: &Type) -> Answer {
     let code = u32::try_from(int(&v[0])).ok().filter(|c| *c != 0).and_then(char::from_u32);
-    code.map_or_else(|| Err(SqlError::new(SqlState::ProgramLimitExceeded, "requested character not valid")), text)
+    code.map_or_else(
+        || Err(SqlError::new(SqlState::ProgramLimitExceeded, "requested character not valid")),
+        text,
+    )
 }
 
 fn concat(v: &[Value], _: &Type) -> Answer {
@@ -277,12 +288,19 @@ fn format_text(v: &[Value], kind: &Type) -> Answer {
 fn encode(v: &[Value], _: &Type) -> Answer {
     let Value::Bytes(bytes) = &v[0] else { return Ok(Value::Null) };
     match string(&v[1]) {
-        "hex" => text(kimberlite_row::text::output(&v[0], &Type::Bytea).unwrap_or_default().trim_start_matches("\\x")),
-        "escape" => text(bytes.iter().map(|b| match b {
-            b'\\' => "\\\\".to_string(),
-            0 | 0x80.. => format!("\\{b:03o}"),
-            b => char::from(*b).to_string(),
-        }).collect::<String>()),
+        "hex" => text(
+            kimberlite_row::text::output(&v[0], &Type::Bytea).unwrap_or_default().trim_start_matches("\\x"),
+        ),
+        "escape" => text(
+            bytes
+                .iter()
+                .map(|b| match b {
+                    b'\\' => "\\\\".to_string(),
+                    0 | 0x80.. => format!("\\{b:03o}"),
+                    b => char::from(*b).to_string(),
+                })
+                .collect::<String>(),
+        ),
         other => Err(bad(format!("unrecognized encoding: \"{other}\""))),
     }
 }
@@ -338,7 +356,9 @@ pub(super) static TABLE: &[Function] = &[
     f("lpad", &[TXT, INT, TXT], G_TXT, |v, _| pad(v, true)).optional(1),
     f("rpad", &[TXT, INT, TXT], G_TXT, |v, _| pad(v, false)).optional(1),
     f("split_part", &[TXT, TXT, INT], G_TXT, split_part),
-    f("ascii", &[TXT], G_INT, |v, _| Ok(Value::Int(string(&v[0]).chars().next().map_or(0, |c| i64::from(c as u32))))),
+    f("ascii", &[TXT], G_INT, |v, _| {
+        Ok(Value::Int(string(&v[0]).chars().next().map_or(0, |c| i64::from(c as u32))))
+    }),
     f("chr", &[INT], G_TXT, chr),
     f("starts_with", &[TXT, TXT], G_BOOL, |v, _| Ok(Value::Bool(string(&v[0]).starts_with(string(&v[1]))))),
     f("translate", &[TXT, TXT, TXT], G_TXT, translate),
@@ -346,13 +366,25 @@ pub(super) static TABLE: &[Function] = &[
     f("to_hex", &[BIG], G_TXT, |v, _| text(format!("{:x}", int(&v[0])))),
     f("quote_ident", &[TXT], G_TXT, quote_ident),
     f("quote_literal", &[Arg::Any], G_TXT, quote_literal),
-    f("quote_nullable", &[Arg::Any], G_TXT, |v, k| if v[0].is_null() { text("NULL") } else { quote_literal(v, k) }).lenient(),
+    f(
+        "quote_nullable",
+        &[Arg::Any],
+        G_TXT,
+        |v, k| if v[0].is_null() { text("NULL") } else { quote_literal(v, k) },
+    )
+    .lenient(),
     f("format", &[TXT, Arg::Any], G_TXT, format_text).variadic().lenient(),
     f("overlay", &[TXT, TXT, INT, INT], G_TXT, overlay).optional(1),
     f("encode", &[BYT, TXT], G_TXT, encode),
     f("decode", &[TXT, TXT], Gives::Is(Type::Bytea), decode),
-    f("like", &[TXT, TXT, TXT], G_BOOL, |v, _| Ok(Value::Bool(like(string(&v[0]), string(&v[1]), escape_of(v)?, false)?))).optional(1),
-    f("ilike", &[TXT, TXT, TXT], G_BOOL, |v, _| Ok(Value::Bool(like(string(&v[0]), string(&v[1]), escape_of(v)?, true)?))).optional(1),
+    f("like", &[TXT, TXT, TXT], G_BOOL, |v, _| {
+        Ok(Value::Bool(like(string(&v[0]), string(&v[1]), escape_of(v)?, false)?))
+    })
+    .optional(1),
+    f("ilike", &[TXT, TXT, TXT], G_BOOL, |v, _| {
+        Ok(Value::Bool(like(string(&v[0]), string(&v[1]), escape_of(v)?, true)?))
+    })
+    .optional(1),
     f("textcat", &[TXT, TXT], G_TXT, |v, _| text([string(&v[0]), string(&v[1])].concat())),
     f("byteacat", &[BYT, BYT], Gives::Is(Type::Bytea), |v, _| match (&v[0], &v[1]) {
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&a[..], &b[..]].concat().into())),
@@ -360,7 +392,8 @@ pub(super) static TABLE: &[Function] = &[
     }),
     f("to_char", &[DEC, TXT], G_TXT, |v, _| super::time::number_to_char(&v[0], string(&v[1]))),
     f("to_number", &[TXT, TXT], Gives::Is(Type::Decimal(None)), |v, _| {
-        let digits: String = string(&v[0]).chars().filter(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+')).collect();
+        let digits: String =
+            string(&v[0]).chars().filter(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+')).collect();
         kimberlite_row::text::parse(&digits, &Type::Decimal(None))
     }),
 ];

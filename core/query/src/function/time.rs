@@ -7,8 +7,8 @@ use kimberlite_row::datetime::{self, DAY, SECOND, civil, days};
 use kimberlite_row::{Decimal, Interval, SqlError, SqlState, Type, Value};
 
 use super::{
-    DAT, DBL, Function, G_DAT, G_DBL, G_DEC, G_SPN, G_TST, G_TSZ, G_TXT, Gives, INT, SPN, TIM, TST, TSZ, TXT, bad,
-    decimal, double, f, int, string,
+    DAT, DBL, Function, G_DAT, G_DBL, G_DEC, G_SPN, G_TST, G_TSZ, G_TXT, Gives, INT, SPN, TIM, TST, TSZ, TXT,
+    bad, decimal, double, f, int, string,
 };
 
 type Answer = Result<Value, SqlError>;
@@ -76,7 +76,9 @@ pub fn extract(field: &str, value: &Value) -> Answer {
         "milliseconds" | "millisecond" if clock => Ok(scaled(micros % (60 * SECOND), 3)),
         "microseconds" | "microsecond" if clock => whole(micros % (60 * SECOND)),
         "epoch" => Ok(if calendar && !clock { whole(day * 86_400)? } else { scaled(day * DAY + micros, 6) }),
-        "timezone" | "timezone_hour" | "timezone_minute" if matches!(value, Value::TimestampTz(_)) => whole(0),
+        "timezone" | "timezone_hour" | "timezone_minute" if matches!(value, Value::TimestampTz(_)) => {
+            whole(0)
+        }
         _ if !calendar => Err(unknown()),
         "year" | "years" => whole(if date.year <= 0 { date.year - 1 } else { date.year }),
         "month" | "months" => whole(i64::from(date.month)),
@@ -126,9 +128,9 @@ pub fn truncate(field: &str, value: &Value) -> Answer {
     let cut = |stamp: i64| -> Result<i64, SqlError> {
         match unit {
             Some(unit) => Ok(stamp - stamp.rem_euclid(unit)),
-            None => truncated_day(field, stamp.div_euclid(DAY))
-                .map(|day| day * DAY)
-                .ok_or_else(|| bad(format!("unit \"{field}\" not recognized for type timestamp without time zone"))),
+            None => truncated_day(field, stamp.div_euclid(DAY)).map(|day| day * DAY).ok_or_else(|| {
+                bad(format!("unit \"{field}\" not recognized for type timestamp without time zone"))
+            }),
         }
     };
     match value {
@@ -193,7 +195,8 @@ fn make_date(v: &[Value], _: &Type) -> Answer {
 fn make_timestamp(v: &[Value], kind: &Type) -> Answer {
     let Value::Date(day) = make_date(v, kind)? else { return Ok(Value::Null) };
     let seconds = double(&v[5]);
-    if !(0..=23).contains(&int(&v[3])) || !(0..=59).contains(&int(&v[4])) || !(0.0..=60.0).contains(&seconds) {
+    if !(0..=23).contains(&int(&v[3])) || !(0..=59).contains(&int(&v[4])) || !(0.0..=60.0).contains(&seconds)
+    {
         return Err(SqlError::new(SqlState::DatetimeFieldOverflow, "time field value out of range"));
     }
     let micros = int(&v[3]) * HOUR + int(&v[4]) * 60 * SECOND + libm::rint(seconds * 1e6) as i64;
@@ -201,7 +204,17 @@ fn make_timestamp(v: &[Value], kind: &Type) -> Answer {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -218,20 +231,38 @@ fn to_char(v: &[Value], _: &Type) -> Answer {
     let month = MONTHS[date.month as usize - 1];
     let picture = string(&v[1]);
     let fields: [(&str, String); 32] = [
-        ("HH24", format!("{hour:02}")), ("HH12", format!("{hour12:02}")), ("HH", format!("{hour12:02}")),
-        ("MI", format!("{:02}", micros / (60 * SECOND) % 60)), ("SS", format!("{:02}", micros / SECOND % 60)),
-        ("MS", format!("{:03}", micros % SECOND / 1000)), ("US", format!("{:06}", micros % SECOND)),
-        ("AM", if hour < 12 { "AM" } else { "PM" }.to_string()), ("PM", if hour < 12 { "AM" } else { "PM" }.to_string()),
-        ("am", if hour < 12 { "am" } else { "pm" }.to_string()), ("pm", if hour < 12 { "am" } else { "pm" }.to_string()),
-        ("YYYY", format!("{:04}", date.year)), ("yyyy", format!("{:04}", date.year)), ("YYY", format!("{:03}", date.year % 1000)),
-        ("YY", format!("{:02}", date.year % 100)), ("MONTH", format!("{:<9}", month.to_uppercase())),
-        ("Month", format!("{month:<9}")), ("month", format!("{:<9}", month.to_lowercase())),
-        ("MON", month[..3].to_uppercase()), ("Mon", month[..3].to_string()), ("mon", month[..3].to_lowercase()),
-        ("MM", format!("{:02}", date.month)), ("mm", format!("{:02}", date.month)),
-        ("DAY", format!("{:<9}", WEEKDAYS[weekday].to_uppercase())), ("Day", format!("{:<9}", WEEKDAYS[weekday])),
-        ("DY", WEEKDAYS[weekday][..3].to_uppercase()), ("Dy", WEEKDAYS[weekday][..3].to_string()),
-        ("DDD", format!("{:03}", day - days(date.year, 1, 1) + 1)), ("DD", format!("{:02}", date.day)),
-        ("dd", format!("{:02}", date.day)), ("D", (weekday + 1).to_string()), ("Q", ((date.month - 1) / 3 + 1).to_string()),
+        ("HH24", format!("{hour:02}")),
+        ("HH12", format!("{hour12:02}")),
+        ("HH", format!("{hour12:02}")),
+        ("MI", format!("{:02}", micros / (60 * SECOND) % 60)),
+        ("SS", format!("{:02}", micros / SECOND % 60)),
+        ("MS", format!("{:03}", micros % SECOND / 1000)),
+        ("US", format!("{:06}", micros % SECOND)),
+        ("AM", if hour < 12 { "AM" } else { "PM" }.to_string()),
+        ("PM", if hour < 12 { "AM" } else { "PM" }.to_string()),
+        ("am", if hour < 12 { "am" } else { "pm" }.to_string()),
+        ("pm", if hour < 12 { "am" } else { "pm" }.to_string()),
+        ("YYYY", format!("{:04}", date.year)),
+        ("yyyy", format!("{:04}", date.year)),
+        ("YYY", format!("{:03}", date.year % 1000)),
+        ("YY", format!("{:02}", date.year % 100)),
+        ("MONTH", format!("{:<9}", month.to_uppercase())),
+        ("Month", format!("{month:<9}")),
+        ("month", format!("{:<9}", month.to_lowercase())),
+        ("MON", month[..3].to_uppercase()),
+        ("Mon", month[..3].to_string()),
+        ("mon", month[..3].to_lowercase()),
+        ("MM", format!("{:02}", date.month)),
+        ("mm", format!("{:02}", date.month)),
+        ("DAY", format!("{:<9}", WEEKDAYS[weekday].to_uppercase())),
+        ("Day", format!("{:<9}", WEEKDAYS[weekday])),
+        ("DY", WEEKDAYS[weekday][..3].to_uppercase()),
+        ("Dy", WEEKDAYS[weekday][..3].to_string()),
+        ("DDD", format!("{:03}", day - days(date.year, 1, 1) + 1)),
+        ("DD", format!("{:02}", date.day)),
+        ("dd", format!("{:02}", date.day)),
+        ("D", (weekday + 1).to_string()),
+        ("Q", ((date.month - 1) / 3 + 1).to_string()),
     ];
     let (mut out, mut rest, mut fill) = (String::new(), picture, true);
     while let Some(first) = rest.chars().next() {
@@ -274,8 +305,14 @@ pub(super) fn number_to_char(value: &Value, picture: &str) -> Answer {
     for c in whole.chars() {
         match c {
             '9' | '0' => match queue.pop_front().flatten() {
-                Some(digit) => { begun = true; out.push(digit); }
-                None if c == '0' || begun => { begun = true; out.push('0'); }
+                Some(digit) => {
+                    begun = true;
+                    out.push(digit);
+                }
+                None if c == '0' || begun => {
+                    begun = true;
+                    out.push('0');
+                }
                 None if fill => out.push(' '),
                 None => {}
             },
@@ -289,7 +326,15 @@ pub(super) fn number_to_char(value: &Value, picture: &str) -> Answer {
         out.push('.');
         out.push_str(if fill || fraction.contains('0') { decimals } else { decimals.trim_end_matches('0') });
     }
-    let sign = if number.is_negative() { "-" } else if picture.contains('S') { "+" } else if fill { " " } else { "" };
+    let sign = if number.is_negative() {
+        "-"
+    } else if picture.contains('S') {
+        "+"
+    } else if fill {
+        " "
+    } else {
+        ""
+    };
     let blanks = out.len() - out.trim_start().len();
     Ok(Value::from(format!("{}{sign}{}", " ".repeat(blanks), out.trim_start())))
 }
@@ -308,8 +353,10 @@ fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {
 }
 
 pub(super) static TABLE: &[Function] = &[
-    f("date_part", &[TXT, TST], G_DBL, |v, _| part(v)), f("date_part", &[TXT, TSZ], G_DBL, |v, _| part(v)),
-    f("date_part", &[TXT, DAT], G_DBL, |v, _| part(v)), f("date_part", &[TXT, TIM], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, TST], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, TSZ], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, DAT], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, TIM], G_DBL, |v, _| part(v)),
     f("date_part", &[TXT, SPN], G_DBL, |v, _| part(v)),
     f("extract", &[TXT, TST], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
     f("extract", &[TXT, TSZ], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
@@ -319,30 +366,46 @@ pub(super) static TABLE: &[Function] = &[
     f("date_trunc", &[TXT, TST], G_TST, |v, _| truncate(string(&v[0]), &v[1])),
     f("date_trunc", &[TXT, TSZ], G_TSZ, |v, _| truncate(string(&v[0]), &v[1])),
     f("date_trunc", &[TXT, SPN], G_SPN, |v, _| truncate(string(&v[0]), &v[1])),
-    f("age", &[TST, TST], G_SPN, age), f("age", &[TSZ, TSZ], G_SPN, age),
+    f("age", &[TST, TST], G_SPN, age),
+    f("age", &[TSZ, TSZ], G_SPN, age),
     f("make_date", &[INT, INT, INT], G_DAT, make_date),
     f("make_timestamp", &[INT, INT, INT, INT, INT, DBL], G_TST, make_timestamp),
     f("make_time", &[INT, INT, DBL], Gives::Is(Type::Time), |v, _| {
         let micros = int(&v[0]) * HOUR + int(&v[1]) * 60 * SECOND + libm::rint(double(&v[2]) * 1e6) as i64;
-        if (0..=DAY).contains(&micros) { Ok(Value::Time(micros)) } else {
+        if (0..=DAY).contains(&micros) {
+            Ok(Value::Time(micros))
+        } else {
             Err(SqlError::new(SqlState::DatetimeFieldOverflow, "time field value out of range"))
         }
     }),
     f("make_interval", &[INT, INT, INT, INT, INT, INT, DBL], G_SPN, |v, _| {
         let n = |at: usize| v.get(at).map_or(0, int);
-        let micros = n(4) * HOUR + n(5) * 60 * SECOND + v.get(6).map_or(0, |s| libm::rint(double(s) * 1e6) as i64);
-        Ok(Value::Interval(Interval { months: (n(0) * 12 + n(1)) as i32, days: (n(2) * 7 + n(3)) as i32, micros }))
-    }).optional(7),
+        let micros =
+            n(4) * HOUR + n(5) * 60 * SECOND + v.get(6).map_or(0, |s| libm::rint(double(s) * 1e6) as i64);
+        Ok(Value::Interval(Interval {
+            months: (n(0) * 12 + n(1)) as i32,
+            days: (n(2) * 7 + n(3)) as i32,
+            micros,
+        }))
+    })
+    .optional(7),
     f("to_timestamp", &[DBL], G_TSZ, |v, _| Ok(Value::TimestampTz(libm::rint(double(&v[0]) * 1e6) as i64))),
-    f("to_timestamp", &[TXT, TXT], G_TSZ, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::TimestampTz)),
+    f("to_timestamp", &[TXT, TXT], G_TSZ, |v, _| {
+        kimberlite_row::text::parse(string(&v[0]), &Type::TimestampTz)
+    }),
     f("to_date", &[TXT, TXT], G_DAT, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::Date)),
-    f("to_char", &[TST, TXT], G_TXT, to_char), f("to_char", &[TSZ, TXT], G_TXT, to_char),
+    f("to_char", &[TST, TXT], G_TXT, to_char),
+    f("to_char", &[TSZ, TXT], G_TXT, to_char),
     f("to_char", &[SPN, TXT], G_TXT, to_char),
     f("justify_hours", &[SPN], G_SPN, |v, _| justify(v, true, false)),
     f("justify_days", &[SPN], G_SPN, |v, _| justify(v, false, true)),
     f("justify_interval", &[SPN], G_SPN, |v, _| justify(v, true, true)),
-    f("isfinite", &[TST], super::G_BOOL, |v, _| Ok(Value::Bool(!matches!(v[0], Value::Timestamp(i64::MAX | i64::MIN))))),
-    f("isfinite", &[DAT], super::G_BOOL, |v, _| Ok(Value::Bool(!matches!(v[0], Value::Date(i32::MAX | i32::MIN))))),
+    f("isfinite", &[TST], super::G_BOOL, |v, _| {
+        Ok(Value::Bool(!matches!(v[0], Value::Timestamp(i64::MAX | i64::MIN))))
+    }),
+    f("isfinite", &[DAT], super::G_BOOL, |v, _| {
+        Ok(Value::Bool(!matches!(v[0], Value::Date(i32::MAX | i32::MIN))))
+    }),
 ];
 
 fn part(v: &[Value]) -> Answer {

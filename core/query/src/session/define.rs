@@ -6,10 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
-use kimberlite_row::schema::{
-    Action, Check, ColumnId, ForeignKey, Identity, Index, IndexColumn, PrimaryKey,
-};
 use kimberlite_row::fact::{Guard, SchemaFact};
+use kimberlite_row::schema::{Action, Check, ColumnId, ForeignKey, Identity, Index, IndexColumn, PrimaryKey};
 use kimberlite_row::{Catalogue, Column, Object, ObjectId, Sequence, SqlError, SqlState, Table, Type, View};
 use sqlparser::ast;
 
@@ -105,7 +103,11 @@ impl Definer<'_> {
     }
 
     /// CREATE TABLE.
-    pub(super) fn create_table(&mut self, create: &ast::CreateTable, rows: Option<&[Output]>) -> Result<bool, SqlError> {
+    pub(super) fn create_table(
+        &mut self,
+        create: &ast::CreateTable,
+        rows: Option<&[Output]>,
+    ) -> Result<bool, SqlError> {
         let name = last_part(&create.name);
         if self.catalogue.taken(&name) {
             if create.if_not_exists {
@@ -130,7 +132,11 @@ impl Definer<'_> {
                 ast::CreateTableLikeKind::Parenthesized(like) | ast::CreateTableLikeKind::Plain(like) => like,
             };
             let source = self.table(&last_part(&like.name))?;
-            table.columns = source.columns.iter().map(|c| Column { default: None, owns: None, identity: None, ..c.clone() }).collect();
+            table.columns = source
+                .columns
+                .iter()
+                .map(|c| Column { default: None, owns: None, identity: None, ..c.clone() })
+                .collect();
             table.next_column = source.next_column;
         }
         if let Some(output) = rows {
@@ -177,7 +183,12 @@ impl Definer<'_> {
         Ok(())
     }
 
-    fn own_sequence(&mut self, table: &mut Table, at: usize, options: &[ast::SequenceOptions]) -> Result<(), SqlError> {
+    fn own_sequence(
+        &mut self,
+        table: &mut Table,
+        at: usize,
+        options: &[ast::SequenceOptions],
+    ) -> Result<(), SqlError> {
         let kind = table.columns[at].kind.clone();
         let name = self.free_name(&format!("{}_{}_seq", table.name, table.columns[at].name));
         let mut sequence = Sequence {
@@ -200,11 +211,14 @@ impl Definer<'_> {
     }
 
     fn column(&mut self, table: &mut Table, definition: &ast::ColumnDef) -> Result<(), SqlError> {
-        let kind = Binder::new(&self.catalogue, "", self.now).type_of(&definition.data_type)?;
+        let kind = Binder::type_of(&definition.data_type)?;
         self.push_column(table, folded(&definition.name), kind)?;
         let at = table.columns.len() - 1;
         let serial = definition.data_type.to_string().to_lowercase();
-        if matches!(serial.as_str(), "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2") {
+        if matches!(
+            serial.as_str(),
+            "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2"
+        ) {
             self.own_sequence(table, at, &[])?;
         }
         for option in &definition.options {
@@ -217,14 +231,17 @@ impl Definer<'_> {
                 ast::ColumnOption::PrimaryKey(_) => {
                     self.primary_key(table, named, &[table.columns[at].name.clone()])?;
                 }
-                ast::ColumnOption::Unique(_) => self.unique(table, named, &[table.columns[at].name.clone()])?,
+                ast::ColumnOption::Unique(_) => {
+                    self.unique(table, named, &[table.columns[at].name.clone()])?;
+                }
                 ast::ColumnOption::ForeignKey(key) => {
                     let mut key = key.clone();
                     key.columns = [column].into();
                     self.foreign_key(table, named, &key)?;
                 }
                 ast::ColumnOption::Check(check) => {
-                    let name = named.unwrap_or_else(|| format!("{}_{}_check", table.name, table.columns[at].name));
+                    let name =
+                        named.unwrap_or_else(|| format!("{}_{}_check", table.name, table.columns[at].name));
                     self.check(table, name, &check.expr);
                 }
                 ast::ColumnOption::Generated { generation_expr: Some(expr), .. } => {
@@ -244,7 +261,12 @@ impl Definer<'_> {
         Ok(())
     }
 
-    fn set_default(&mut self, table: &mut Table, at: usize, expr: Option<&ast::Expr>) -> Result<(), SqlError> {
+    fn set_default(
+        &mut self,
+        table: &mut Table,
+        at: usize,
+        expr: Option<&ast::Expr>,
+    ) -> Result<(), SqlError> {
         let Some(expr) = expr else {
             table.columns[at].default = None;
             return Ok(());
@@ -262,13 +284,21 @@ impl Definer<'_> {
             .iter()
             .map(|name| {
                 table.place_of(name).map(|at| table.columns[at].id).ok_or_else(|| {
-                    SqlError::new(SqlState::UndefinedColumn, format!("column \"{name}\" named in key does not exist"))
+                    SqlError::new(
+                        SqlState::UndefinedColumn,
+                        format!("column \"{name}\" named in key does not exist"),
+                    )
                 })
             })
             .collect()
     }
 
-    fn primary_key(&mut self, table: &mut Table, name: Option<String>, names: &[String]) -> Result<(), SqlError> {
+    fn primary_key(
+        &mut self,
+        table: &mut Table,
+        name: Option<String>,
+        names: &[String],
+    ) -> Result<(), SqlError> {
         if table.primary_key.is_some() {
             return Err(SqlError::new(
                 SqlState::InvalidTableDefinition,
@@ -295,9 +325,17 @@ impl Definer<'_> {
             }
             name
         });
-        let columns =
-            columns.into_iter().map(|column| IndexColumn { column, descending: false, nulls_first: false }).collect();
-        table.indexes.push(Index { id: self.catalogue.take_id(), name, columns, unique: true, constraint: true });
+        let columns = columns
+            .into_iter()
+            .map(|column| IndexColumn { column, descending: false, nulls_first: false })
+            .collect();
+        table.indexes.push(Index {
+            id: self.catalogue.take_id(),
+            name,
+            columns,
+            unique: true,
+            constraint: true,
+        });
         Ok(())
     }
 
@@ -311,11 +349,17 @@ impl Definer<'_> {
         table.checks.push(Check { name: unique, expression: expr.to_string() });
     }
 
-    fn foreign_key(&mut self, table: &mut Table, name: Option<String>, key: &ast::ForeignKeyConstraint) -> Result<(), SqlError> {
+    fn foreign_key(
+        &mut self,
+        table: &mut Table,
+        name: Option<String>,
+        key: &ast::ForeignKeyConstraint,
+    ) -> Result<(), SqlError> {
         let names: Vec<String> = key.columns.iter().map(folded).collect();
         let columns = Self::ids(table, &names)?;
         let parent_name = last_part(&key.foreign_table);
-        let parent = if parent_name == table.name { Arc::new(table.clone()) } else { self.table(&parent_name)? };
+        let parent =
+            if parent_name == table.name { Arc::new(table.clone()) } else { self.table(&parent_name)? };
         let parent_columns = if key.referred_columns.is_empty() {
             parent.primary_key.as_ref().map(|k| k.columns.clone()).ok_or_else(|| {
                 SqlError::new(
@@ -326,13 +370,20 @@ impl Definer<'_> {
         } else {
             Self::ids(&parent, &key.referred_columns.iter().map(folded).collect::<Vec<_>>())?
         };
-        let same = |of: &[ColumnId]| of.len() == parent_columns.len() && of.iter().all(|c| parent_columns.contains(c));
+        let same = |of: &[ColumnId]| {
+            of.len() == parent_columns.len() && of.iter().all(|c| parent_columns.contains(c))
+        };
         let unique = parent.primary_key.as_ref().is_some_and(|k| same(&k.columns))
-            || parent.indexes.iter().any(|i| i.unique && same(&i.columns.iter().map(|c| c.column).collect::<Vec<_>>()));
+            || parent
+                .indexes
+                .iter()
+                .any(|i| i.unique && same(&i.columns.iter().map(|c| c.column).collect::<Vec<_>>()));
         if !unique {
             return Err(SqlError::new(
                 SqlState::InvalidForeignKey,
-                format!("there is no unique constraint matching given keys for referenced table \"{parent_name}\""),
+                format!(
+                    "there is no unique constraint matching given keys for referenced table \"{parent_name}\""
+                ),
             ));
         }
         if columns.len() != parent_columns.len() {
@@ -344,7 +395,8 @@ impl Definer<'_> {
         for (a, b) in columns.iter().zip(&parent_columns) {
             let kind = |t: &Table, c: ColumnId| t.place(c).map(|at| t.columns[at].kind.base());
             let (a, b) = (kind(table, *a), kind(&parent, *b));
-            let integers = a.as_ref().is_some_and(Type::is_integer) && b.as_ref().is_some_and(Type::is_integer);
+            let integers =
+                a.as_ref().is_some_and(Type::is_integer) && b.as_ref().is_some_and(Type::is_integer);
             let texts = a.as_ref().is_some_and(Type::is_text) && b.as_ref().is_some_and(Type::is_text);
             if a != b && !integers && !texts {
                 return Err(SqlError::new(
@@ -393,7 +445,9 @@ impl Definer<'_> {
                 let names = column_names(&key.columns)?;
                 self.unique(table, key.name.as_ref().map(folded), &names)
             }
-            ast::TableConstraint::ForeignKey(key) => self.foreign_key(table, key.name.as_ref().map(folded), key),
+            ast::TableConstraint::ForeignKey(key) => {
+                self.foreign_key(table, key.name.as_ref().map(folded), key)
+            }
             ast::TableConstraint::Check(check) => {
                 let name = check.name.as_ref().map_or_else(|| format!("{}_check", table.name), folded);
                 self.check(table, name, &check.expr);
@@ -447,7 +501,12 @@ impl Definer<'_> {
     }
 
     /// CREATE VIEW.
-    pub(super) fn create_view(&mut self, create: &ast::CreateView, output: &[Output], reads: Vec<ObjectId>) -> Result<(), SqlError> {
+    pub(super) fn create_view(
+        &mut self,
+        create: &ast::CreateView,
+        output: &[Output],
+        reads: Vec<ObjectId>,
+    ) -> Result<(), SqlError> {
         let name = last_part(&create.name);
         let mut columns: Vec<String> = output.iter().map(|o| o.name.clone()).collect();
         if create.columns.len() > columns.len() {
@@ -479,7 +538,12 @@ impl Definer<'_> {
     }
 
     /// CREATE SEQUENCE.
-    pub(super) fn create_sequence(&mut self, name: &ast::ObjectName, if_not_exists: bool, options: &[ast::SequenceOptions]) -> Result<(), SqlError> {
+    pub(super) fn create_sequence(
+        &mut self,
+        name: &ast::ObjectName,
+        if_not_exists: bool,
+        options: &[ast::SequenceOptions],
+    ) -> Result<(), SqlError> {
         let name = last_part(name);
         if self.catalogue.taken(&name) {
             return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
@@ -501,7 +565,13 @@ impl Definer<'_> {
     }
 
     /// DROP of anything.
-    pub(super) fn drop(&mut self, kind: &ast::ObjectType, names: &[ast::ObjectName], if_exists: bool, cascade: bool) -> Result<(), SqlError> {
+    pub(super) fn drop(
+        &mut self,
+        kind: &ast::ObjectType,
+        names: &[ast::ObjectName],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), SqlError> {
         for name in names {
             let name = last_part(name);
             if *kind == ast::ObjectType::Index {
@@ -518,8 +588,15 @@ impl Definer<'_> {
             match found {
                 Some(object) if object.kind() == word => self.drop_one(&object, cascade)?,
                 Some(object) => {
-                    return Err(SqlError::new(SqlState::WrongObjectType, format!("\"{name}\" is not a {word}"))
-                        .hint(format!("Use DROP {} to remove a {}.", object.kind().to_uppercase(), object.kind())));
+                    return Err(SqlError::new(
+                        SqlState::WrongObjectType,
+                        format!("\"{name}\" is not a {word}"),
+                    )
+                    .hint(format!(
+                        "Use DROP {} to remove a {}.",
+                        object.kind().to_uppercase(),
+                        object.kind()
+                    )));
                 }
                 None if if_exists => self.notices.push(format!("{word} \"{name}\" does not exist, skipping")),
                 None => return Err(self.missing(word, &name)),
@@ -596,13 +673,19 @@ impl Definer<'_> {
                 let Some(index) = table.indexes.iter().find(|i| i.name == name) else {
                     return Err(SqlError::new(
                         SqlState::DependentObjectsStillExist,
-                        format!("cannot drop index {name} because constraint {name} on table {} requires it", table.name),
+                        format!(
+                            "cannot drop index {name} because constraint {name} on table {} requires it",
+                            table.name
+                        ),
                     ));
                 };
                 if index.constraint {
                     return Err(SqlError::new(
                         SqlState::DependentObjectsStillExist,
-                        format!("cannot drop index {name} because constraint {name} on table {} requires it", table.name),
+                        format!(
+                            "cannot drop index {name} because constraint {name} on table {} requires it",
+                            table.name
+                        ),
                     ));
                 }
                 let mut changed = (*table).clone();
@@ -634,7 +717,9 @@ impl Definer<'_> {
     #[allow(clippy::too_many_lines, reason = "one arm per form of ALTER TABLE")]
     fn alter_one(&mut self, name: &str, operation: &ast::AlterTableOperation) -> Result<(), SqlError> {
         use ast::AlterTableOperation as A;
-        if let (A::RenameTable { table_name }, Some(Object::View(view))) = (operation, self.catalogue.named(name)) {
+        if let (A::RenameTable { table_name }, Some(Object::View(view))) =
+            (operation, self.catalogue.named(name))
+        {
             let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
             let mut view = (**view).clone();
             view.name = last_part(to);
@@ -657,7 +742,12 @@ impl Definer<'_> {
                 if *if_not_exists && table.place_of(&folded(&column_def.name)).is_some() {
                     return Ok(());
                 }
-                let keys = (table.primary_key.is_some(), table.indexes.len(), table.foreign_keys.len(), table.checks.len());
+                let keys = (
+                    table.primary_key.is_some(),
+                    table.indexes.len(),
+                    table.foreign_keys.len(),
+                    table.checks.len(),
+                );
                 self.column(&mut table, column_def)?;
                 let at = table.columns.len() - 1;
                 if table.primary_key.is_some() && !keys.0 {
@@ -675,12 +765,18 @@ impl Definer<'_> {
                             quoted(&table.columns[at].name)
                         ));
                     } else {
-                        let value = expr.eval(&[], &mut Seen { outer: &[], slots: &[], shared: self.shared })?;
-                        table.columns[at].missing = kimberlite_row::text::output(&value, &table.columns[at].kind);
+                        let value =
+                            expr.eval(&[], &mut Seen { outer: &[], slots: &[], shared: self.shared })?;
+                        table.columns[at].missing =
+                            kimberlite_row::text::output(&value, &table.columns[at].kind);
                     }
                 }
                 if table.columns[at].generated.is_some() {
-                    self.follow.push(format!("UPDATE {} SET {1} = {1}", quoted(name), quoted(&table.columns[0].name)));
+                    self.follow.push(format!(
+                        "UPDATE {} SET {1} = {1}",
+                        quoted(name),
+                        quoted(&table.columns[0].name)
+                    ));
                 }
                 let added = (true, table.indexes.len(), table.foreign_keys.len(), table.checks.len());
                 if added.1 > keys.1 || added.2 > keys.2 || added.3 > keys.3 || table.columns[at].not_null {
@@ -701,7 +797,8 @@ impl Definer<'_> {
                     if table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id)) {
                         return Err(unsupported("dropping a column of the primary key"));
                     }
-                    let referenced = self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
+                    let referenced =
+                        self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
                     if referenced && !cascade {
                         return Err(SqlError::new(
                             SqlState::DependentObjectsStillExist,
@@ -718,7 +815,9 @@ impl Definer<'_> {
                     table.columns.remove(at);
                     table.indexes.retain(|i| i.columns.iter().all(|c| c.column != id));
                     table.foreign_keys.retain(|k| !k.columns.contains(&id));
-                    let word = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == column);
+                    let word = |text: &str| {
+                        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == column)
+                    };
                     table.checks.retain(|c| !word(&c.expression));
                 }
             }
@@ -745,7 +844,10 @@ impl Definer<'_> {
                 if self.catalogue.taken(&to) {
                     return Err(exists("relation", &to));
                 }
-                let views = self.catalogue.objects().any(|o| matches!(o, Object::View(v) if v.reads.contains(&table.id)));
+                let views = self
+                    .catalogue
+                    .objects()
+                    .any(|o| matches!(o, Object::View(v) if v.reads.contains(&table.id)));
                 if views {
                     return Err(unsupported("renaming a table that a view reads"));
                 }
@@ -779,7 +881,10 @@ impl Definer<'_> {
             }
             A::RenameConstraint { old_name, new_name } => {
                 let (old, new) = (folded(old_name), folded(new_name));
-                let names = table.checks.iter_mut().map(|c| &mut c.name)
+                let names = table
+                    .checks
+                    .iter_mut()
+                    .map(|c| &mut c.name)
                     .chain(table.indexes.iter_mut().map(|i| &mut i.name))
                     .chain(table.foreign_keys.iter_mut().map(|k| &mut k.name))
                     .chain(table.primary_key.iter_mut().map(|k| &mut k.name));
@@ -806,7 +911,9 @@ impl Definer<'_> {
                         }
                         table.columns[at].not_null = false;
                     }
-                    ast::AlterColumnOperation::SetDefault { value } => self.set_default(&mut table, at, Some(value))?,
+                    ast::AlterColumnOperation::SetDefault { value } => {
+                        self.set_default(&mut table, at, Some(value))?;
+                    }
                     ast::AlterColumnOperation::DropDefault => self.set_default(&mut table, at, None)?,
                     ast::AlterColumnOperation::SetDataType { data_type, using, .. } => {
                         return self.change_type(table, at, data_type, using.as_ref());
@@ -814,7 +921,11 @@ impl Definer<'_> {
                     other => return Err(unsupported(format!("ALTER COLUMN {other}"))),
                 }
             }
-            A::OwnerTo { .. } | A::SetOptionsParens { .. } | A::SetLogged | A::SetUnlogged | A::ValidateConstraint { .. } => {
+            A::OwnerTo { .. }
+            | A::SetOptionsParens { .. }
+            | A::SetLogged
+            | A::SetUnlogged
+            | A::ValidateConstraint { .. } => {
                 return Ok(());
             }
             other => return Err(unsupported(format!("ALTER TABLE {other}"))),
@@ -831,9 +942,15 @@ impl Definer<'_> {
     }
 
     /// A column of another type is another column.
-    fn change_type(&mut self, old: Table, at: usize, kind: &ast::DataType, using: Option<&ast::Expr>) -> Result<(), SqlError> {
+    fn change_type(
+        &mut self,
+        old: Table,
+        at: usize,
+        kind: &ast::DataType,
+        using: Option<&ast::Expr>,
+    ) -> Result<(), SqlError> {
         let mut table = old.clone();
-        let kind = Binder::new(&self.catalogue, "", self.now).type_of(kind)?;
+        let kind = Binder::type_of(kind)?;
         let id = table.columns[at].id;
         let keyed = table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id))
             || table.foreign_keys.iter().any(|k| k.columns.contains(&id))
@@ -842,18 +959,27 @@ impl Definer<'_> {
             return Err(unsupported("changing the type of a key column"));
         }
         let name = quoted(&table.columns[at].name);
-        let source = using.map_or_else(|| format!("{name}::{}", kind.name()), |e| format!("({e})::{}", kind.name()));
+        let source =
+            using.map_or_else(|| format!("{name}::{}", kind.name()), |e| format!("({e})::{}", kind.name()));
         table.columns[at].kind = kind;
         table.columns[at].missing = None;
         self.replace(old, table, Some((at, source)))
     }
 
-    fn replace(&mut self, old: Table, mut table: Table, changed: Option<(usize, String)>) -> Result<(), SqlError> {
+    fn replace(
+        &mut self,
+        old: Table,
+        mut table: Table,
+        changed: Option<(usize, String)>,
+    ) -> Result<(), SqlError> {
         let name = old.name.clone();
         let mut moved = old.clone();
         moved.name = self.free_name(&format!("{name}_old"));
         moved.indexes.clear();
-        moved.primary_key = old.primary_key.clone().map(|k| PrimaryKey { name: self.free_name(&format!("{}_old", k.name)), ..k });
+        moved.primary_key = old
+            .primary_key
+            .clone()
+            .map(|k| PrimaryKey { name: self.free_name(&format!("{}_old", k.name)), ..k });
         for column in &mut moved.columns {
             column.owns = None;
         }
@@ -876,7 +1002,8 @@ impl Definer<'_> {
                 _ => quoted(&c.name),
             })
             .collect();
-        let names: Vec<String> = old.columns.iter().filter(|c| c.generated.is_none()).map(|c| quoted(&c.name)).collect();
+        let names: Vec<String> =
+            old.columns.iter().filter(|c| c.generated.is_none()).map(|c| quoted(&c.name)).collect();
         self.follow.push(format!(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             quoted(&name),
@@ -885,9 +1012,14 @@ impl Definer<'_> {
             quoted(&moved.name)
         ));
         self.follow.push(format!("DROP TABLE {}", quoted(&moved.name)));
-        let children: Vec<Arc<Table>> =
-            self.catalogue.children(old.id).filter(|(child, _)| child.id != old.id).map(|(child, _)| child.clone()).collect();
-        let views = self.catalogue.objects().any(|o| matches!(o, Object::View(v) if v.reads.contains(&old.id)));
+        let children: Vec<Arc<Table>> = self
+            .catalogue
+            .children(old.id)
+            .filter(|(child, _)| child.id != old.id)
+            .map(|(child, _)| child.clone())
+            .collect();
+        let views =
+            self.catalogue.objects().any(|o| matches!(o, Object::View(v) if v.reads.contains(&old.id)));
         if views {
             return Err(unsupported("changing the key or a type of a table that a view reads"));
         }
@@ -910,7 +1042,11 @@ fn renamed(text: &str, old: &str, new: &str) -> String {
     let mut word = String::new();
     let mut quote = false;
     let flush = |word: &mut String, out: &mut String| {
-        if word.eq_ignore_ascii_case(old) { out.push_str(&quoted(new)) } else { out.push_str(word) }
+        if word.eq_ignore_ascii_case(old) {
+            out.push_str(&quoted(new));
+        } else {
+            out.push_str(word);
+        }
         word.clear();
     };
     for c in text.chars() {
@@ -961,7 +1097,10 @@ fn sequence_options(sequence: &mut Sequence, options: &[ast::SequenceOptions]) -
     sequence.high = high.unwrap_or(sequence.high);
     sequence.start = start.unwrap_or(if sequence.step > 0 { sequence.low } else { sequence.high });
     if sequence.low >= sequence.high || !(sequence.low..=sequence.high).contains(&sequence.start) {
-        return Err(SqlError::new(SqlState::InvalidParameterValue, "the bounds of the sequence exclude its start"));
+        return Err(SqlError::new(
+            SqlState::InvalidParameterValue,
+            "the bounds of the sequence exclude its start",
+        ));
     }
     Ok(())
 }

@@ -32,21 +32,28 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
         Plan::Values(rows, _) => format!("Values ({} rows)", rows.len()),
         Plan::Scan(scan) => {
             let by = match scan.index {
-                Some(at) => format!("Index Scan using {} on {}", scan.table.indexes[at].name, scan.table.name),
-                None if !scan.range.equal.is_empty() || scan.range.low.is_some() || scan.range.high.is_some() => {
+                Some(at) => {
+                    format!("Index Scan using {} on {}", scan.table.indexes[at].name, scan.table.name)
+                }
+                None if !scan.range.equal.is_empty()
+                    || scan.range.low.is_some()
+                    || scan.range.high.is_some() =>
+                {
                     format!("Key Scan on {}", scan.table.name)
                 }
                 None => format!("Seq Scan on {}", scan.table.name),
             };
             let past = scan.at.map_or_else(String::new, |at| format!(" as of {at}"));
-            let alias = if scan.alias == scan.table.name { String::new() } else { format!(" {}", scan.alias) };
+            let alias =
+                if scan.alias == scan.table.name { String::new() } else { format!(" {}", scan.alias) };
             format!("{by}{alias}{past}")
         }
         Plan::Function(function, ..) => format!("Function Scan ({function:?})"),
         Plan::Filter(_, conditions) => format!("Filter ({} conditions)", conditions.len()),
         Plan::Project(..) => return describe(plan.inputs()[0], depth, out),
         Plan::Join(kind, _, _, on) => {
-            let equal = on.iter().any(|e| matches!(e, crate::expr::Expr::Compare(crate::expr::Comparison::Eq, ..)));
+            let equal =
+                on.iter().any(|e| matches!(e, crate::expr::Expr::Compare(crate::expr::Comparison::Eq, ..)));
             let how = if equal { "Hash" } else { "Nested Loop" };
             let kind = match kind {
                 JoinKind::Inner => "",

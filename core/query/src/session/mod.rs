@@ -124,7 +124,11 @@ impl TimeTravel for Travel<'_> {
     fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop> {
         let at = LogPosition { op: Op(position), index: u32::MAX };
         if at > self.view.base.last() && Op(position) > self.view.base.last().op {
-            return Err(SqlError::new(SqlState::InvalidParameterValue, format!("position {position} lies in the future")).into());
+            return Err(SqlError::new(
+                SqlState::InvalidParameterValue,
+                format!("position {position} lies in the future"),
+            )
+            .into());
         }
         let time = self.view.base.time_of(at)?.unwrap_or(0);
         Ok((at, self.view.base.catalogue(at)?, time))
@@ -152,7 +156,12 @@ impl Session {
     }
 
     /// Types of the parameters and columns of a statement, without running it.
-    pub fn describe(&self, statement: &ast::Statement, text: &str, rows: &dyn Rows) -> Result<(Vec<Type>, Vec<Output>), Stop> {
+    pub fn describe(
+        &self,
+        statement: &ast::Statement,
+        text: &str,
+        rows: &dyn Rows,
+    ) -> Result<(Vec<Type>, Vec<Output>), Stop> {
         let catalogue = rows.catalogue(rows.last())?;
         let mut binder = Binder::new(&catalogue, text, 0);
         let output = match statement {
@@ -202,7 +211,9 @@ impl Session {
     fn step_here(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
         match &mut running.stage {
             Stage::Begin => {
-                let Some((statement, text)) = running.queue.front().cloned() else { return self.end(running) };
+                let Some((statement, text)) = running.queue.front().cloned() else {
+                    return self.end(running);
+                };
                 self.begin(running, &statement, &text, rows)
             }
             Stage::Run(run) => {
@@ -237,7 +248,11 @@ impl Session {
             Some(transaction) if !transaction.explicit => {
                 let transaction = self.transaction.take();
                 let overlay = transaction.map(|t| t.overlay).unwrap_or_default();
-                if overlay.is_empty() { Ok(Step::Done(answer)) } else { Ok(Step::Commit(overlay.facts(), answer)) }
+                if overlay.is_empty() {
+                    Ok(Step::Done(answer))
+                } else {
+                    Ok(Step::Commit(overlay.facts(), answer))
+                }
             }
             _ => Ok(Step::Done(answer)),
         }
@@ -252,7 +267,12 @@ impl Session {
         Step::More
     }
 
-    fn shared(&self, running: &Running, now: i64, sequences: BTreeMap<ObjectId, kimberlite_row::Sequence>) -> Shared {
+    fn shared(
+        &self,
+        running: &Running,
+        now: i64,
+        sequences: BTreeMap<ObjectId, kimberlite_row::Sequence>,
+    ) -> Shared {
         Shared {
             params: running.params.clone(),
             now,
@@ -267,7 +287,13 @@ impl Session {
     }
 
     #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
-    fn begin(&mut self, running: &mut Running, statement: &ast::Statement, text: &str, rows: &dyn Rows) -> Result<Step, Stop> {
+    fn begin(
+        &mut self,
+        running: &mut Running,
+        statement: &ast::Statement,
+        text: &str,
+        rows: &dyn Rows,
+    ) -> Result<Step, Stop> {
         use ast::Statement as S;
         if let Some(step) = self.control(running, statement)? {
             return Ok(step);
@@ -400,7 +426,10 @@ impl Session {
                 let fresh = transaction.overlay.fresh;
                 let written = plan.writes(given, &catalogue, &view, transaction.at, fresh, shared)?;
                 transaction.overlay.fresh = written.fresh;
-                transaction.overlay.guards.push(kimberlite_row::fact::Guard::Schema(plan.table.id, plan.table.version));
+                transaction
+                    .overlay
+                    .guards
+                    .push(kimberlite_row::fact::Guard::Schema(plan.table.id, plan.table.version));
                 for write in &written.writes {
                     if let Some(true) = write.before.as_ref().map(|_| true) {
                         transaction.overlay.guards.push(kimberlite_row::fact::Guard::Version(
@@ -448,14 +477,26 @@ impl Session {
             let scan = Scan { table, index: None, at: transaction.at, range: &KeyRange::ALL, after: None };
             view.scan(&scan, &mut |found| {
                 let id = RowId::of(table, found.row, found.hidden);
-                writes.push(Write { table: table.id, id, before: Some(found.row.to_vec()), after: Some(found.row.to_vec()) });
+                writes.push(Write {
+                    table: table.id,
+                    id,
+                    before: Some(found.row.to_vec()),
+                    after: Some(found.row.to_vec()),
+                });
                 true
             })?;
             let mut binder = Binder::new(&catalogue, "", transaction.now);
             let checks = write::checks(&mut binder, table)?;
             let mut shared = Shared {
-                params: Vec::new(), now: transaction.now, rng: Streams::new(0).stream("sql", 0), sequences: BTreeMap::new(),
-                current: BTreeMap::new(), last_sequence: None, read: Vec::new(), memory: 0, work: 0,
+                params: Vec::new(),
+                now: transaction.now,
+                rng: Streams::new(0).stream("sql", 0),
+                sequences: BTreeMap::new(),
+                current: BTreeMap::new(),
+                last_sequence: None,
+                read: Vec::new(),
+                memory: 0,
+                work: 0,
             };
             for write in &writes {
                 let Some(row) = &write.after else { continue };
@@ -464,7 +505,10 @@ impl Session {
                     if expr.eval(row, &mut scope)? == Value::Bool(false) {
                         return Err(SqlError::new(
                             SqlState::CheckViolation,
-                            format!("check constraint \"{name}\" of relation \"{}\" is violated by some row", table.name),
+                            format!(
+                                "check constraint \"{name}\" of relation \"{}\" is violated by some row",
+                                table.name
+                            ),
                         )
                         .into());
                     }
@@ -488,7 +532,8 @@ impl Session {
         let mut binder = Binder::new(catalogue, text, now);
         let (_, output) = binder.query(query)?;
         drop(binder);
-        let created = self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
+        let created =
+            self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
         running.queue.pop_front();
         if created {
             let name = last_part(&create.name);
@@ -536,7 +581,13 @@ impl Session {
         Ok(result)
     }
 
-    fn define(&mut self, running: &mut Running, statement: &ast::Statement, text: &str, catalogue: &Arc<Catalogue>) -> Result<Step, Stop> {
+    fn define(
+        &mut self,
+        running: &mut Running,
+        statement: &ast::Statement,
+        text: &str,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<Step, Stop> {
         use ast::Statement as S;
         let tag = match statement {
             S::CreateTable(create) => {
@@ -557,7 +608,9 @@ impl Session {
                 "CREATE VIEW"
             }
             S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
-                self.change(running, catalogue, |d| d.create_sequence(name, *if_not_exists, sequence_options))?;
+                self.change(running, catalogue, |d| {
+                    d.create_sequence(name, *if_not_exists, sequence_options)
+                })?;
                 "CREATE SEQUENCE"
             }
             S::Drop { object_type, if_exists, names, cascade, .. } => {
@@ -592,7 +645,12 @@ impl Session {
             match catalogue.named(&name) {
                 Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
                 _ if truncate.if_exists => {}
-                _ => return Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"))),
+                _ => {
+                    return Err(SqlError::new(
+                        SqlState::UndefinedTable,
+                        format!("relation \"{name}\" does not exist"),
+                    ));
+                }
             }
         }
         let cascade = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
@@ -696,7 +754,8 @@ impl Session {
             }
             S::Set(set) => {
                 if let ast::Set::SingleAssignment { variable, values, .. } = set {
-                    let value: Vec<String> = values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
+                    let value: Vec<String> =
+                        values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
                     self.settings.insert(parts(variable).join("."), value.join(", "));
                 }
                 Self::done(running, "SET")
@@ -711,7 +770,9 @@ impl Session {
                     (_, Some(value)) => value.clone(),
                     ("server_version", _) => "15.0".to_string(),
                     ("server_encoding" | "client_encoding", _) => "UTF8".to_string(),
-                    ("transaction_isolation" | "transaction_isolation_level", _) => "serializable".to_string(),
+                    ("transaction_isolation" | "transaction_isolation_level", _) => {
+                        "serializable".to_string()
+                    }
                     ("timezone" | "time_zone", _) => "UTC".to_string(),
                     ("datestyle", _) => "ISO, MDY".to_string(),
                     ("search_path", _) => "\"$user\", public".to_string(),
@@ -758,7 +819,9 @@ impl Session {
                     let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
                     let value = typed.expr.eval(&[], &mut scope)?;
                     // As text, so that it takes the type that the statement needs.
-                    params.push(kimberlite_row::text::output(&value, &typed.kind).map_or(Value::Null, Value::from));
+                    params.push(
+                        kimberlite_row::text::output(&value, &typed.kind).map_or(Value::Null, Value::from),
+                    );
                 }
                 running.params = params;
                 running.queue.pop_front();

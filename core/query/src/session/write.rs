@@ -76,11 +76,17 @@ fn target(binder: &Binder<'_>, name: &ast::ObjectName) -> Result<Arc<Table>, Sql
             format!("cannot change {} \"{bare}\"", other.kind()),
         )),
         None => {
-            let error = SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"));
-            Err(match near(&bare, binder.catalogue.objects().map(kimberlite_row::Object::name).collect::<Vec<_>>()) {
-                Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
-                None => error,
-            })
+            let error =
+                SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"));
+            Err(
+                match near(
+                    &bare,
+                    binder.catalogue.objects().map(kimberlite_row::Object::name).collect::<Vec<_>>(),
+                ) {
+                    Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
+                    None => error,
+                },
+            )
         }
     }
 }
@@ -133,7 +139,10 @@ fn own_columns(binder: &mut Binder<'_>, table: &Table, name: &str) -> (Vec<Visib
 
 /// CHECK constraints and generated columns, over the rows of the table.
 #[allow(clippy::type_complexity, reason = "two lists of named expressions")]
-fn rules(binder: &mut Binder<'_>, table: &Table) -> Result<(Vec<(String, Expr)>, Vec<(usize, Expr)>), SqlError> {
+fn rules(
+    binder: &mut Binder<'_>,
+    table: &Table,
+) -> Result<(Vec<(String, Expr)>, Vec<(usize, Expr)>), SqlError> {
     let (visible, cols) = own_columns(binder, table, &table.name);
     let mut checks = Vec::new();
     let mut generated = Vec::new();
@@ -229,7 +238,10 @@ pub fn insert(binder: &mut Binder<'_>, insert: &ast::Insert) -> Result<WritePlan
             let width = values.rows.first().map_or(0, |r| r.content.len());
             for row in &values.rows {
                 if row.content.len() != width {
-                    return Err(SqlError::new(SqlState::SyntaxError, "VALUES lists must all be the same length"));
+                    return Err(SqlError::new(
+                        SqlState::SyntaxError,
+                        "VALUES lists must all be the same length",
+                    ));
                 }
                 if row.content.len() > places.len() {
                     return Err(too_many());
@@ -287,7 +299,11 @@ fn assign(binder: &mut Binder<'_>, typed: Typed, table: &Table, at: usize) -> Re
         if error.state() == SqlState::DatatypeMismatch {
             SqlError::new(
                 SqlState::DatatypeMismatch,
-                format!("column \"{name}\" is of type {} but expression is of type {}", column.kind.name(), kind.name()),
+                format!(
+                    "column \"{name}\" is of type {} but expression is of type {}",
+                    column.kind.name(),
+                    kind.name()
+                ),
             )
             .hint("You will need to rewrite or cast the expression.")
         } else {
@@ -296,7 +312,12 @@ fn assign(binder: &mut Binder<'_>, typed: Typed, table: &Table, at: usize) -> Re
     })
 }
 
-fn conflict(binder: &mut Binder<'_>, table: &Table, alias: &str, on: &ast::OnConflict) -> Result<Conflict, SqlError> {
+fn conflict(
+    binder: &mut Binder<'_>,
+    table: &Table,
+    alias: &str,
+    on: &ast::OnConflict,
+) -> Result<Conflict, SqlError> {
     let mut all: Vec<(String, Vec<ColumnId>)> =
         table.primary_key.iter().map(|k| (k.name.clone(), k.columns.clone())).collect();
     for index in table.indexes.iter().filter(|i| i.unique) {
@@ -313,7 +334,10 @@ fn conflict(binder: &mut Binder<'_>, table: &Table, alias: &str, on: &ast::OnCon
             for column in columns {
                 wanted.insert(table.columns[place(table, &folded(column))?].id);
             }
-            all.into_iter().map(|k| k.1).filter(|k| k.iter().copied().collect::<BTreeSet<_>>() == wanted).collect()
+            all.into_iter()
+                .map(|k| k.1)
+                .filter(|k| k.iter().copied().collect::<BTreeSet<_>>() == wanted)
+                .collect()
         }
     };
     if keys.is_empty() && on.conflict_target.is_some() {
@@ -364,15 +388,23 @@ fn conflict(binder: &mut Binder<'_>, table: &Table, alias: &str, on: &ast::OnCon
     Ok(Conflict { keys, update })
 }
 
-fn assignments(binder: &mut Binder<'_>, table: &Table, list: &[ast::Assignment]) -> Result<Vec<(usize, Expr)>, SqlError> {
+fn assignments(
+    binder: &mut Binder<'_>,
+    table: &Table,
+    list: &[ast::Assignment],
+) -> Result<Vec<(usize, Expr)>, SqlError> {
     let mut set: Vec<(usize, Expr)> = Vec::new();
     for assignment in list {
         let pairs: Vec<(String, &ast::Expr)> = match (&assignment.target, &assignment.value) {
             (ast::AssignmentTarget::ColumnName(name), value) => [(last_part(name), value)].into(),
-            (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) if names.len() == values.len() => {
+            (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values))
+                if names.len() == values.len() =>
+            {
                 names.iter().map(last_part).zip(values).collect()
             }
-            (ast::AssignmentTarget::Tuple(names), value) if names.len() == 1 => [(last_part(&names[0]), value)].into(),
+            (ast::AssignmentTarget::Tuple(names), value) if names.len() == 1 => {
+                [(last_part(&names[0]), value)].into()
+            }
             _ => return Err(unsupported("this assignment to several columns")),
         };
         for (name, value) in pairs {
@@ -386,7 +418,9 @@ fn assignments(binder: &mut Binder<'_>, table: &Table, list: &[ast::Assignment])
             let expr = if is_default(value) {
                 default_of(binder, table, at)?
             } else {
-                if table.columns[at].generated.is_some() || table.columns[at].identity == Some(Identity::Always) {
+                if table.columns[at].generated.is_some()
+                    || table.columns[at].identity == Some(Identity::Always)
+                {
                     return Err(SqlError::new(
                         SqlState::GeneratedAlways,
                         format!("column \"{name}\" can only be updated to DEFAULT"),
@@ -462,7 +496,8 @@ pub fn update(binder: &mut Binder<'_>, update: &ast::Update) -> Result<WritePlan
 /// Binds DELETE.
 pub fn delete(binder: &mut Binder<'_>, delete: &ast::Delete) -> Result<WritePlan, SqlError> {
     let (ast::FromTable::WithFromKeyword(list) | ast::FromTable::WithoutKeyword(list)) = &delete.from;
-    let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, .. }, joins }] = &list[..] else {
+    let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, .. }, joins }] = &list[..]
+    else {
         return Err(unsupported("this target"));
     };
     if !joins.is_empty() {
@@ -473,7 +508,8 @@ pub fn delete(binder: &mut Binder<'_>, delete: &ast::Delete) -> Result<WritePlan
     let (mut plan, all) = binder.beside(scan, visible, delete.using.as_deref().unwrap_or(&[]))?;
     let others: Vec<Col> = plan.columns().into_iter().filter(|c| !layout.contains(c)).collect();
     if let Some(expr) = &delete.selection {
-        let (condition, _) = binder.within(Binder::scope_of(all.clone()), |binder| binder.condition(expr, "WHERE"))?;
+        let (condition, _) =
+            binder.within(Binder::scope_of(all.clone()), |binder| binder.condition(expr, "WHERE"))?;
         plan = Plan::Filter(Box::new(plan), [condition].into());
     }
     let list = layout.iter().chain(&others).map(|c| (Expr::Col(*c), binder.col())).collect();
@@ -578,7 +614,10 @@ impl Work<'_> {
             if eval(expr, row, self.shared)? == Value::Bool(false) {
                 return Err(SqlError::new(
                     SqlState::CheckViolation,
-                    format!("new row for relation \"{}\" violates check constraint \"{name}\"", self.plan.table.name),
+                    format!(
+                        "new row for relation \"{}\" violates check constraint \"{name}\"",
+                        self.plan.table.name
+                    ),
                 ));
             }
         }
@@ -661,7 +700,9 @@ impl Work<'_> {
             self.change(id, old, new);
             return Ok(());
         }
-        let id = if self.plan.table.primary_key.is_some() { RowId::of(&self.plan.table, &row, None) } else {
+        let id = if self.plan.table.primary_key.is_some() {
+            RowId::of(&self.plan.table, &row, None)
+        } else {
             self.out.fresh += 1;
             RowId::Hidden(provisional(self.out.fresh))
         };
@@ -762,8 +803,11 @@ impl Work<'_> {
             at += 1;
             let Some(before) = &write.before else { continue };
             let Some(parent) = self.catalogue.table(write.table) else { continue };
-            let children: Vec<_> =
-                self.catalogue.children(write.table).map(|(child, key)| (child.clone(), key.clone())).collect();
+            let children: Vec<_> = self
+                .catalogue
+                .children(write.table)
+                .map(|(child, key)| (child.clone(), key.clone()))
+                .collect();
             for (child, key) in children {
                 let places = parent.places(&key.parent_columns);
                 let old: Vec<Value> = places.iter().map(|p| before[*p].clone()).collect();
@@ -773,7 +817,8 @@ impl Work<'_> {
                     continue;
                 }
                 // A row whose primary key changes is a delete and an insert: it still cascades as an update.
-                let moved = new.is_none()
+                let moved = new
+                    .is_none()
                     .then(|| self.out.writes.iter().find(|w| w.table == write.table && w.before.is_none()))
                     .flatten()
                     .and_then(|w| w.after.as_ref())
@@ -838,6 +883,9 @@ fn duplicate(table: &Table, key: &[Value]) -> SqlError {
         .iter()
         .map(|v| kimberlite_row::text::output(v, &Type::Text).unwrap_or_else(|| "null".into()))
         .collect();
-    SqlError::new(SqlState::UniqueViolation, format!("duplicate key value violates unique constraint \"{name}\""))
-        .detail(format!("Key ({}) already exists.", shown.join(", ")))
+    SqlError::new(
+        SqlState::UniqueViolation,
+        format!("duplicate key value violates unique constraint \"{name}\""),
+    )
+    .detail(format!("Key ({}) already exists.", shown.join(", ")))
 }

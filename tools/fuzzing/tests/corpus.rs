@@ -68,6 +68,9 @@ replayed! {
     machine_under_arbitrary_events
     client_machine
     world_decisions
+    btree_ops
+    key_encoding
+    row_codec
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl History {
 fn small(mut config: RunConfig) -> RunConfig {
     let work = &mut config.work;
     work.clients = work.clients.min(2);
+    work.readers = work.readers.min(work.clients - 1);
     work.requests = work.requests.min(REQUESTS);
     work.tenants = work.tenants.min(2);
     work.streams = work.streams.min(2);

@@ -1,8 +1,8 @@
 //! A digest of the whole state that can follow every change.
 //!
 //! Each item of the state is hashed with its kind and key, and the hashes are added up, as four lanes
-//! of 64 bits that wrap. Adding is commutative and can be undone, so a changed item costs two
-//! hashes, however large the state is.
+//! of 64 bits that wrap. Adding is commutative and can be undone, so a changed item costs one hash if its old
+//! one was kept, however large the state is.
 //!
 //! This is a check between honest replicas: a bug, a flipped bit or a diverged release shows with all but
 //! negligible probability. It is *not* a commitment: someone who may choose the items can make
@@ -54,19 +54,37 @@ pub(crate) enum Item<'a> {
     Extent { tenant: TenantId, stream: StreamId, extent: Extent },
 }
 
+/// The hash of an item, as it is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lanes([u64; 4]);
+
+impl Item<'_> {
+    pub(crate) fn lanes(&self) -> Lanes {
+        let mut buf = [0; ITEM_SIZE_MAX];
+        let encoded = postcard::to_slice(self, &mut buf).expect("an item is no longer than its limit");
+        let mut hasher = Checksummer::new();
+        hasher.update(ITEM_DOMAIN);
+        hasher.update(encoded);
+        let hash = *hasher.finish().as_bytes();
+        Lanes(core::array::from_fn(|lane| {
+            u64::from_le_bytes(hash[lane * 8..lane * 8 + 8].try_into().expect("a lane has eight bytes"))
+        }))
+    }
+}
+
 /// The sum over all items. Independent of the order in which they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ItemSum([u64; 4]);
 
 impl ItemSum {
-    pub(crate) fn add(&mut self, item: &Item<'_>) {
-        for (lane, word) in self.0.iter_mut().zip(lanes(item)) {
+    pub(crate) fn add(&mut self, item: Lanes) {
+        for (lane, word) in self.0.iter_mut().zip(item.0) {
             *lane = lane.wrapping_add(word);
         }
     }
 
-    pub(crate) fn remove(&mut self, item: &Item<'_>) {
-        for (lane, word) in self.0.iter_mut().zip(lanes(item)) {
+    pub(crate) fn remove(&mut self, item: Lanes) {
+        for (lane, word) in self.0.iter_mut().zip(item.0) {
             *lane = lane.wrapping_sub(word);
         }
     }
@@ -82,18 +100,6 @@ impl ItemSum {
         hasher.update(chain.as_bytes());
         StateDigest(*hasher.finish().as_bytes())
     }
-}
-
-fn lanes(item: &Item<'_>) -> [u64; 4] {
-    let mut buf = [0; ITEM_SIZE_MAX];
-    let encoded = postcard::to_slice(item, &mut buf).expect("an item is no longer than its limit");
-    let mut hasher = Checksummer::new();
-    hasher.update(ITEM_DOMAIN);
-    hasher.update(encoded);
-    let hash = *hasher.finish().as_bytes();
-    core::array::from_fn(|lane| {
-        u64::from_le_bytes(hash[lane * 8..lane * 8 + 8].try_into().expect("a lane has eight bytes"))
-    })
 }
 
 #[cfg(test)]
@@ -135,7 +141,7 @@ mod tests {
         ];
         for (one, item) in items.iter().enumerate() {
             for other in &items[one + 1..] {
-                assert_ne!(lanes(item), lanes(other));
+                assert_ne!(item.lanes(), other.lanes());
             }
         }
     }
@@ -143,14 +149,14 @@ mod tests {
     #[test]
     fn the_sum_forgets_order_and_what_was_removed() {
         let mut one = ItemSum::default();
-        one.add(&extent(0));
-        one.add(&extent(1));
+        one.add(extent(0).lanes());
+        one.add(extent(1).lanes());
         let mut other = ItemSum::default();
-        other.add(&extent(1));
-        other.add(&extent(2));
-        other.add(&extent(0));
+        other.add(extent(1).lanes());
+        other.add(extent(2).lanes());
+        other.add(extent(0).lanes());
         assert_ne!(one, other);
-        other.remove(&extent(2));
+        other.remove(extent(2).lanes());
         assert_eq!(one, other);
     }
 
@@ -165,10 +171,10 @@ mod tests {
     #[test]
     fn the_longest_item_fits_its_limit() {
         let name = "x".repeat(NAME_SIZE_MAX);
-        lanes(&Item::Stream { tenant: TenantId(u64::MAX), id: StreamId(u64::MAX), name: &name });
+        Item::Stream { tenant: TenantId(u64::MAX), id: StreamId(u64::MAX), name: &name }.lanes();
         let position = LogPosition { op: Op(u64::MAX), index: u32::MAX };
         let result = Ok(Outcome::Appended { first: Offset(u64::MAX), count: u32::MAX });
         let (last, verdict) = (RequestNumber(u64::MAX), Verdict { position, result });
-        lanes(&Item::Session { id: SessionId(position), last, verdict });
+        Item::Session { id: SessionId(position), last, verdict }.lanes();
     }
 }

@@ -204,26 +204,26 @@ impl Kernel {
         let EntryVerdict { session, request, verdict, .. } = outcome;
         if remembered {
             let (before, after) = self.sessions.remember(session, request, verdict);
-            self.sum.remove(&before);
-            self.sum.add(&after);
+            self.sum.remove(before);
+            self.sum.add(after);
         }
         match change {
             Change::Nothing => {}
             Change::Register { evict } => {
                 if let Some(oldest) = evict {
                     kimberlite_probe::reachable!("kernel.evicts");
-                    self.sum.remove(&self.sessions.evict(oldest));
+                    self.sum.remove(self.sessions.evict(oldest));
                 }
-                self.sum.add(&self.sessions.register(SessionId(position), verdict));
+                self.sum.add(self.sessions.register(SessionId(position), verdict));
             }
             Change::CreateTenant { tenant, name } => {
-                self.sum.add(&self.tenants.create_tenant(tenant, name));
+                self.sum.add(self.tenants.create_tenant(tenant, name).lanes());
             }
             Change::CreateStream { tenant, stream, name } => {
-                self.sum.add(&self.tenants.create_stream(tenant, stream, name));
+                self.sum.add(self.tenants.create_stream(tenant, stream, name).lanes());
             }
             Change::Append { tenant, stream, extent } => {
-                self.sum.add(&self.tenants.append(tenant, stream, extent));
+                self.sum.add(self.tenants.append(tenant, stream, extent).lanes());
             }
         }
         outcome
@@ -272,9 +272,9 @@ impl Kernel {
     pub fn digest_walk(&self) -> StateDigest {
         let mut sum = ItemSum::default();
         for session in self.sessions.items() {
-            sum.add(&session);
+            sum.add(session.lanes());
         }
-        self.tenants.for_each_item(|item| sum.add(item));
+        self.tenants.for_each_item(|item| sum.add(item.lanes()));
         sum.digest(self.applied, &self.chain)
     }
 }

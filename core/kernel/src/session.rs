@@ -6,7 +6,7 @@ use kimberlite_probe::mutant;
 use kimberlite_types::{LogPosition, RequestNumber, SessionId};
 use kimberlite_wire::command::Verdict;
 
-use crate::digest::Item;
+use crate::digest::{Item, Lanes};
 
 /// How a request stands to what its session asked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,15 @@ struct Session {
     /// What became of it. Its position is also the session's age: a duplicate or stale request, which has
     /// no verdict of its own, does not renew a session.
     verdict: Verdict,
+    /// The hash of its item, kept because each request takes the old one out of the state's digest.
+    lanes: Lanes,
 }
 
 impl Session {
+    fn new(id: SessionId, last: RequestNumber, verdict: Verdict) -> Self {
+        Self { last, verdict, lanes: Item::Session { id, last, verdict }.lanes() }
+    }
+
     fn item(&self, id: SessionId) -> Item<'static> {
         Item::Session { id, last: self.last, verdict: self.verdict }
     }
@@ -77,42 +83,42 @@ impl Sessions {
         self.by_age.first_key_value().map(|(_, id)| *id)
     }
 
-    /// Removes a session and answers the item it was.
-    pub(crate) fn evict(&mut self, id: SessionId) -> Item<'static> {
+    /// Removes a session and answers the hash of the item it was.
+    pub(crate) fn evict(&mut self, id: SessionId) -> Lanes {
         let session = self.table.remove(&id).expect("the session to evict was found in the table");
         let aged = self.by_age.remove(&session.verdict.position);
         assert!(aged == Some(id), "a session is found by its age");
-        session.item(id)
+        session.lanes
     }
 
-    /// Adds a session and answers the item it is.
-    pub(crate) fn register(&mut self, id: SessionId, verdict: Verdict) -> Item<'static> {
+    /// Adds a session and answers the hash of the item it is.
+    pub(crate) fn register(&mut self, id: SessionId, verdict: Verdict) -> Lanes {
         assert!(self.table.len() < self.max as usize, "room was made before a session is registered");
-        let session = Session { last: RequestNumber::ZERO, verdict };
+        let session = Session::new(id, RequestNumber::ZERO, verdict);
         let displaced = self.table.insert(id, session);
         assert!(displaced.is_none(), "a log position registers one session");
         let displaced = self.by_age.insert(verdict.position, id);
         assert!(displaced.is_none(), "a log position decides one request");
         assert!(self.by_age.len() == self.table.len(), "every session has one age");
-        session.item(id)
+        session.lanes
     }
 
-    /// Remembers the session's last verdict and answers the items it was and is.
+    /// Remembers the session's last verdict and answers the hashes of the items it was and is.
     pub(crate) fn remember(
         &mut self,
         id: SessionId,
         request: RequestNumber,
         verdict: Verdict,
-    ) -> (Item<'static>, Item<'static>) {
+    ) -> (Lanes, Lanes) {
         let session = self.table.get_mut(&id).expect("a request was decided for a session in the table");
         assert!(request > session.last, "the numbers of a session's decided requests increase");
-        let before = session.item(id);
+        let before = session.lanes;
         let aged = self.by_age.remove(&session.verdict.position);
         assert!(aged == Some(id), "a session is found by its age");
         let displaced = self.by_age.insert(verdict.position, id);
         assert!(displaced.is_none(), "a log position decides one request");
-        *session = Session { last: request, verdict };
-        (before, session.item(id))
+        *session = Session::new(id, request, verdict);
+        (before, session.lanes)
     }
 
     /// Every session as an item. Checks on the way that the index by age is the table's.

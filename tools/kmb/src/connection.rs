@@ -48,6 +48,9 @@ pub struct Connection {
     troubles: Vec<Option<Disconnect>>,
     ready: VecDeque<(usize, Output)>,
     next_ticket: u64,
+    /// No timer of any session is earlier. Some may be later: timers are moved back far more often than they
+    /// come, and looking at all of them after each event would cost as much as the event.
+    timers: Option<Instant>,
     stop: Stop,
 }
 
@@ -76,6 +79,7 @@ impl Connection {
             troubles: vec![None; nodes.len()],
             ready: VecDeque::new(),
             next_ticket: 0,
+            timers: None,
             stop: Stop::default(),
         })
     }
@@ -159,12 +163,11 @@ impl Connection {
             if woken || until.is_some_and(|until| time.is_some_and(|time| until <= time)) {
                 return Ok(None);
             }
-            // Timers, one or more for each session, are looked at when the events run out.
+            // Timers are looked at when the events run out.
             let (now, event) = if let Some(ready) = self.driver.try_next() {
                 ready
             } else {
-                let timers = self.sessions.iter().filter_map(Client::wake_at);
-                self.driver.next(timers.chain(until).min())?
+                self.driver.next(self.timers.into_iter().chain(until).min())?
             };
             time = Some(now.monotonic);
             match event {
@@ -178,10 +181,12 @@ impl Connection {
                     let is_due = |client: &Client| client.wake_at().is_some_and(|at| at <= now.monotonic);
                     let due: Vec<usize> =
                         (0..self.sessions.len()).filter(|index| is_due(&self.sessions[*index])).collect();
-                    woken = due.is_empty();
+                    // Neither a timer that came nor one that was moved back meanwhile: the waker.
+                    woken = due.is_empty() && self.timers.is_none_or(|at| at > now.monotonic);
                     for session in due {
                         self.tell(session, now, Input::Event(Event::Wake));
                     }
+                    self.timers = self.sessions.iter().filter_map(Client::wake_at).min();
                 }
                 Event::Read { .. }
                 | Event::Written { .. }
@@ -192,9 +197,10 @@ impl Connection {
     }
 
     fn tell(&mut self, session: usize, now: Now, input: Input) {
-        let Self { driver, sessions, troubles, ready, .. } = self;
+        let Self { driver, sessions, troubles, ready, timers, .. } = self;
         let mut out = Vec::new();
         sessions[session].on(now, input, driver, &mut out);
+        *timers = sessions[session].wake_at().into_iter().chain(*timers).min();
         for output in out {
             if let Output::Disconnected { replica, why } = &output {
                 troubles[usize::from(replica.0)] = Some(*why);

@@ -16,7 +16,7 @@ use crate::replica::{Cx, InFlight, Misbehavior, Note, Output, Replica, Request, 
 /// the memory: 16 x 1 MiB, two pipelines.
 const WRITING_MAX: usize = 2 * PIPELINE_MAX;
 
-/// Small prepares in flight: one on the disk and one on its way there.
+/// Small prepares in flight: one on the disk and one on its way there, if it is worth it.
 const SMALL_IN_FLIGHT_MAX: usize = 2;
 
 /// Bytes of commands that make a prepare large: from here on the disk's bandwidth counts, not its latency
@@ -38,11 +38,18 @@ impl Replica {
     }
 
     /// Packs what waits into prepares while the pipeline has room: this is group commit. Small prepares cost the
-    /// disk as much as large ones, so behind [`SMALL_IN_FLIGHT_MAX`] of them requests gather, and the next
-    /// prepare takes them all; the rest of the pipeline is for prepares that are worth it.
+    /// disk as much as large ones, so a second one follows only with as many entries as the one before it, and
+    /// behind [`SMALL_IN_FLIGHT_MAX`] requests gather until one of them is committed; the rest of the pipeline is for
+    /// prepares that are worth it. Many clients so fall into two halves, one on the disk while the other is answered:
+    /// without the comparison, the first to come back would go alone, again and again.
     pub(crate) fn propose(&mut self, cx: &mut Cx<'_>) {
         let small = SMALL_IN_FLIGHT_MAX.min(usize::from(self.config.pipeline_max));
         let pipeline = usize::from(self.config.pipeline_max);
+        let is_worth_it = |replica: &Self| match replica.pipeline.len() {
+            0 => true,
+            behind if behind < small => replica.waiting.len() >= replica.head().entries as usize,
+            behind => behind < pipeline && replica.waiting_bytes >= LARGE_PREPARE,
+        };
         kimberlite_probe::sometimes!(
             "normal.requests_gather",
             !self.waiting.is_empty() && self.pipeline.len() >= small && self.pipeline.len() < pipeline
@@ -51,11 +58,7 @@ impl Replica {
             "normal.pipeline_is_full",
             !self.waiting.is_empty() && self.pipeline.len() >= pipeline
         );
-        while !self.waiting.is_empty()
-            && (self.pipeline.len() < small
-                || (self.pipeline.len() < pipeline && self.waiting_bytes >= LARGE_PREPARE))
-            && self.log.writing() < WRITING_MAX
-        {
+        while !self.waiting.is_empty() && is_worth_it(self) && self.log.writing() < WRITING_MAX {
             let batch = self.take_batch();
             kimberlite_probe::sometimes!("normal.group_commits", batch.len() > 1);
             let entries: Vec<NewEntry<'_>> = batch

@@ -678,7 +678,8 @@ impl Journal {
         self.tell_hole(out);
     }
 
-    /// Names what is held in slots that are bad, and that were left so while a newer op might have owned them.
+    /// Names what is held where the slot is bad, left so while a newer op might have owned it; or where it names
+    /// another header of the same op: in front of the adopted headers that proved nothing, but now it would deny the op.
     fn name_again(&mut self) {
         let head = self.head.op.0;
         let slots = u64::from(self.layout.ring_slots);
@@ -687,7 +688,7 @@ impl Journal {
             .range(self.sealed_tail.op.next()..)
             .map(|(_, entry)| entry)
             .filter(|entry| entry.state == State::Durable && entry.header.op.0 + slots > head)
-            .filter(|entry| self.ring.is_bad(entry.header.op))
+            .filter(|entry| self.ring.is_bad(entry.header.op) || self.is_misnamed(&entry.header))
             .map(|entry| entry.header)
             .collect();
         for header in &unnamed {
@@ -695,12 +696,20 @@ impl Journal {
         }
     }
 
-    /// Names the sealed ops of a log that is adopted where their slots were damaged, and reserved once they were sealed:
-    /// what was held must not be denied, should its footer be lost.
+    /// Whether the slot of an op names another header of it.
+    fn is_misnamed(&self, header: &PrepareHeader) -> bool {
+        let misnamed = matches!(self.ring.slot(header.op), Slot::Header(named) if named.op == header.op && named != *header);
+        kimberlite_probe::sometimes!("journal.finds_misnamed_op", misnamed);
+        misnamed
+    }
+
+    /// Names the sealed ops of a log that is adopted where their slots were damaged, and reserved once they were sealed,
+    /// or name another header: what was held must not be denied, should its footer be lost.
     fn name_sealed(&mut self, headers: &[PrepareHeader]) {
         let sealed = self.sealed_tail.op;
         for header in headers.iter().filter(|header| header.op > Op::ZERO && header.op <= sealed) {
-            if matches!(self.ring.slot(header.op), Slot::Reserved | Slot::Bad) {
+            let unnamed = matches!(self.ring.slot(header.op), Slot::Reserved | Slot::Bad);
+            if unnamed || self.is_misnamed(header) {
                 kimberlite_probe::reachable!("journal.names_sealed_op_again");
                 self.ring.set(header);
             }

@@ -26,8 +26,10 @@ const LOGGED: &str = "a healed replica has the header of every op it executed at
 pub struct Ring {
     lives: Lives,
     canon: Canon,
-    /// What each replica last said to be durable at an op.
-    durable: BTreeMap<(ReplicaId, Op), Checksum>,
+    /// What each replica last said to be durable at an op, and how many segments were sealed then.
+    durable: BTreeMap<(ReplicaId, Op), (Checksum, u64)>,
+    /// How many segments each replica said to be sealed.
+    sealed: BTreeMap<ReplicaId, u64>,
     compared: u64,
 }
 
@@ -35,7 +37,8 @@ impl Ring {
     /// Every slot that names an op at all.
     ///
     /// A replica may execute an op before its own copy of it is durable, and its slot may have to wait for a hole to be
-    /// filled: only what it said to be durable is in its ring for certain.
+    /// filled: only what it said to be durable is in its ring for certain. When a copy in a sealed segment is repaired and
+    /// said to be durable again, the segment's footer is what names it, and its slot may hold whatever it held.
     fn check_ring(&mut self, end: &End<'_>, replica: ReplicaId) -> Result<(), Violation> {
         let slots = u64::from(end.config.layout.ring_slots);
         let ring = (end.disk)(replica, Zone::Headers, 0, end.config.layout.ring_size() as usize);
@@ -52,8 +55,12 @@ impl Ring {
                 "slot {slot} of {slots} on {replica:?} names op {op}"
             );
             let said = self.durable.get(&(replica, op));
-            if let Some(header) = self.canon.headers.get(&op).filter(|header| said == Some(&header.checksum))
-            {
+            let vouches = |header: &&PrepareHeader| {
+                said.is_some_and(|(checksum, sealed)| {
+                    *checksum == header.checksum && header.place / end.config.layout.segment_size >= *sealed
+                })
+            };
+            if let Some(header) = self.canon.headers.get(&op).filter(vouches) {
                 hold!(
                     found == *header,
                     AGREES,
@@ -117,8 +124,16 @@ impl Checker for Ring {
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
         self.lives.observe(seen);
         self.canon.observe(seen);
-        if let Observation::Note { replica, note: Note::Durable { op, checksum } } = seen {
-            self.durable.insert((*replica, *op), *checksum);
+        match seen {
+            Observation::Note { replica, note: Note::Durable { op, checksum } } => {
+                let sealed = self.sealed.get(replica).copied().unwrap_or_default();
+                self.durable.insert((*replica, *op), (*checksum, sealed));
+            }
+            Observation::Note { replica, note: Note::Sealed { segment } } => {
+                let sealed = self.sealed.entry(*replica).or_default();
+                *sealed = (*sealed).max(segment + 1);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -232,5 +247,28 @@ mod tests {
         };
         finish(30, false).unwrap();
         assert_broken(&rules(), finish(30, true), AGREES);
+    }
+
+    #[test]
+    fn a_slot_is_not_asked_about_a_copy_that_was_repaired_in_a_sealed_segment() {
+        let history = long();
+        let place = history.header(30).place;
+        let finish = |sealed: u64| {
+            let mut checker = Ring::default();
+            history.play(&mut checker).unwrap();
+            let checksum = history.header(30).checksum;
+            let notes = [Note::Sealed { segment: sealed - 1 }, Note::Durable { op: Op(30), checksum }];
+            for note in &notes {
+                let seen = Observation::Note { replica: ReplicaId(2), note };
+                checker.observe(Instant::default(), &seen).unwrap();
+            }
+            finish_on(&mut checker, &history, |disks| {
+                disks.write(2, Zone::Headers, 30 * 512, &other_header(&history, 30).encode());
+            })
+        };
+        let segment = place / history.config.layout.segment_size;
+        assert!(segment > 0, "the op is not in the first segment");
+        assert_broken(&rules(), finish(segment), AGREES);
+        finish(segment + 1).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! What is not known for sure: ops in a hole, whose copies may be the last ones, and how far a lost end may have gone.
 
 use kimberlite_io::{Place, sectors};
-use kimberlite_types::limits::SECTOR_SIZE;
+use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_types::{Op, View};
 use kimberlite_wire::message::Mark;
 use kimberlite_wire::{Prepare, PrepareHeader};
@@ -454,4 +454,27 @@ fn an_op_that_is_lost_while_it_is_settled_does_not_end_the_log() {
     append(&mut node, &log[6..]);
     assert!(node.durable().contains(&7));
     assert_eq!(node.reopen().head().op, Op(7), "op 7 was acknowledged: it is never cut");
+}
+
+#[test]
+fn an_adopted_op_whose_slot_names_what_it_replaced_is_named_and_never_denied() {
+    let mut node = Node::fresh(58);
+    let mut author = Author::new();
+    let start = author.log(0, 4);
+    let replaced = author.clone().next(0, 100, 7);
+    let op = author.next(0, 100, 1);
+    append(&mut node, &start);
+    append(&mut node, std::slice::from_ref(&op));
+    // A repaired copy reached the disk before the power went, and its slot did not.
+    let slot = 5 * PREPARE_HEADER_SIZE..6 * PREPARE_HEADER_SIZE;
+    let mut ring = node.platter.bytes(Place::headers(0), SECTOR_SIZE);
+    assert_eq!(ring[slot.clone()], op.header.encode());
+    ring[slot.clone()].copy_from_slice(&replaced.header.encode());
+    node.platter.put(Place::headers(0), &ring);
+    assert_eq!(doubt(&node.reopen()), (5, 5));
+    adopt(&mut node, 1, &[start, vec![op.clone()]].concat());
+    assert_eq!(node.platter.bytes(Place::headers(0), SECTOR_SIZE)[slot], op.header.encode());
+    node.platter.spoil(Place::log(op.header.place));
+    let recovered = node.reopen();
+    assert_eq!(recovered.headers.last(), Some(&(op.header, Mark::Unknown)), "it was held");
 }

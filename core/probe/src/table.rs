@@ -147,6 +147,7 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_RECOVERY, Reachable, "open.rebuilds_footer", "a footer is lost, and that of a later segment proves that it stood"),
     mark(STORAGE_RECOVERY, Reachable, "open.end_is_uncertain", "nobody knows whether something was held behind the head"),
     rare(STORAGE_RECOVERY, Reachable, "open.disowns", "an op behind a hole has no slot and is not held after all"),
+    rare(STORAGE_RECOVERY, Reachable, "open.seals_bad_slot", "the damaged slot of a sealed op says so again, for its header is not known"),
     mark(STORAGE_RECOVERY, Reachable, "open.reserves_bad_slot", "a damaged slot of no op is reserved again"),
     rare(STORAGE_RECOVERY, Reachable, "open.names_sealed_op_again", "a damaged slot of a sealed op that a view change may ask about"),
     mark(STORAGE_RECOVERY, Reachable, "open.settles", "a prepare that the ring does not name is read, to be written again"),

@@ -33,7 +33,7 @@ pub(crate) enum Says {
     /// Names a later op with the same slot: a slot passes on only when the op before it is sealed, so this
     /// op was durable once.
     Later,
-    /// Not readable, or not what was written.
+    /// Not readable, or not what was written; or it says that the op was sealed, and no longer what it was.
     Bad,
 }
 
@@ -174,7 +174,10 @@ impl Expect {
             Slot::Bad => Says::Bad,
             Slot::Header(header) if self.accepts(header) => Says::Names,
             Slot::Header(header) if header.op > self.op() && !mutant!(RingSlotReusedEarly) => Says::Later,
-            Slot::Reserved | Slot::Header(_) => Says::Other,
+            // It was held, and what it was is not known: as good as a damaged slot, and no worse.
+            Slot::Sealed(op) if *op == self.op() => Says::Bad,
+            Slot::Sealed(op) if *op > self.op() => Says::Later,
+            Slot::Reserved | Slot::Sealed(_) | Slot::Header(_) => Says::Other,
         }
     }
 }

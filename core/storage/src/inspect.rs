@@ -75,6 +75,8 @@ pub fn superblock(copy: &[u8]) -> SuperblockCopy {
 pub enum RingSlot {
     /// No prepare has come by yet.
     Reserved,
+    /// This op was sealed; its header was lost with the slot.
+    Sealed(Op),
     /// Unreadable, or not what was written.
     Bad,
     /// The header of a prepare that was durable.
@@ -88,6 +90,7 @@ pub fn ring(bytes: &[u8], first: u32, cluster: ClusterId, layout: &Layout) -> Ve
         .map(|(slot, bytes)| match decode_slot(bytes, cluster, slot, layout.ring_slots) {
             Slot::Header(header) => RingSlot::Header(header),
             Slot::Reserved => RingSlot::Reserved,
+            Slot::Sealed(op) => RingSlot::Sealed(op),
             Slot::Bad => RingSlot::Bad,
         })
         .collect()

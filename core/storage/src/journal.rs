@@ -230,7 +230,7 @@ impl Journal {
             Slot::Header(named) if named.op == op => {
                 self.index.get(&op).is_some_and(|entry| entry.header != named)
             }
-            Slot::Header(named) => named.op < op,
+            Slot::Header(PrepareHeader { op: named, .. }) | Slot::Sealed(named) => named < op,
         }
     }
 
@@ -561,7 +561,9 @@ impl Journal {
                     match self.ring.slot(op) {
                         // The slot was passed on in an earlier life, when this op was sealed; that proves as
                         // much about it as its own header there would, and the newer op needs the slot.
-                        Slot::Header(newer) if newer.op > op && !mutant!(RingSlotTakenBack) => {
+                        Slot::Header(PrepareHeader { op: newer, .. }) | Slot::Sealed(newer)
+                            if newer > op && !mutant!(RingSlotTakenBack) =>
+                        {
                             kimberlite_probe::reachable!("journal.slot_was_passed_on");
                             entry.state = State::Ringed;
                         }
@@ -708,7 +710,11 @@ impl Journal {
     fn name_sealed(&mut self, headers: &[PrepareHeader]) {
         let sealed = self.sealed_tail.op;
         for header in headers.iter().filter(|header| header.op > Op::ZERO && header.op <= sealed) {
-            let unnamed = matches!(self.ring.slot(header.op), Slot::Reserved | Slot::Bad);
+            let unnamed = match self.ring.slot(header.op) {
+                Slot::Reserved | Slot::Bad => true,
+                Slot::Sealed(op) => op == header.op,
+                Slot::Header(_) => false,
+            };
             if unnamed || self.is_misnamed(header) {
                 kimberlite_probe::reachable!("journal.names_sealed_op_again");
                 self.ring.set(header);

@@ -583,7 +583,7 @@ impl Opening {
             // acknowledged, and is appended again when the hole is filled.
             for op in self.settle.iter().filter(|op| op.0 > slots + sealed.0) {
                 kimberlite_probe::reachable!("open.disowns");
-                let lost = journal.ring.slot(*op) == Slot::Bad;
+                let lost = matches!(journal.ring.slot(*op), Slot::Bad | Slot::Sealed(_));
                 journal.disown(*op, if lost { Mark::Unknown } else { Mark::Nack });
             }
             self.settle.retain(|op| op.0 <= slots + sealed.0);
@@ -606,13 +606,16 @@ impl Opening {
                 });
                 match (owner, known) {
                     (Some(owner), _) if owner > sealed => {}
-                    // Sealed, so it was held. A view change may yet ask about it: a reserved slot would deny it, once
-                    // its prepare and the footer are lost.
+                    // Sealed, so it was held: a reserved slot would deny it, once its prepare and the footer are lost.
                     (_, Some(header)) => {
                         kimberlite_probe::reachable!("open.names_sealed_op_again");
                         journal.ring.set(&header);
                     }
-                    (_, None) => {
+                    (Some(owner), None) => {
+                        kimberlite_probe::reachable!("open.seals_bad_slot");
+                        journal.ring.seal(owner);
+                    }
+                    (None, None) => {
                         kimberlite_probe::reachable!("open.reserves_bad_slot");
                         journal.ring.reserve(slot);
                     }

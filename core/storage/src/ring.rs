@@ -5,9 +5,12 @@
 //!
 //! ```text
 //!   0  checksum [32]: BLAKE3 of bytes 32..512      32  zero [96]
-//! 128  cluster u128    144  slot u64               152  zero [40]
-//! 192  magic "KMBR"    196  version u16            198  zero [314]
+//! 128  cluster u128    144  slot u64    152  op u64: 0    160  zero [32]
+//! 192  magic "KMBR"    196  version u16                   198  zero [314]
 //! ```
+//!
+//! A slot that was damaged after its op had been sealed is written as a reserved entry with that op in it: what the header
+//! was only the segment knows, but that the op was held must not be forgotten, in case segment and footer are lost as well.
 //!
 //! A slot that is neither is bad, and says nothing. Eight slots share a sector, which is written as one: at most one write of a
 //! sector is in flight, and slots set meanwhile go out with the next.
@@ -42,15 +45,23 @@ pub(crate) enum Slot {
     Header(PrepareHeader),
     /// No prepare has come by yet.
     Reserved,
+    /// This op was sealed; its header was lost with the slot.
+    Sealed(Op),
     /// Unreadable, or not what was written.
     Bad,
 }
 
 /// The bytes a slot is formatted with.
 pub(crate) fn reserved(cluster: ClusterId, slot: u32) -> [u8; PREPARE_HEADER_SIZE] {
+    without_header(cluster, slot, Op::ZERO)
+}
+
+/// A slot without a header: of a sealed op, or reserved if it is zero.
+fn without_header(cluster: ClusterId, slot: u32, sealed: Op) -> [u8; PREPARE_HEADER_SIZE] {
     let mut bytes = [0; PREPARE_HEADER_SIZE];
     put_u128(&mut bytes, 128, cluster.0);
     put_u64(&mut bytes, 144, u64::from(slot));
+    put_u64(&mut bytes, 152, sealed.0);
     put(&mut bytes, 192, &RESERVED_MAGIC);
     put_u16(&mut bytes, 196, RING_VERSION);
     let own = checksum(&bytes[32..]);
@@ -64,9 +75,14 @@ pub(crate) fn decode_slot(bytes: &[u8], cluster: ClusterId, slot: u32, slots: u3
         let sound = Checksum::from_bytes(bytes_at(bytes, 0)) == checksum(&bytes[32..PREPARE_HEADER_SIZE])
             && u128_at(bytes, 128) == cluster.0
             && u64_at(bytes, 144) == u64::from(slot)
+            && is_zero(&bytes[160..192])
             && u16_at(bytes, 196) == RING_VERSION
             && is_zero(&bytes[198..PREPARE_HEADER_SIZE]);
-        return if sound { Slot::Reserved } else { Slot::Bad };
+        return match u64_at(bytes, 152) {
+            0 if sound => Slot::Reserved,
+            op if sound && op % u64::from(slots) == u64::from(slot) => Slot::Sealed(Op(op)),
+            _ => Slot::Bad,
+        };
     }
     match PrepareHeader::decode(bytes) {
         Ok(header)
@@ -187,8 +203,9 @@ impl Ring {
                 Slot::Bad => next,
                 Slot::Header(header) if header.op == next && header.view >= view => next,
                 // A slot passes on only when its op is sealed.
-                Slot::Header(header) if header.op > next => header.op,
-                Slot::Header(_) | Slot::Reserved => break,
+                Slot::Header(PrepareHeader { op, .. }) if op > next => op,
+                Slot::Sealed(op) if op >= next => op,
+                Slot::Header(_) | Slot::Sealed(_) | Slot::Reserved => break,
             };
         }
         until
@@ -211,6 +228,7 @@ impl Ring {
             let from = match self.at(slot) {
                 Slot::Bad => return None,
                 Slot::Reserved => op.next().0,
+                Slot::Sealed(sealed) => op.max(sealed).next().0,
                 Slot::Header(header) if header.view >= view => op.max(header.op).next().0,
                 Slot::Header(header) => op.next().max(header.op).0,
             };
@@ -237,6 +255,13 @@ impl Ring {
     /// Sets a bad slot that no prepare owns back to its reserved entry.
     pub(crate) fn reserve(&mut self, slot: u32) {
         self.fill(slot, &reserved(self.cluster, slot));
+        self.dirty.entry(slot / SLOTS_PER_SECTOR).or_default();
+    }
+
+    /// Sets the bad slot of a sealed op whose header is not known.
+    pub(crate) fn seal(&mut self, op: Op) {
+        let slot = self.slot_of(op);
+        self.fill(slot, &without_header(self.cluster, slot, op));
         self.dirty.entry(slot / SLOTS_PER_SECTOR).or_default();
     }
 
@@ -310,6 +335,14 @@ mod tests {
             "0e70104072c47343c4f838d2b12f254759c91e9a7ace982ce0d14ccbf7796379"
         );
         assert_eq!(decode_slot(&bytes, ClusterId(7), 9, 64), Slot::Reserved);
+        let bytes = without_header(ClusterId(7), 9, Op(73));
+        assert_eq!(
+            checksum(&bytes).to_string(),
+            "01d3b73af6a93511544e065d6b45a98fae94b0d3987998bc5dd00a2debfcb68b"
+        );
+        assert_eq!(decode_slot(&bytes, ClusterId(7), 9, 64), Slot::Sealed(Op(73)));
+        let elsewhere = without_header(ClusterId(7), 9, Op(74));
+        assert_eq!(decode_slot(&elsewhere, ClusterId(7), 9, 64), Slot::Bad);
     }
 
     #[test]

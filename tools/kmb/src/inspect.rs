@@ -134,6 +134,10 @@ fn slots(args: &Inspect, stopped: &Stopped) -> Result<(), Failure> {
                 }
                 (json!({ "state": "reserved" }), String::new())
             }
+            RingSlot::Sealed(op) => (
+                json!({ "state": "sealed", "op": op.0 }),
+                format!("op {op}, which is sealed; its header is lost"),
+            ),
             RingSlot::Bad => (json!({ "state": "bad" }), "bad".to_owned()),
             RingSlot::Header(header) => {
                 let mut value = header_json(&header, stopped);

@@ -167,6 +167,7 @@ impl Opening {
             journal.found(header, state);
             let named = match journal.ring.slot(header.op) {
                 Slot::Header(named) => named == header || named.op > header.op,
+                Slot::Sealed(op) => op > header.op,
                 Slot::Reserved | Slot::Bad => false,
             };
             if !named {

@@ -321,6 +321,30 @@ fn a_sealed_op_that_is_lost_with_its_footer_leaves_a_gap_and_no_doubt() {
 }
 
 #[test]
+fn a_sealed_op_whose_slot_was_damaged_first_is_never_cut_when_it_is_lost_with_its_footer() {
+    let mut node = Node::fresh(59);
+    let log = Author::new().log(0, 20);
+    node.append_all(&log);
+    let layout = config().layout;
+    node.platter.flip(slot_place(3), 40);
+    assert_eq!(doubt(&node.reopen()), (20, 20));
+    let sector = node.platter.bytes(Place::headers(0), SECTOR_SIZE);
+    let slot = &sector[3 * PREPARE_HEADER_SIZE..4 * PREPARE_HEADER_SIZE];
+    assert_eq!(
+        crate::inspect::ring(slot, 3, config().cluster, &layout)[0],
+        crate::inspect::RingSlot::Sealed(Op(3))
+    );
+    for segment in 0..=log[19].header.place / layout.segment_size {
+        node.platter.spoil(Place::log(crate::footer::offset(segment, &layout)));
+    }
+    node.platter.spoil(Place::log(log[2].header.place));
+    let recovered = node.reopen();
+    assert_eq!((gap(&recovered).0, gap(&recovered).1), (20, Some((3, 3))));
+    append(&mut node, &log[2..3]);
+    assert_eq!(node.reopen().gap, None);
+}
+
+#[test]
 fn a_repaired_op_does_not_take_a_bad_slot_that_a_newer_one_may_own() {
     let mut node = Node::fresh(57);
     let log = Author::new().log(0, 80);

@@ -51,8 +51,13 @@ impl Verifier {
                     Some(header)
                 }
                 (None, slot) => {
-                    let passed_on = matches!(slot, Slot::Header(later) if later.op > op);
-                    if passed_on || slot == Slot::Bad {
+                    let held = match slot {
+                        Slot::Header(later) => later.op > op,
+                        Slot::Sealed(sealed) => sealed >= op,
+                        Slot::Bad => true,
+                        Slot::Reserved => false,
+                    };
+                    if held {
                         lost = Some(op);
                     }
                     None

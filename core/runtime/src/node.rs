@@ -274,12 +274,11 @@ impl Node {
                 storage::Output::Durable { op, checksum } => {
                     out.push(Note::Durable { op, checksum });
                     self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
+                    self.fetch_if_missed(op);
                 }
                 storage::Output::Stored { op } => {
                     self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
-                    if self.reads.repaired(op) {
-                        self.fetch(op);
-                    }
+                    self.fetch_if_missed(op);
                 }
                 storage::Output::ViewDurable { view, log_view } => {
                     self.work.push_back(Work::Vsr(vsr::Input::ViewDurable { view, log_view }));
@@ -371,6 +370,13 @@ impl Node {
     /// Asks the journal for an op, for whoever waits for it.
     fn fetch(&mut self, op: kimberlite_types::Op) {
         self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum: None }));
+    }
+
+    /// The journal holds an op: whoever asked for it in vain gets it now.
+    fn fetch_if_missed(&mut self, op: kimberlite_types::Op) {
+        if self.reads.repaired(op) {
+            self.fetch(op);
+        }
     }
 
     fn route_vsr(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {

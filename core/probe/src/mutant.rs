@@ -96,7 +96,8 @@ mutants! {
         "What the journal holds in doubt is had by its op alone, and sent with a commit number that vouches for it (once a real bug; \
          asked for by its checksum, it hardly ever meets somebody who wants it by its op).";
     VouchForAsked, "vouch-for-asked", "core/vsr/src/repair.rs on_fetched",
-        "A replica vouches for the checksum that a peer asked about (once a real bug).";
+        "A replica takes the checksum that a peer asked about for that of its own log: it vouches for it, and wants it (once a real \
+         bug; its word alone misleads only a peer that has since adopted a log with a hole there).";
     RepairBudgetStarves, "repair-budget-starves", "core/vsr/src/repair.rs may_mend",
         "Repairs that wait for ring slots count as under way, and leave no room for the one that execution waits for (once a real bug; \
          either rule alone covers for the other).";

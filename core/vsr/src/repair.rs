@@ -498,10 +498,78 @@ impl Replica {
                 }
                 kimberlite_probe::reachable!("repair.lost_old_op");
                 // Asked for by its checksum, it may have been a peer that asked, for what no log names any more.
-                if asked.is_none() && op <= self.commit_max {
+                if (asked.is_none() || mutant!(VouchForAsked)) && op <= self.commit_max {
                     self.lack(op, known, cx);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimberlite_io::{Address, Conn, Frame, Net, Packet};
+    use kimberlite_types::{ClusterId, Now};
+    use kimberlite_wire::message::{Letter, Mark};
+    use kimberlite_wire::{FrameCommand, FrameHeader, LinkKeys};
+
+    use crate::replica::{Input, Recovered};
+    use crate::view_change::tests::{SECRET, config, log};
+
+    /// Counts what is vouched for.
+    #[derive(Default)]
+    struct Vouches(usize);
+
+    impl Net for Vouches {
+        fn send(&mut self, _: ReplicaId, packet: Packet) {
+            let command = FrameHeader::decode(&packet.head).expect("a frame of ours").command;
+            self.0 += usize::from(command == FrameCommand::Vouch);
+        }
+        fn connect(&mut self, _: Conn, _: Address) {}
+        fn stream(&mut self, _: Conn, _: Frame) {}
+        fn grant(&mut self, _: Conn, _: u32) {}
+        fn close(&mut self, _: Conn) {}
+    }
+
+    /// A peer asks for op 3, and the journal says that the copy is damaged of the prepare with checksum `damaged`. Answers
+    /// how often this replica vouched, and what it wants.
+    fn asked_for_damaged(asked: Option<Checksum>, damaged: Checksum) -> (usize, Vec<Op>) {
+        let headers = log(12);
+        let mut replica = Replica::new(config(), &SECRET, 1);
+        let (mut net, mut out) = (Vouches::default(), Vec::new());
+        let recovered = Recovered {
+            view: View(0),
+            log_view: View(0),
+            adopted: headers[10..].to_vec(),
+            headers: headers[10..].iter().map(|header| (*header, Mark::Present)).collect(),
+            commit: Op(12),
+            doubt_until: Op(12),
+            gap: None,
+            below_gap: Vec::new(),
+        };
+        replica.on(Now::default(), Input::Open(recovered), &mut net, &mut out);
+        let message = Message::RequestPrepare { op: Op(3), count: 1, checksum: asked };
+        let letter = Letter { from: ReplicaId(1), view: View(0), commit: Op(12), message };
+        let packet = letter.seal(ClusterId(1), &LinkKeys::derive(&SECRET, ReplicaId(1)), ReplicaId(2));
+        out.clear();
+        replica.on(Now::default(), Input::Message { from: ReplicaId(1), packet }, &mut net, &mut out);
+        let reads =
+            |output: &Output| matches!(output, Output::Fetch { op: Op(3), checksum } if *checksum == asked);
+        assert!(out.iter().any(reads), "the journal is asked");
+        let result = Err(Lost::Damaged { checksum: Some(damaged) });
+        replica.on(Now::default(), Input::Fetched { op: Op(3), checksum: asked, result }, &mut net, &mut out);
+        (net.0, replica.wanted().filter(|op| *op == Op(3)).collect())
+    }
+
+    #[test]
+    fn what_the_journal_names_by_itself_is_vouched_for_and_wanted() {
+        assert_eq!(asked_for_damaged(None, log(3)[3].checksum), (1, vec![Op(3)]));
+    }
+
+    #[test]
+    fn what_only_a_peer_names_is_neither_vouched_for_nor_wanted() {
+        let stale = log(4)[4].checksum;
+        assert_eq!(asked_for_damaged(Some(stale), stale), (0, vec![]));
     }
 }

@@ -464,7 +464,7 @@ impl Replica {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use kimberlite_io::{Address, Conn, Frame, Net, Packet};
     use kimberlite_types::{
@@ -475,7 +475,7 @@ mod tests {
 
     use crate::replica::{Input, Recovered};
 
-    const SECRET: [u8; 32] = [7; 32];
+    pub(crate) const SECRET: [u8; 32] = [7; 32];
 
     struct Deaf;
 
@@ -487,7 +487,7 @@ mod tests {
         fn close(&mut self, _: Conn) {}
     }
 
-    fn config() -> Config {
+    pub(crate) fn config() -> Config {
         Config {
             cluster: ClusterId(1),
             replica: ReplicaId(2),
@@ -500,7 +500,7 @@ mod tests {
     }
 
     /// The headers of a log of `count` ops of view 0, each proposed when the op three before it was committed.
-    fn log(count: u64) -> Vec<PrepareHeader> {
+    pub(crate) fn log(count: u64) -> Vec<PrepareHeader> {
         let mut headers = vec![PrepareHeader::root(ClusterId(1))];
         for op in 1..=count {
             let parent = *headers.last().unwrap();

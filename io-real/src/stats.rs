@@ -48,6 +48,8 @@ pub struct Stats {
     pub clients_refused: u64,
     /// Streams closed because the other side did not read.
     pub slow_readers: u64,
+    /// Receives asked for on streams. One that goes on brings many deliveries, so a stream of small messages adds few.
+    pub stream_receives: u64,
     /// Bytes received on all sockets.
     pub bytes_received: u64,
     /// Bytes sent on all sockets.

@@ -432,8 +432,10 @@ impl Stream {
             Phase::Closing => (true, self.receive_size),
         };
         if many && self.receive_size == RECEIVE_FIRST && desk.ring.receives_many() {
+            desk.ledger.stats.stream_receives += 1;
             self.receive = Receive::Many(desk.ring.receive_many(purpose, &self.socket));
         } else if len > 0 {
+            desk.ledger.stats.stream_receives += 1;
             desk.ring.receive(purpose, &self.socket, Buf::packed(len), 0, len, false);
             self.receive = Receive::Single;
         }

@@ -309,6 +309,32 @@ fn small_messages_beyond_the_credit_are_held_and_told_with_the_next_grant() {
     assert_eq!(event(&mut driver), Event::Closed { conn, reason: CloseReason::Ended });
 }
 
+/// Whether this kernel has receives that go on, out of a pool of buffers: since Linux 6.0.
+fn kernel_receives_many() -> bool {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel tells its release");
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.expect("a release begins with a number") >= 6
+}
+
+#[test]
+fn one_receive_serves_a_stream_of_small_messages() {
+    const MESSAGES: u64 = 100;
+    let (mut driver, mut socket, conn) = server_and_socket();
+    let bytes = pattern(200);
+    for _ in 0..MESSAGES {
+        socket.write_all(&bytes).expect("written");
+        assert_eq!(receive(&mut driver, conn, bytes.len()), bytes);
+        driver.grant(conn, bytes.len() as u32);
+    }
+    let asked = driver.stats().stream_receives;
+    if kernel_receives_many() {
+        assert_eq!(asked, 1, "the receive that was asked at first goes on");
+    } else {
+        assert!(asked >= MESSAGES, "each message takes a receive of its own: {asked}");
+    }
+}
+
 #[test]
 fn a_stream_that_changes_between_much_and_little_loses_nothing() {
     let (mut driver, mut socket, conn) = server_and_socket();

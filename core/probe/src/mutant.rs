@@ -76,7 +76,7 @@ mutants! {
         "A view starts with one DoViewChange fewer than a view-change quorum.";
     NackQuorumShort, "nack-quorum-short", "core/vsr/src/merge.rs choose",
         "An op is cut with one nack fewer than the nack quorum.";
-    ConflictNotCompared, "conflict-not-compared", "core/storage/src/journal.rs adopt",
+    ConflictNotCompared, "conflict-not-compared", "core/storage/src/journal/adopting.rs adopt",
         "An adopted header is taken for that of the prepare which the journal holds at the same op.";
     VoteCutsGap, "vote-cuts-gap", "core/vsr/src/view_change.rs vote",
         "A replica that lacks an op inside its log, or has a damaged copy of it, votes with a log that ends in front of it.";

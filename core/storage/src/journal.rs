@@ -11,7 +11,11 @@
 //! Up to the adopted head ops are independent of each other: their headers are known from the superblock, or they are
 //! committed and fill a hole that the ring names op by op.
 //!
-//! What stands in a hole, or was dropped from the log, is [`doubtful`](crate::doubtful).
+//! What stands in a hole, or was dropped from the log, is [`doubtful`](crate::doubtful). How the log of a later view takes over is
+//! in `adopting`, and what happens to segments in `sealing`.
+
+mod adopting;
+mod sealing;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -21,13 +25,12 @@ use kimberlite_io::{Io, Place, sectors};
 use kimberlite_probe::mutant;
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Layout, Op};
-use kimberlite_wire::message::{HEADERS_MAX, Mark};
+use kimberlite_wire::message::Mark;
 use kimberlite_wire::prepare::segment_room;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, WriteFor};
 use crate::doubtful::Doubtful;
-use crate::footer::{self, Footer};
 use crate::ring::{Ring, Slot};
 use crate::{FetchError, Output, ViewState};
 
@@ -432,6 +435,13 @@ impl Journal {
         })
     }
 
+    /// Whether a prepare with this header would stand in its segment's room, and may be read there.
+    pub(crate) fn fits_segment(&self, header: &PrepareHeader) -> bool {
+        let within = header.place % self.layout.segment_size;
+        header.size <= self.layout.prepare_size_max
+            && within + sectors(u64::from(header.size)) <= segment_room(&self.layout)
+    }
+
     /// A log stands at the same places on every replica.
     fn check_place(&self, header: &PrepareHeader) {
         assert!(self.fits_segment(header), "a prepare stands in its segment's room");
@@ -629,285 +639,5 @@ impl Journal {
         self.index.get_mut(&op).expect("what is settled is in the index").state =
             State::Missing(Mark::Unknown);
         self.unsettled.remove(&op);
-    }
-
-    // ── Adopting ────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Takes the headers of a durable view as the end of the log. What stands in front of them and does not
-    /// lead up to them is of another log: only what this journal knows to be committed is kept of it. The view's
-    /// own commit number says nothing about it: that counts ops as the new log names them.
-    pub(crate) fn adopt(&mut self, headers: &[PrepareHeader], out: &mut Vec<Output>) {
-        let (first, last) = (headers[0], headers[headers.len() - 1]);
-        assert!(last.op >= self.sealed_through(), "a sealed op is committed, so every later log holds it");
-        self.drop_from(last.op.next());
-        if !self.leads_to(headers) {
-            kimberlite_probe::reachable!("journal.adopts_with_hole");
-            for header in self.drop_between(self.committed, first.op) {
-                self.doubtful.insert(header);
-            }
-        }
-        for header in headers.iter().filter(|header| header.op > Op::ZERO) {
-            match self.index.get(&header.op) {
-                Some(entry) if entry.header == *header => {}
-                Some(_) if mutant!(ConflictNotCompared) => {}
-                Some(_) if header.op <= self.sealed_through() => {
-                    panic!("a sealed op is committed, so every later log holds it")
-                }
-                None if header.op <= self.sealed_through() => {}
-                _ => {
-                    // A doubtful op was held: it is no nack, and its copy is still there to be fetched.
-                    let doubtful = self.doubtful.get(header.op, header.checksum).is_some();
-                    let may_be_lost = header.op <= self.doubt_until || doubtful;
-                    let mark = if may_be_lost { Mark::Unknown } else { Mark::Nack };
-                    kimberlite_probe::sometimes!("journal.adopts_doubtful", may_be_lost);
-                    self.doubtful.decide(header.op, header.checksum);
-                    self.drop_one(header.op);
-                    let entry = Entry { header: *header, state: State::Missing(mark), repair: false };
-                    self.index.insert(header.op, entry);
-                }
-            }
-        }
-        self.head = last;
-        // What may have been held behind the new head is cut now.
-        self.doubt_until = self.doubt_until.min(last.op);
-        self.adopted = (first.op, last.op);
-        self.issued = last.op;
-        self.said = last.op;
-        self.forget_dropped_writes();
-        self.name_again();
-        self.name_sealed(headers);
-        self.advance(out);
-        self.tell_hole(out);
-    }
-
-    /// Names what is held where the slot is bad, left so while a newer op might have owned it; or where it names
-    /// another header of the same op: in front of the adopted headers that proved nothing, but now it would deny the op.
-    fn name_again(&mut self) {
-        let head = self.head.op.0;
-        let slots = u64::from(self.layout.ring_slots);
-        let unnamed: Vec<PrepareHeader> = self
-            .index
-            .range(self.sealed_tail.op.next()..)
-            .map(|(_, entry)| entry)
-            .filter(|entry| entry.state == State::Durable && entry.header.op.0 + slots > head)
-            .filter(|entry| self.ring.is_bad(entry.header.op) || self.is_misnamed(&entry.header))
-            .map(|entry| entry.header)
-            .collect();
-        for header in &unnamed {
-            self.ring.set(header);
-        }
-    }
-
-    /// Whether the slot of an op names another header of it.
-    fn is_misnamed(&self, header: &PrepareHeader) -> bool {
-        let misnamed = matches!(self.ring.slot(header.op), Slot::Header(named) if named.op == header.op && named != *header);
-        kimberlite_probe::sometimes!("journal.finds_misnamed_op", misnamed);
-        misnamed
-    }
-
-    /// Names the sealed ops of a log that is adopted where their slots were damaged, and reserved once they were sealed,
-    /// or name another header: what was held must not be denied, should its footer be lost.
-    fn name_sealed(&mut self, headers: &[PrepareHeader]) {
-        let sealed = self.sealed_tail.op;
-        for header in headers.iter().filter(|header| header.op > Op::ZERO && header.op <= sealed) {
-            let unnamed = match self.ring.slot(header.op) {
-                Slot::Reserved | Slot::Bad => true,
-                Slot::Sealed(op) => op == header.op,
-                Slot::Header(_) => false,
-            };
-            if unnamed || self.is_misnamed(header) {
-                kimberlite_probe::reachable!("journal.names_sealed_op_again");
-                self.ring.set(header);
-            }
-        }
-    }
-
-    /// Whether the journal names the parent of the first of these headers, or one of themselves.
-    fn leads_to(&self, headers: &[PrepareHeader]) -> bool {
-        let first = headers[0];
-        let parent = self.index.get(&first.op.previous());
-        let names =
-            |header: &PrepareHeader| self.index.get(&header.op).is_some_and(|entry| entry.header == *header);
-        self.sealed_leads_to(&first)
-            || first.op == Op::ZERO
-            || parent.is_some_and(|entry| entry.header.checksum == first.parent)
-            || headers.iter().any(names)
-    }
-
-    /// Drops the ops behind `kept` and in front of `first` that are not sealed: a hole, which the parent fills. Answers
-    /// what was held of them.
-    pub(crate) fn drop_between(&mut self, kept: Op, first: Op) -> Vec<PrepareHeader> {
-        let mut held = Vec::new();
-        let from = kept.max(self.sealed_through()).next();
-        let gone: Vec<Op> =
-            self.index.range(from..).map(|(op, _)| *op).take_while(|op| *op < first).collect();
-        for op in gone {
-            let entry = self.index[&op];
-            let was_held = match entry.state {
-                State::Missing(mark) => mark == Mark::Unknown,
-                State::Writing => entry.repair,
-                State::Written | State::Ringing | State::Ringed | State::Durable => true,
-            };
-            if was_held {
-                held.push(entry.header);
-            }
-            self.drop_one(op);
-        }
-        self.forget_dropped_writes();
-        held
-    }
-
-    /// Whether the last sealed prepare is this one's parent.
-    pub(crate) fn sealed_leads_to(&self, child: &PrepareHeader) -> bool {
-        self.sealed_tail.op == child.op.previous() && self.sealed_tail.checksum == child.parent
-    }
-
-    /// Names the ops of a hole that the ring names and that nothing else is known of. What a slot says was durable once.
-    pub(crate) fn doubt_ring(&mut self, kept: Op, first: Op) {
-        let from = kept.max(self.sealed_through()).next();
-        let from = from.max(Op(first.0.saturating_sub(u64::from(self.layout.ring_slots))));
-        for op in (from.0..first.0).map(Op) {
-            if let Slot::Header(header) = self.ring.slot(op)
-                && header.op == op
-                && !self.index.contains_key(&op)
-                && self.fits_segment(&header)
-            {
-                self.doubtful.insert(header);
-            }
-        }
-    }
-
-    /// Whether a prepare with this header would stand in its segment's room, and may be read there.
-    pub(crate) fn fits_segment(&self, header: &PrepareHeader) -> bool {
-        let within = header.place % self.layout.segment_size;
-        header.size <= self.layout.prepare_size_max
-            && within + sectors(u64::from(header.size)) <= segment_room(&self.layout)
-    }
-
-    // ── Sealing ─────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Writes the footer of the next segment, if it can seal: all its prepares are durable, and the first of the
-    /// segment behind it is committed.
-    pub(crate) fn seal_ready(&mut self, asks: &mut Asks, io: &mut dyn Io) {
-        if self.sealing || self.head.place / self.layout.segment_size <= self.sealed_count() {
-            return;
-        }
-        let Some(headers) = self.sealable() else { return };
-        let footer = Footer::of(&headers, &self.layout);
-        assert!(footer.head.segment == self.sealed_count(), "segments seal in order");
-        self.write_footer(&footer, asks, io);
-        self.sealing = true;
-    }
-
-    /// Writes a footer; [`Journal::footer_written`] hears of it, if the segment was not sealed before.
-    pub(crate) fn write_footer(&self, footer: &Footer, asks: &mut Asks, io: &mut dyn Io) {
-        let segment = footer.head.segment;
-        let place = Place::log(footer::offset(segment, &self.layout));
-        asks.write(io, place, footer.encode().freeze(), WriteFor::Footer { segment });
-    }
-
-    fn sealable(&self) -> Option<Vec<PrepareHeader>> {
-        let mut headers: Vec<PrepareHeader> = Vec::new();
-        let mut parent = self.sealed_tail;
-        loop {
-            let entry = self.index.get(&parent.op.next())?;
-            if entry.header.parent != parent.checksum {
-                return None;
-            }
-            if entry.header.place / self.layout.segment_size > self.sealed_count() {
-                let settled = entry.header.op <= self.committed && !headers.is_empty();
-                return settled.then_some(headers);
-            }
-            // A lone replica has nobody to repair a damaged copy: it seals the header that it knows, and whoever asks for
-            // the prepare is told that it is lost.
-            let lost_for_good = self.alone && entry.state == State::Missing(Mark::Unknown);
-            if entry.state != State::Durable && !lost_for_good {
-                return None;
-            }
-            parent = entry.header;
-            headers.push(parent);
-        }
-    }
-
-    /// The headers from behind the sealed part up to `last`, one list for each segment. For footers that
-    /// were lost: that a later segment is sealed proves that these were.
-    pub(crate) fn unsealed_segments(&self, last: Op) -> Vec<Vec<PrepareHeader>> {
-        let mut segments: Vec<Vec<PrepareHeader>> = Vec::new();
-        let unsealed = self.index.range(self.sealed_through().next()..);
-        for entry in unsealed.map(|(_, entry)| entry).take_while(|entry| entry.header.op <= last) {
-            if entry.header.place.is_multiple_of(self.layout.segment_size) {
-                segments.push(Vec::new());
-            }
-            segments.last_mut().expect("a segment starts with its first prepare").push(entry.header);
-        }
-        segments
-    }
-
-    /// A footer is durable.
-    pub(crate) fn footer_written(&mut self, segment: u64, out: &mut Vec<Output>) {
-        if segment >= self.sealed_count() {
-            assert!(self.sealing && segment == self.sealed_count(), "segments seal in order");
-            self.sealing = false;
-            let headers = self.index.range(self.sealed_through().next()..).map(|(_, entry)| entry.header);
-            let inside: Vec<PrepareHeader> =
-                headers.take_while(|header| header.place / self.layout.segment_size == segment).collect();
-            let (first, last) = (inside[0], inside[inside.len() - 1]);
-            self.found_sealed(first.op, last);
-        }
-        kimberlite_probe::reachable!("journal.seals");
-        out.push(Output::Sealed { segment });
-        self.prune();
-        self.advance(out);
-    }
-
-    /// Forgets sealed ops, except the last few, which view changes ask about, and what is on its way.
-    fn prune(&mut self) {
-        let sealed = self.sealed_through();
-        let head = self.head.op;
-        while let Some((op, entry)) = self.index.first_key_value() {
-            let old = *op <= sealed && op.0 + HEADERS_MAX as u64 <= head.0;
-            if !old || matches!(entry.state, State::Writing | State::Written | State::Ringing | State::Ringed)
-            {
-                break;
-            }
-            let op = *op;
-            self.index.remove(&op);
-        }
-    }
-
-    /// What the log names of the ops from `from` up to and without `until`, in order.
-    pub(crate) fn named_between(&self, from: Op, until: Op) -> Vec<(PrepareHeader, Mark)> {
-        let mark = |entry: &Entry| match entry.state {
-            State::Missing(mark) => mark,
-            _ => Mark::Present,
-        };
-        let root = (from == Op::ZERO && until > from).then_some((self.root, Mark::Present));
-        let named = self.index.range(from..until).map(|(_, entry)| (entry.header, mark(entry)));
-        root.into_iter().chain(named).collect()
-    }
-
-    /// The last headers of the log up to its head, in order, each the parent of the next.
-    pub(crate) fn tail(&self) -> Vec<(PrepareHeader, Mark)> {
-        let mut tail: Vec<(PrepareHeader, Mark)> = Vec::new();
-        let mut op = self.head.op;
-        while tail.len() < HEADERS_MAX {
-            let (header, mark) = match self.index.get(&op) {
-                Some(Entry { header, state: State::Missing(mark), .. }) => (*header, *mark),
-                Some(entry) => (entry.header, Mark::Present),
-                None if op == Op::ZERO => (self.root, Mark::Present),
-                None if op == self.sealed_through() => (self.sealed_tail, Mark::Present),
-                None => break,
-            };
-            if tail.last().is_some_and(|(child, _)| child.parent != header.checksum) {
-                break;
-            }
-            tail.push((header, mark));
-            if op == Op::ZERO {
-                break;
-            }
-            op = op.previous();
-        }
-        tail.reverse();
-        tail
     }
 }

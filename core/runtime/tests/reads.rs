@@ -147,11 +147,15 @@ fn queries_that_met_more_damage_than_is_remembered_ask_the_journal_again() {
     }
     start_reader(&mut cluster, Reader::new(&from, 8));
     cluster.run_until(MINUTE, |cluster| misses(cluster) >= damaged);
-    others.iter().for_each(|replica| cluster.crash(*replica));
+    for replica in others {
+        cluster.crash(replica);
+    }
     assert_eq!(cluster.node(primary).replica().wanted().count(), WANTED_MAX, "no more is remembered");
     assert!(reader(&cluster).answers.is_empty(), "every query needs what is damaged");
     // The sectors can be read again, as after an error of the bus.
     cluster.world.disk_mut(NodeId(u16::from(primary))).heal();
     cluster.run_until(MINUTE, |cluster| reader(cluster).answers.len() == 8);
-    reader(&cluster).answers.iter().for_each(|answer| assert_read(answer, 8));
+    for answer in &reader(&cluster).answers {
+        assert_read(answer, 8);
+    }
 }

@@ -71,7 +71,6 @@ pub fn superblock(copy: &[u8]) -> SuperblockCopy {
 
 /// One slot of the header ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(clippy::large_enum_variant, reason = "a listing for people, a few thousand at most")]
 pub enum RingSlot {
     /// No prepare has come by yet.
     Reserved,

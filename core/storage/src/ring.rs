@@ -39,7 +39,6 @@ pub(crate) const SLOTS_PER_SECTOR: u32 = (SECTOR_SIZE / PREPARE_HEADER_SIZE) as 
 
 /// What a slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "slots are looked at one at a time and never stored")]
 pub(crate) enum Slot {
     /// The header of a prepare that was durable.
     Header(PrepareHeader),

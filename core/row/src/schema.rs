@@ -11,12 +11,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Type;
+pub use kimberlite_types::ObjectId;
 
-/// A table, index, view or sequence. Never reused within a tenant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ObjectId(pub u32);
+use crate::Type;
 
 /// A column within its table. Never reused: a dropped column's id stays dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]

@@ -48,7 +48,7 @@ struct Write {
 
 /// What one command does to the rows and index entries of one tenant, or a part of it.
 ///
-/// Keys begin with the [`ObjectId`](crate::ObjectId) they belong to. Of several writes to one key the last one counts.
+/// Keys begin with the [`ObjectId`](kimberlite_types::ObjectId) they belong to. Of several writes to one key the last one counts.
 pub struct WriteBatch {
     tenant: TenantId,
     position: LogPosition,

@@ -3,7 +3,8 @@
 //! A [`Store`] holds two trees for each tenant. The *current* tree has the newest version of each key; the *history*
 //! has the versions that ended, by key and end. A version is valid from the log position of the command that wrote it
 //! to that of the command that replaced or deleted it: `begin <= p < end`. So a snapshot is a position: a reader at `p`
-//! reads today's trees, and no old page is needed. Keys are opaque bytes that begin with an [`ObjectId`].
+//! reads today's trees, and no old page is needed. Keys are opaque bytes that begin with an
+//! [`ObjectId`](kimberlite_types::ObjectId).
 //!
 //! # Map
 //!
@@ -15,7 +16,7 @@
 //! | `build` | entries as pages: prefixes, cuts, separators |
 //! | `batch`, `plan`, `blob`, `prune` | from writes to a [`Draft`] of new pages |
 //! | `store` | roots and dirty pages; [`Store::install`] |
-//! | `cursor`, `read`, `scan`, `guard` | one key, many keys, whether anything changed |
+//! | `cursor`, `read`, `scan`, `walk`, `guard` | one key, many keys, all versions, whether anything changed |
 //! | `checkpoint`, `free_set` | places and digests; opening again |
 //!
 //! # What it promises
@@ -93,13 +94,14 @@ mod shape;
 mod store;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use batch::{WriteBatch, WriteError};
 pub use checkpoint::{CHECKPOINT_ROOT_SIZE, Checkpoint, CheckpointRoot, OpenError, Sealed};
 pub use cursor::Direction;
 pub use guard::KeyRange;
 pub use layout::HEADER_SIZE;
-pub use object::{OBJECT_SIZE, ObjectId, behind_prefix};
+pub use object::{OBJECT_SIZE, behind_prefix, object_key, object_prefix};
 pub use page::{Malformed, Page, Wrong};
 pub use plan::Draft;
 pub use pointer::{Address, Miss, PageKind, PageRef, Pages, Pointer, Tree};

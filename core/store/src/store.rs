@@ -48,6 +48,7 @@ impl Roots {
 }
 
 /// Trees of versions for any number of tenants. See the [crate's page](crate).
+#[derive(Clone)]
 pub struct Store {
     pub(crate) shape: Shape,
     pub(crate) tenants: BTreeMap<TenantId, Roots>,

@@ -135,3 +135,9 @@ impl fmt::Debug for SessionId {
         write!(f, "session{}", self.0)
     }
 }
+
+/// A table, an index, a view or a sequence: whatever of a tenant has rows, entries or a definition. Never used again for
+/// another one of the tenant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectId(pub u32);

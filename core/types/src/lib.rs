@@ -20,7 +20,8 @@ mod time;
 
 pub use config::{Config, ConfigError, Layout, Timing};
 pub use ids::{
-    ClusterId, LogPosition, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId, View,
+    ClusterId, LogPosition, ObjectId, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId,
+    View,
 };
 pub use quorum::Quorums;
 pub use rng::{Rng, Streams};

@@ -12,9 +12,10 @@ use kimberlite_row::key::encode_all;
 use kimberlite_row::schema::{Column, ColumnId, Table};
 use kimberlite_row::{Type, Value};
 use kimberlite_store::{
-    Direction, Miss, ObjectId, Page, PageRef, Pages, Progress, Scan, Shape, Snapshot, StepLimits, WriteBatch,
+    Direction, Miss, Page, PageRef, Pages, Progress, Scan, Shape, Snapshot, StepLimits, WriteBatch,
+    object_prefix,
 };
-use kimberlite_types::{LogPosition, Op, TenantId};
+use kimberlite_types::{LogPosition, ObjectId, Op, TenantId};
 use kmb::Failure;
 use rusqlite::{Connection, params};
 
@@ -154,7 +155,7 @@ impl Ours {
             column(4, "note", Type::Text),
         ];
         let table = Table {
-            id: kimberlite_row::ObjectId(OBJECT.0),
+            id: OBJECT,
             name: "t".to_owned(),
             version: 1,
             columns,
@@ -200,7 +201,7 @@ impl Ours {
                     Value::text(NOTE),
                 ];
                 bytes.clear();
-                bytes.extend_from_slice(&OBJECT.prefix());
+                bytes.extend_from_slice(&object_prefix(OBJECT));
                 encode_all(&values[..1], &mut bytes);
                 row.clear();
                 self.layout.encode(&values, &mut row).expect("a small row");
@@ -220,7 +221,7 @@ impl Ours {
         let (mut bytes, mut row, mut sum) = (Vec::new(), Vec::new(), 0);
         for n in 0..count {
             bytes.clear();
-            bytes.extend_from_slice(&OBJECT.prefix());
+            bytes.extend_from_slice(&object_prefix(OBJECT));
             encode_all(&[Value::Int(key(n).cast_signed())], &mut bytes);
             let found =
                 self.store.get(TENANT, &bytes, Snapshot::Present, &self.memory).expect("all is at hand");
@@ -233,7 +234,7 @@ impl Ours {
     }
 
     fn scan(&self) -> i64 {
-        let prefix = OBJECT.prefix();
+        let prefix = object_prefix(OBJECT);
         let mut scan = Scan::of_prefix(TENANT, &prefix, Snapshot::Present, Direction::Forward);
         let (mut row, mut sum) = (Vec::new(), 0);
         loop {

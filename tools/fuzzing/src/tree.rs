@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use kimberlite_store::{
-    Address, CheckpointRoot, Direction, KeyRange, Miss, ObjectId, Page, PageRef, Pages, Progress, Scan,
-    Shape, Snapshot, StepLimits, Stop, Store, WriteBatch,
+    Address, CheckpointRoot, Direction, KeyRange, Miss, Page, PageRef, Pages, Progress, Scan, Shape,
+    Snapshot, StepLimits, Stop, Store, WriteBatch, object_key,
 };
-use kimberlite_types::{LogPosition, Op, TenantId};
+use kimberlite_types::{LogPosition, ObjectId, Op, TenantId};
 
 use crate::script::Script;
 
@@ -119,7 +119,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 fn key(script: &mut Script<'_>) -> Vec<u8> {
     let object = ObjectId(script.below(3) as u32);
-    let mut key = object.key(script.bytes(4));
+    let mut key = object_key(object, script.bytes(4));
     if script.below(8) == 7 {
         key.resize(key.len() + 700, b'.');
     }

@@ -1,9 +1,9 @@
 //! Pages are these bytes.
 
-use kimberlite_types::TenantId;
+use kimberlite_types::{ObjectId, TenantId};
 
 use super::model::at;
-use crate::{ObjectId, Page, PageRef, Pages, Shape, Store, WriteBatch};
+use crate::{Page, PageRef, Pages, Shape, Store, WriteBatch, object_key};
 
 struct Nothing;
 
@@ -23,9 +23,9 @@ fn a_leaf_of_each_tree_and_a_directory_are_these_bytes() {
     let mut store = Store::new(Shape::new(4096).expect("a size of pages"));
     for (op, value) in [(1, b"one".as_slice()), (2, b"two")] {
         let mut batch = WriteBatch::new(store.shape(), TenantId(2), at(op));
-        batch.put(&ObjectId(1).key(b"ka"), value).expect("within limits");
+        batch.put(&object_key(ObjectId(1), b"ka"), value).expect("within limits");
         if op == 1 {
-            batch.put(&ObjectId(1).key(b"kbc"), b"").expect("within limits");
+            batch.put(&object_key(ObjectId(1), b"kbc"), b"").expect("within limits");
         }
         let draft = store.plan(&batch, &Nothing).expect("all dirty");
         store.install(draft);

@@ -1,13 +1,13 @@
 //! Bytes from outside are a page or an error that names it, and never more.
 
 use kimberlite_crypto::{Checksum, checksum};
-use kimberlite_types::{LogPosition, TenantId};
+use kimberlite_types::{LogPosition, ObjectId, TenantId};
 use proptest::prelude::*;
 
 use super::model::at;
 use crate::{
-    Address, Checkpoint, CheckpointRoot, Malformed, ObjectId, OpenError, Page, PageRef, Pages, Shape, Store,
-    WriteBatch, Wrong,
+    Address, Checkpoint, CheckpointRoot, Malformed, OpenError, Page, PageRef, Pages, Shape, Store,
+    WriteBatch, Wrong, object_key,
 };
 
 /// A checkpoint with a page of every kind.
@@ -16,9 +16,9 @@ fn checkpoint() -> Checkpoint {
     for op in 1..4 {
         let mut batch = WriteBatch::new(store.shape(), TenantId(2), at(op));
         for n in 0..200u32 {
-            batch.put(&ObjectId(1).key(&n.to_be_bytes()), &[op as u8; 60]).expect("within limits");
+            batch.put(&object_key(ObjectId(1), &n.to_be_bytes()), &[op as u8; 60]).expect("within limits");
         }
-        batch.put(&ObjectId(2).key(b"large"), &[op as u8; 9_000]).expect("within limits");
+        batch.put(&object_key(ObjectId(2), b"large"), &[op as u8; 9_000]).expect("within limits");
         let draft = store.plan(&batch, &Nothing).expect("all dirty");
         store.install(draft);
     }

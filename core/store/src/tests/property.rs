@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use kimberlite_types::{LogPosition, TenantId};
+use kimberlite_types::{LogPosition, ObjectId, TenantId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -11,8 +11,8 @@ use super::check::check;
 use super::disk::{Disk, Memory};
 use super::model::{Model, at};
 use crate::{
-    Checkpoint, Direction, KeyRange, ObjectId, Progress, PruneFrom, Scan, Shape, Snapshot, StepLimits, Stop,
-    Store, WriteBatch,
+    Checkpoint, Direction, KeyRange, Progress, PruneFrom, Scan, Shape, Snapshot, StepLimits, Stop, Store,
+    WriteBatch, object_key,
 };
 
 const TENANT: TenantId = TenantId(7);
@@ -44,7 +44,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
             key
         }),
     ];
-    (1u32..4, rest).prop_map(|(object, rest)| ObjectId(object).key(&rest))
+    (1u32..4, rest).prop_map(|(object, rest)| object_key(ObjectId(object), &rest))
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
@@ -250,6 +250,7 @@ fn compare(
         }
     }
     guards(replica, model, newest, bounds);
+    walks(replica, model, horizon);
     for key in few {
         let store = &replica.store;
         let mut seen = Vec::new();
@@ -273,6 +274,31 @@ fn compare(
             .expect("the horizon is not too old");
         assert!(seen == model.history(key, horizon), "the history of {key:?}");
     }
+}
+
+/// What a walk shows is every version, save that the model forgets what ended in front of the horizon.
+fn walks(replica: &mut Replica, model: &Model, horizon: LogPosition) {
+    let store = &replica.store;
+    let mut shown = Vec::new();
+    let walked = replica.disk.run(|pages| {
+        shown.clear();
+        for tree in [crate::Tree::Current, crate::Tree::History] {
+            store.walk(TENANT, tree, pages, |key, version| {
+                let (begin, end) = (version.begin, version.end);
+                let value = version.value.into_owned();
+                if end.is_none_or(|end| end > horizon) {
+                    shown.push((key.to_vec(), super::model::Past { begin, end, value }));
+                }
+            })?;
+        }
+        Ok::<(), crate::Miss>(())
+    });
+    walked.expect("a walk needs no snapshot");
+    shown.sort_by(|a, b| (&a.0, a.1.begin).cmp(&(&b.0, b.1.begin)));
+    let expected = model
+        .keys()
+        .flat_map(|key| model.history(key, horizon).into_iter().map(move |version| (key.clone(), version)));
+    assert!(shown.into_iter().eq(expected), "a walk shows every version once");
 }
 
 fn guards(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>, Vec<u8>)]) {
@@ -317,11 +343,12 @@ fn run(acts: Vec<Act>, bounds: &[(Vec<u8>, Vec<u8>)], limits: StepLimits) {
                 writes.chunks(size).map(|part| Done::Write(TENANT, at(op), part.to_vec())).collect()
             }
             Act::Append(object, count) => {
-                let keys = (0..u64::from(count)).map(|n| ObjectId(object).key(&(op << 20 | n).to_be_bytes()));
+                let keys = (0..u64::from(count))
+                    .map(|n| object_key(ObjectId(object), &(op << 20 | n).to_be_bytes()));
                 vec![Done::Write(TENANT, at(op), keys.map(|key| (key, Some(vec![1; 100]))).collect())]
             }
             Act::DeleteRange(object, from, count) => {
-                let keys = (from..from + count).map(|n| ObjectId(object).key(&n.to_be_bytes()));
+                let keys = (from..from + count).map(|n| object_key(ObjectId(object), &n.to_be_bytes()));
                 vec![Done::Write(TENANT, at(op), keys.map(|key| (key, None)).collect())]
             }
             Act::Retain(part) => vec![Done::Retain(at(part.index(op as usize) as u64))],
@@ -350,7 +377,7 @@ fn run(acts: Vec<Act>, bounds: &[(Vec<u8>, Vec<u8>)], limits: StepLimits) {
         }
         // Another tenant writes the same keys and must not be seen.
         let strange =
-            Done::Write(OTHER, at(op), vec![(ObjectId(1).key(&[0, 5]), Some(vec![9; op as usize]))]);
+            Done::Write(OTHER, at(op), vec![(object_key(ObjectId(1), &[0, 5]), Some(vec![9; op as usize]))]);
         for replica in &mut replicas {
             replica.tell(strange.clone());
         }

@@ -3,21 +3,21 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use kimberlite_types::TenantId;
+use kimberlite_types::{ObjectId, TenantId};
 
 use super::check::check;
 use super::disk::{Disk, Memory};
 use super::model::at;
 use crate::{
-    BATCH_WRITES_MAX, Direction, KeyRange, ObjectId, Progress, Scan, Shape, Snapshot, StepLimits, Stop,
-    Store, Tree, VALUE_SIZE_MAX, WriteBatch, WriteError,
+    BATCH_WRITES_MAX, Direction, KeyRange, Progress, Scan, Shape, Snapshot, StepLimits, Stop, Store, Tree,
+    VALUE_SIZE_MAX, WriteBatch, WriteError, object_key, object_prefix,
 };
 
 const TENANT: TenantId = TenantId(1);
 const TABLE: ObjectId = ObjectId(5);
 
 fn key(n: u64) -> Vec<u8> {
-    TABLE.key(&n.to_be_bytes())
+    object_key(TABLE, &n.to_be_bytes())
 }
 
 fn write(
@@ -52,7 +52,7 @@ fn table(rows: u64, memory: Memory) -> (Store, Disk) {
 /// Rows of a scan of the whole table, and the pages it touched.
 fn scan(store: &Store, disk: &mut Disk, snapshot: Snapshot) -> (usize, usize) {
     disk.touched.store(0, Ordering::Relaxed);
-    let mut scan = Scan::of_prefix(TENANT, &TABLE.prefix(), snapshot, Direction::Forward);
+    let mut scan = Scan::of_prefix(TENANT, &object_prefix(TABLE), snapshot, Direction::Forward);
     let mut rows = 0;
     loop {
         let progress = store
@@ -98,7 +98,7 @@ fn the_present_does_not_pay_for_the_past() {
     assert_eq!((rows, newest), (2_000, fresh), "the newest position is the present");
     // A little further on, nothing of the table ended since: the history is skipped at its root.
     op += 1;
-    write(&mut store, &mut disk, op, [(ObjectId(9).key(b"x"), Some(Vec::new()))].into_iter());
+    write(&mut store, &mut disk, op, [(object_key(ObjectId(9), b"x"), Some(Vec::new()))].into_iter());
     let checkpoint = store.checkpoint();
     disk.write(&checkpoint);
     let (rows, recent) = scan(&store, &mut disk, Snapshot::At(at(op - 1)));
@@ -135,7 +135,7 @@ fn a_guard_over_a_large_range_reads_its_edges_alone() {
 fn an_index_entry_whose_columns_stay_keeps_its_interval() {
     let (mut store, mut disk) = (Store::new(Shape::default()), Disk::new(Memory::None));
     let index = ObjectId(6);
-    let (red, blue) = (index.key(b"red,1"), index.key(b"blue,1"));
+    let (red, blue) = (object_key(index, b"red,1"), object_key(index, b"blue,1"));
     let row = |store: &mut Store, disk: &mut Disk, op, value: &[u8], old: Option<&[u8]>, new: &[u8]| {
         let mut batch = WriteBatch::new(store.shape(), TENANT, at(op));
         batch.put(&key(1), value).expect("within limits");

@@ -166,6 +166,20 @@ impl Layout {
     }
 }
 
+/// Appends one value: a byte of kind, then as in a row.
+pub fn encode_value(value: &Value, to: &mut Vec<u8>) {
+    to.push(kind_of(value));
+    put_value(value, to);
+}
+
+/// Reads what [`encode_value`] wrote, and nothing else.
+pub fn decode_value(bytes: &[u8]) -> Result<Value, Malformed> {
+    let mut reader = Reader { bytes };
+    let kind = reader.byte()?;
+    let value = reader.value(kind, 0)?;
+    if reader.bytes.is_empty() { Ok(value) } else { Err(Malformed) }
+}
+
 fn kind_of(value: &Value) -> u8 {
     match value {
         Value::Null => 0,

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use kimberlite_types::LogPosition;
+use serde::{Deserialize, Serialize};
 
 use crate::schema::{Index, Object, ObjectId, SchemaVersion, Table};
 use crate::{Catalogue, Row, Value};
@@ -21,7 +22,7 @@ pub struct Miss {
 }
 
 /// Which rows of a table or index: those whose first columns equal `equal` and whose next column lies between the bounds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyRange {
     /// Values of the first key columns.
     pub equal: Vec<Value>,
@@ -118,7 +119,7 @@ pub trait Rows {
 }
 
 /// Which row of a table.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum RowId {
     /// By its primary key.
     Key(Vec<Value>),
@@ -153,7 +154,7 @@ pub fn hidden_at(at: LogPosition, count: u32) -> Hidden {
 }
 
 /// The net change of one row: what is there before and after the command.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Write {
     /// The table.
     pub table: ObjectId,
@@ -166,7 +167,7 @@ pub struct Write {
 }
 
 /// A change of the schema.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum SchemaFact {
     /// Creates an object, or puts a changed one in its place.
     Put(Object),
@@ -179,7 +180,7 @@ pub enum SchemaFact {
 }
 
 /// What must still hold when the facts are installed. The first that fails is the answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Guard {
     /// The object is at this version.
     Schema(ObjectId, SchemaVersion),
@@ -194,7 +195,7 @@ pub enum Guard {
 }
 
 /// What a statement or a transaction becomes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// What must still hold.
     pub guards: Vec<Guard>,

@@ -36,6 +36,7 @@ pub mod schema;
 pub mod text;
 mod types;
 mod value;
+mod wire;
 
 pub use datetime::Interval;
 pub use decimal::{DIGITS_MAX, Decimal, DecimalError, SCALE_MAX};
@@ -44,3 +45,4 @@ pub use json::Json;
 pub use schema::{Catalogue, Column, ColumnId, Index, Object, ObjectId, Sequence, Table, View};
 pub use types::Type;
 pub use value::{Row, Value, compare_doubles};
+pub use wire::DIMENSIONS_MAX;

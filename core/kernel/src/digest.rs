@@ -12,7 +12,7 @@ use core::fmt;
 
 use kimberlite_crypto::{ChainHash, Checksummer};
 use kimberlite_types::limits::NAME_SIZE_MAX;
-use kimberlite_types::{Op, RequestNumber, SessionId, StreamId, TenantId};
+use kimberlite_types::{LogPosition, Op, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::command::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,10 @@ use crate::Extent;
 
 /// The domain of item hashes. A change to what an item holds takes a new one.
 const ITEM_DOMAIN: &[u8] = b"kimberlite.state.item.v1";
+
+/// The domain of the hashes of what is written to tables: tenant, position, size of the key, key, whether there is a value,
+/// and the value.
+const VERSION_DOMAIN: &[u8] = b"kimberlite.state.version.v1";
 
 /// The domain of the digest itself.
 const STATE_DOMAIN: &[u8] = b"kimberlite.state.v1";
@@ -58,6 +62,15 @@ pub(crate) enum Item<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lanes([u64; 4]);
 
+impl Lanes {
+    fn of(hasher: Checksummer) -> Self {
+        let hash = *hasher.finish().as_bytes();
+        Self(core::array::from_fn(|lane| {
+            u64::from_le_bytes(hash[lane * 8..lane * 8 + 8].try_into().expect("a lane has eight bytes"))
+        }))
+    }
+}
+
 impl Item<'_> {
     pub(crate) fn lanes(&self) -> Lanes {
         let mut buf = [0; ITEM_SIZE_MAX];
@@ -65,10 +78,32 @@ impl Item<'_> {
         let mut hasher = Checksummer::new();
         hasher.update(ITEM_DOMAIN);
         hasher.update(encoded);
-        let hash = *hasher.finish().as_bytes();
-        Lanes(core::array::from_fn(|lane| {
-            u64::from_le_bytes(hash[lane * 8..lane * 8 + 8].try_into().expect("a lane has eight bytes"))
-        }))
+        Lanes::of(hasher)
+    }
+}
+
+/// One write to a tenant's tables: an item that stays, whatever is written later.
+pub(crate) struct TableVersion<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) key: &'a [u8],
+    /// The command that wrote.
+    pub(crate) position: LogPosition,
+    /// `None`: the key went.
+    pub(crate) value: Option<&'a [u8]>,
+}
+
+impl TableVersion<'_> {
+    pub(crate) fn lanes(&self) -> Lanes {
+        let mut hasher = Checksummer::new();
+        hasher.update(VERSION_DOMAIN);
+        hasher.update(&self.tenant.0.to_le_bytes());
+        hasher.update(&self.position.op.0.to_le_bytes());
+        hasher.update(&self.position.index.to_le_bytes());
+        hasher.update(&(self.key.len() as u64).to_le_bytes());
+        hasher.update(self.key);
+        hasher.update(&[u8::from(self.value.is_some())]);
+        hasher.update(self.value.unwrap_or_default());
+        Lanes::of(hasher)
     }
 }
 
@@ -89,6 +124,13 @@ impl ItemSum {
         }
     }
 
+    /// Adds all items of another sum.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for (lane, word) in self.0.iter_mut().zip(other.0) {
+            *lane = lane.wrapping_add(word);
+        }
+    }
+
     /// The digest of the state whose items add up to this, after `applied` with the log's hash `chain`.
     pub(crate) fn digest(&self, applied: Op, chain: &ChainHash) -> StateDigest {
         let mut hasher = Checksummer::new();
@@ -105,7 +147,7 @@ impl ItemSum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kimberlite_types::{LogPosition, Offset};
+    use kimberlite_types::Offset;
     use kimberlite_wire::command::{Outcome, Refusal};
 
     const TENANT: TenantId = TenantId(1);

@@ -5,13 +5,16 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::ChainHash;
 use kimberlite_probe::mutant;
+use kimberlite_row::fact::{Facts, Miss};
+use kimberlite_store::{Checkpoint, Pages};
 use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
-use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
+use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
 use kimberlite_wire::{Entry, Prepare, PrepareHeader};
 
 use crate::digest::ItemSum;
 use crate::session::Sessions;
 use crate::stream::Tenants;
+use crate::tables::{Refused, TableChange, TableRows, Tables, Unwritten};
 use crate::{Extent, Located, Lookup, StateDigest, StreamState};
 
 /// What became of one entry.
@@ -37,7 +40,7 @@ pub struct Applied {
 }
 
 /// What an entry will do. Worthless once any other decision was installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use = "a decision has no effect until it is installed"]
 pub struct Decision {
     /// The position the kernel expected next when it decided; the state it decided against.
@@ -58,13 +61,14 @@ impl Decision {
 }
 
 /// The change to the state, besides the session's last verdict.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Change {
     Nothing,
     Register { evict: Option<SessionId> },
     CreateTenant { tenant: TenantId, name: Box<str> },
     CreateStream { tenant: TenantId, stream: StreamId, name: Box<str> },
     Append { tenant: TenantId, stream: StreamId, extent: Extent },
+    Tables(Box<TableChange>),
 }
 
 /// The state that a log gives, up to some op.
@@ -77,6 +81,7 @@ pub struct Kernel {
     installed: u32,
     sessions: Sessions,
     tenants: Tenants,
+    tables: Tables,
     sum: ItemSum,
 }
 
@@ -90,6 +95,7 @@ impl Kernel {
             installed: 0,
             sessions: Sessions::new(sessions_max),
             tenants: Tenants::default(),
+            tables: Tables::default(),
             sum: ItemSum::default(),
         }
     }
@@ -112,7 +118,8 @@ impl Kernel {
     /// Applies a committed prepare: decides and installs each of its entries.
     ///
     /// The prepare is the successor of the last one applied, and `Prepare::verify_chain` has passed: what
-    /// a cluster commits was verified before it was accepted.
+    /// a cluster commits was verified before it was accepted. No page of a table was ever written, so none is missing:
+    /// after a checkpoint entries are decided one by one, with pages at hand.
     pub fn apply(&mut self, prepare: &Prepare) -> Applied {
         let header = &prepare.header;
         assert_eq!(header.op, self.applied.next(), "ops are applied in order, each once");
@@ -123,14 +130,16 @@ impl Kernel {
             if verdicts.is_empty() {
                 assert_eq!(entry.header.previous, self.chain, "the chain continues where the log ended");
             }
-            verdicts.push(self.install(self.decide(&entry)));
+            let decision = self.decide(&entry, &Unwritten).expect("all pages are the store's own");
+            verdicts.push(self.install(decision));
         }
         self.finish(header);
         Applied { op: header.op, verdicts }
     }
 
-    /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision.
-    pub fn decide(&self, entry: &Entry<'_>) -> Decision {
+    /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision, as soon as the pages are
+    /// at hand that it needs.
+    pub fn decide(&self, entry: &Entry<'_>, pages: &dyn Pages) -> Result<Decision, Miss> {
         let (session, request) = (entry.header.session, entry.header.request);
         let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
             Lookup::Duplicate(verdict) if !mutant!(DuplicatesFilteredOnly) => {
@@ -148,7 +157,7 @@ impl Kernel {
             lookup @ (Lookup::New | Lookup::Duplicate(_)) => {
                 let remembered =
                     session != SessionId::NONE && lookup == Lookup::New && !mutant!(SessionsNotKept);
-                match self.execute(entry) {
+                match self.execute(entry, pages)? {
                     Ok((outcome, change)) => (heard(entry, Ok(outcome)), remembered, change),
                     Err(refusal) => {
                         kimberlite_probe::reachable!("kernel.refuses");
@@ -158,20 +167,62 @@ impl Kernel {
             }
         };
         let position = entry.header.position;
-        Decision { decided_at: self.next(), position, outcome, remembered, change }
+        Ok(Decision { decided_at: self.next(), position, outcome, remembered, change })
     }
 
     /// What a request that was not decided before does.
-    fn execute(&self, entry: &Entry<'_>) -> Result<(Outcome, Change), Refusal> {
+    fn execute(
+        &self,
+        entry: &Entry<'_>,
+        pages: &dyn Pages,
+    ) -> Result<Result<(Outcome, Change), Refusal>, Miss> {
+        match Command::decode(entry.command) {
+            Err(_) => Ok(Err(Refusal::Malformed)),
+            Ok(Command::Facts { facts, .. }) if entry.header.session != SessionId::NONE => {
+                self.execute_facts(entry, facts, pages)
+            }
+            Ok(command) => Ok(self.execute_command(entry, command)),
+        }
+    }
+
+    /// What facts do, which alone may miss pages.
+    fn execute_facts(
+        &self,
+        entry: &Entry<'_>,
+        facts: &[u8],
+        pages: &dyn Pages,
+    ) -> Result<Result<(Outcome, Change), Refusal>, Miss> {
+        let header = &entry.header;
+        if let Err(refusal) = self.tenants.check_exists(header.tenant) {
+            return Ok(Err(refusal));
+        }
+        let Ok((facts, [])) = postcard::take_from_bytes::<Facts>(facts) else {
+            return Ok(Err(Refusal::Malformed));
+        };
+        let decided = self.tables.decide(header.tenant, &facts, header.position, header.timestamp, pages)?;
+        Ok(match decided {
+            Ok(change) => Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))),
+            Err(Refused::Conflict(_)) => Err(Refusal::Conflict),
+            Err(Refused::Malformed(_)) => Err(Refusal::Malformed),
+            Err(Refused::Sql(error)) => {
+                let code = SqlCode::new(error.state().code()).expect("a SQLSTATE has five characters");
+                Err(Refusal::Sql { code })
+            }
+        })
+    }
+
+    /// What any other request does.
+    fn execute_command(&self, entry: &Entry<'_>, command: Command<'_>) -> Result<(Outcome, Change), Refusal> {
         let header = &entry.header;
         let tenant = header.tenant;
         let registered = header.session != SessionId::NONE;
-        match Command::decode(entry.command).map_err(|_| Refusal::Malformed)? {
+        match command {
             Command::Register if registered => Err(Refusal::Malformed),
             Command::Register => {
                 let outcome = Outcome::Registered { session: SessionId(header.position) };
                 Ok((outcome, Change::Register { evict: self.sessions.to_evict() }))
             }
+            Command::Facts { .. } => Err(Refusal::NoSession),
             _ if !registered => Err(Refusal::NoSession),
             Command::CreateTenant { name } => {
                 self.tenants.check_tenant(tenant)?;
@@ -225,6 +276,10 @@ impl Kernel {
             Change::Append { tenant, stream, extent } => {
                 self.sum.add(self.tenants.append(tenant, stream, extent).lanes());
             }
+            Change::Tables(change) => {
+                self.sum.add_all(change.sum());
+                self.tables.install(*change);
+            }
         }
         outcome
     }
@@ -262,6 +317,17 @@ impl Kernel {
         self.tenants.locate(tenant, stream, from)
     }
 
+    /// The rows of a tenant as of the last op applied. Of a tenant that does not exist, none.
+    pub fn rows<'a>(&'a self, tenant: TenantId, pages: &'a dyn Pages) -> TableRows<'a> {
+        let last = LogPosition { op: self.applied, index: u32::MAX };
+        self.tables.rows(tenant, last, pages)
+    }
+
+    /// Gives all new pages of tables their places and hands them out, to be written. From now on they are asked for.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        self.tables.checkpoint()
+    }
+
     /// The digest of the state, at the price of one hash.
     pub fn digest(&self) -> StateDigest {
         self.sum.digest(self.applied, &self.chain)
@@ -270,11 +336,20 @@ impl Kernel {
     /// The digest of the state, computed anew from every item of it. Equal to [`Kernel::digest`], or the
     /// state is not what was installed; checks the indexes on the way. Takes time in proportion to the state.
     pub fn digest_walk(&self) -> StateDigest {
+        self.digest_walk_with(&Unwritten)
+    }
+
+    /// The same after a checkpoint, with all pages of tables at hand.
+    pub fn digest_walk_with(&self, pages: &dyn Pages) -> StateDigest {
         let mut sum = ItemSum::default();
         for session in self.sessions.items() {
             sum.add(session.lanes());
         }
         self.tenants.for_each_item(|item| sum.add(item.lanes()));
+        self.tables.for_each_version(pages, |there, version| match there {
+            true => sum.add(version.lanes()),
+            false => sum.remove(version.lanes()),
+        });
         sum.digest(self.applied, &self.chain)
     }
 }

@@ -29,6 +29,7 @@ mod kernel;
 pub mod limits;
 mod session;
 mod stream;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -93,6 +93,11 @@ impl Tenants {
         Ok(())
     }
 
+    /// Whether the tenant exists.
+    pub(crate) fn check_exists(&self, id: TenantId) -> Result<(), Refusal> {
+        if self.table.contains_key(&id) { Ok(()) } else { Err(Refusal::NoTenant) }
+    }
+
     /// Whether the stream may be created.
     pub(crate) fn check_stream(&self, tenant: TenantId, id: StreamId) -> Result<(), Refusal> {
         let owner = self.table.get(&tenant).ok_or(Refusal::NoTenant)?;

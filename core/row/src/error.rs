@@ -14,6 +14,11 @@ macro_rules! states {
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
+
+            /// The condition with this code.
+            pub fn of_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
         }
     };
 }

@@ -37,6 +37,16 @@ pub enum Command<'a> {
         #[serde(borrow)]
         records: Records<'a>,
     },
+    /// Change the tenant's tables as a statement or a transaction was planned, if what it was planned on still holds.
+    Facts {
+        /// What changes, and what must still hold: postcard of `Facts` of the crate `row`.
+        #[serde(serialize_with = "whole::serialize")]
+        facts: &'a [u8],
+        /// What the client is told when the facts are installed, as whoever planned them encoded it. It stands in the log
+        /// with them, so that a retry gets the same answer.
+        #[serde(serialize_with = "whole::serialize")]
+        reply: &'a [u8],
+    },
 }
 
 impl<'a> Command<'a> {
@@ -52,7 +62,7 @@ impl<'a> Command<'a> {
             return Err(Malformed::Size);
         }
         match &command {
-            Self::Register => {}
+            Self::Register | Self::Facts { .. } => {}
             Self::CreateTenant { name } | Self::CreateStream { name, .. } => {
                 if name.is_empty() || name.len() > NAME_SIZE_MAX {
                     return Err(Malformed::Size);
@@ -229,6 +239,52 @@ pub enum Outcome {
         /// How many.
         count: u32,
     },
+    /// Tables were changed. What the client is told stands in the log, beside the facts.
+    Written {
+        /// Rows that were inserted, updated or deleted.
+        rows: u32,
+    },
+}
+
+/// The five characters of a condition of SQL: digits and capital letters.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "[u8; 5]", into = "[u8; 5]")]
+pub struct SqlCode([u8; 5]);
+
+impl SqlCode {
+    /// A code from its characters; `None` for others.
+    pub fn new(code: &str) -> Option<Self> {
+        Self::try_from(<[u8; 5]>::try_from(code.as_bytes()).ok()?).ok()
+    }
+
+    /// Its characters.
+    pub const fn as_str(&self) -> &str {
+        match core::str::from_utf8(&self.0) {
+            Ok(code) => code,
+            Err(_) => unreachable!(),
+        }
+    }
+}
+
+impl TryFrom<[u8; 5]> for SqlCode {
+    type Error = &'static str;
+
+    fn try_from(code: [u8; 5]) -> Result<Self, Self::Error> {
+        let sound = code.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+        if sound { Ok(Self(code)) } else { Err("no SQLSTATE code") }
+    }
+}
+
+impl From<SqlCode> for [u8; 5] {
+    fn from(code: SqlCode) -> Self {
+        code.0
+    }
+}
+
+impl fmt::Debug for SqlCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Why a command did nothing. Part of the replicated result: every replica decides the same.
@@ -255,11 +311,18 @@ pub enum Refusal {
     },
     /// A limit on the number of tenants or streams.
     TooMany,
+    /// What the facts were planned on has changed since: plan the statement again.
+    Conflict,
+    /// What the facts would make of the tables is not allowed.
+    Sql {
+        /// The condition.
+        code: SqlCode,
+    },
 }
 
 impl Refusal {
     /// The SQLSTATE code (PostgreSQL 15, Appendix A, and class 57/25 for sessions).
-    pub const fn sqlstate(self) -> &'static str {
+    pub const fn sqlstate(&self) -> &str {
         match self {
             Self::Malformed => "22023",
             Self::NoSession | Self::Stale => "25P03",
@@ -267,8 +330,9 @@ impl Refusal {
             Self::TenantExists => "42P04",
             Self::NoStream => "42P01",
             Self::StreamExists => "42P07",
-            Self::OffsetMismatch { .. } => "40001",
+            Self::OffsetMismatch { .. } | Self::Conflict => "40001",
             Self::TooMany => "54000",
+            Self::Sql { code } => code.as_str(),
         }
     }
 }
@@ -287,6 +351,8 @@ impl fmt::Display for Refusal {
                 write!(f, "the stream's next offset is {actual}, not the expected one")
             }
             Self::TooMany => f.write_str("a limit on the number of tenants or streams is reached"),
+            Self::Conflict => f.write_str("what the statement was planned on has changed; plan it again"),
+            Self::Sql { code } => write!(f, "the tables refuse it (SQLSTATE {})", code.as_str()),
         }
     }
 }
@@ -316,10 +382,23 @@ mod tests {
             Command::CreateTenant { name: "clinic" },
             Command::CreateStream { stream: StreamId(7), name: "visits" },
             Command::AppendBatch { stream: StreamId(7), expected: Some(Offset(4)), records },
+            Command::Facts { facts: b"facts", reply: b"" },
         ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
         assert_eq!(records.iter().collect::<Vec<_>>(), [b"one".as_slice(), b"", b"three"]);
+    }
+
+    #[test]
+    fn a_condition_of_sql_is_five_capitals_and_digits() {
+        let code = SqlCode::new("23505").unwrap();
+        assert_eq!(Refusal::Sql { code }.sqlstate(), "23505");
+        for wrong in ["2350", "235055", "2350a", "é2350"] {
+            assert_eq!(SqlCode::new(wrong), None, "{wrong}");
+        }
+        let bytes = postcard::to_allocvec(&code).unwrap();
+        assert_eq!(postcard::from_bytes(&bytes), Ok(code));
+        assert!(postcard::from_bytes::<SqlCode>(&[0xff; 5]).is_err());
     }
 
     #[test]

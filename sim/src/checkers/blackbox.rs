@@ -302,8 +302,8 @@ impl Blackbox {
                 let records = records.iter().map(short).collect();
                 (Some(stream), Ask::Append { expected, records })
             }
-            // It is refused, whatever the state.
-            Ok(Command::Register) | Err(_) => return,
+            // It is refused, whatever the state; or is about tables, which are not streams.
+            Ok(Command::Register | Command::Facts { .. }) | Err(_) => return,
         };
         self.open.insert((client, ticket), Open { tenant, stream, ask, asked: self.clock });
     }
@@ -365,8 +365,15 @@ fn heard_of(result: Result<Outcome, Refusal>) -> Heard {
         Ok(Outcome::Appended { first, count }) => Heard::Appended { first, count },
         Ok(Outcome::TenantCreated | Outcome::StreamCreated) => Heard::Done,
         // No word on whether an earlier copy of it took effect, or none on the state.
-        Ok(Outcome::Registered { .. })
-        | Err(Refusal::NoSession | Refusal::Stale | Refusal::TooMany | Refusal::Malformed) => Heard::Nothing,
+        Ok(Outcome::Registered { .. } | Outcome::Written { .. })
+        | Err(
+            Refusal::NoSession
+            | Refusal::Stale
+            | Refusal::TooMany
+            | Refusal::Malformed
+            | Refusal::Conflict
+            | Refusal::Sql { .. },
+        ) => Heard::Nothing,
         Err(refusal) => Heard::Refused(refusal),
     }
 }

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kimberlite_kernel::EntryVerdict;
 use kimberlite_kernel::limits::{STREAMS_MAX, TENANTS_MAX};
+use kimberlite_kernel::tables::{Refused, Tables, Unwritten};
 use kimberlite_types::{LogPosition, Offset, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::Entry;
-use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
+use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
+use kimberlite_wire::entry::EntryHeader;
 
 /// The last word a session got.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Model {
     tenants: BTreeSet<TenantId>,
     /// The next offset of each stream.
     streams: BTreeMap<(TenantId, StreamId), Offset>,
+    /// Tables have a model of their own, in the kernel's tests. Here it is about what reaches them.
+    tables: Tables,
 }
 
 impl Model {
@@ -44,6 +48,7 @@ impl Model {
             ages: BTreeMap::new(),
             tenants: BTreeSet::new(),
             streams: BTreeMap::new(),
+            tables: Tables::default(),
         }
     }
 
@@ -85,7 +90,7 @@ impl Model {
             return EntryVerdict { session, request, verdict: last.verdict, duplicate: true };
         }
         let result = match command {
-            Ok(command) => self.execute(header.tenant, &command),
+            Ok(command) => self.execute(header, &command),
             Err(_) => Err(Refusal::Malformed),
         };
         let word = said(result);
@@ -109,7 +114,8 @@ impl Model {
         registered
     }
 
-    fn execute(&mut self, tenant: TenantId, command: &Command<'_>) -> Result<Outcome, Refusal> {
+    fn execute(&mut self, header: &EntryHeader, command: &Command<'_>) -> Result<Outcome, Refusal> {
+        let tenant = header.tenant;
         match command {
             Command::Register => Err(Refusal::Malformed),
             Command::CreateTenant { .. } => {
@@ -146,6 +152,25 @@ impl Model {
                 }
                 *end = Offset(first.0 + u64::from(records.count()));
                 Ok(Outcome::Appended { first, count: records.count() })
+            }
+            Command::Facts { facts, .. } => {
+                if !self.tenants.contains(&tenant) {
+                    return Err(Refusal::NoTenant);
+                }
+                let facts = postcard::from_bytes(facts).map_err(|_| Refusal::Malformed)?;
+                let (at, time) = (header.position, header.timestamp);
+                let decided = self.tables.decide(tenant, &facts, at, time, &Unwritten);
+                let change =
+                    decided.expect("all pages are the store's own").map_err(|refused| match refused {
+                        Refused::Conflict(_) => Refusal::Conflict,
+                        Refused::Malformed(_) => Refusal::Malformed,
+                        Refused::Sql(error) => Refusal::Sql {
+                            code: SqlCode::new(error.state().code()).expect("five characters"),
+                        },
+                    })?;
+                let rows = change.rows();
+                self.tables.install(change);
+                Ok(Outcome::Written { rows })
             }
         }
     }

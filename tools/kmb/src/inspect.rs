@@ -264,6 +264,15 @@ fn entry_views(position: LogPosition, entry: &Entry<'_>, verdict: &EntryVerdict)
                 ),
             )
         }
+        Ok(Command::Facts { facts, reply }) => (
+            json!({ "command": "facts", "facts_size": facts.len(), "reply_size": reply.len() }),
+            format!(
+                "change tables of tenant {}: {} bytes of facts, {} bytes of reply",
+                header.tenant,
+                facts.len(),
+                reply.len()
+            ),
+        ),
         Err(why) => (
             json!({ "command": "malformed", "why": why.reason() }),
             format!("a command that cannot be read: {}", why.reason()),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::StreamState;
+use crate::tables::Unwritten;
 use kimberlite_types::limits::NAME_SIZE_MAX;
 
 #[test]
@@ -107,7 +108,8 @@ fn a_decision_that_was_overtaken_cannot_be_installed() {
     let (mut log, writer) = Log::with_stream();
     let batch = append(VISITS, Some(0), &[b"a"]);
     let prepare = log.prepare(&[ask(writer, 3, batch.clone()), ask(writer, 4, batch)]);
-    let decisions: Vec<_> = prepare.entries().map(|entry| log.kernel.decide(&entry.unwrap())).collect();
+    let decisions: Vec<_> =
+        prepare.entries().map(|entry| log.kernel.decide(&entry.unwrap(), &Unwritten).unwrap()).collect();
     for decision in decisions {
         log.kernel.install(decision);
     }

@@ -41,7 +41,7 @@ const TABLE: &[Row] = &[
     row("crypto",  &["types"],                                                                 &[],                          Only(CIPHERS)),
     row("io",      &["types"],                                                                 &[],                          Only(&["serde"])),
     row("wire",    &["types", "probe", "crypto", "io"],                                        &[],                          Only(&["serde", "postcard"])),
-    row("kernel",  &["types", "probe", "crypto", "wire"],                                      &[],                          Only(&["serde", "postcard"])),
+    row("kernel",  &["types", "probe", "crypto", "wire", "row", "store"],                      &[],                          Only(&["serde", "postcard"])),
     row("storage", &["types", "probe", "crypto", "io", "wire"],                                &["io-sim"],                  Only(&["serde", "postcard"])),
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),
     row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),

@@ -1,0 +1,439 @@
+//! From facts to the keys that are written.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::cast::kind_fits;
+use kimberlite_row::check::{check, find};
+use kimberlite_row::codec::TooLarge;
+use kimberlite_row::fact::{
+    Facts, Found, KeyRange, Miss, RowId, Rows, Scan, TimePoint, Write, hidden_at, provisional,
+};
+use kimberlite_row::schema::ForeignKey;
+use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Value};
+use kimberlite_store::{BATCH_BYTES_MAX, BATCH_WRITES_MAX, Pages, WriteBatch, WriteError};
+use kimberlite_types::{LogPosition, TenantId, WallTime};
+
+use super::guard::Guards;
+use super::keys::{
+    CATALOGUE, Interval, all_of, hidden_of, index_key, object_of_catalogue, row_key, time_key,
+};
+use super::read::{TableRows, layout_of};
+use super::schema::{Changed, changed};
+use super::{Latest, Refused, Stop, TableChange, Tables, missed, too_much};
+use crate::digest::{ItemSum, TableVersion};
+use crate::limits::CHECKED_ROWS_MAX;
+
+/// Keys and what is written there: `None` where something goes.
+type Net = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+impl Tables {
+    /// What facts do to the tables of a tenant if they are the command at `at`, which is behind all that was installed.
+    /// Changes nothing. Any facts give a decision.
+    ///
+    /// Costs, besides a path in the trees for each guard, row and index entry: all rows of tables that are dropped or
+    /// truncated, or that get an index or a constraint.
+    pub fn decide(
+        &self,
+        tenant: TenantId,
+        facts: &Facts,
+        at: LogPosition,
+        time: WallTime,
+        pages: &dyn Pages,
+    ) -> Result<Result<TableChange, Refused>, Miss> {
+        match self.decided(tenant, facts, at, time, pages) {
+            Ok(change) => Ok(Ok(change)),
+            Err(Stop::Refused(refused)) => Ok(Err(refused)),
+            Err(Stop::Miss(miss)) => Err(miss),
+        }
+    }
+
+    fn decided(
+        &self,
+        tenant: TenantId,
+        facts: &Facts,
+        at: LogPosition,
+        time: WallTime,
+        pages: &dyn Pages,
+    ) -> Result<TableChange, Stop> {
+        let latest = self.latest(tenant, pages)?;
+        let guards = Guards { store: &self.store, pages, tenant, catalogue: &latest.catalogue, at };
+        guards.check(facts)?;
+        if facts.is_empty() {
+            return Ok(TableChange { tenant, draft: None, latest, rows: 0, sum: ItemSum::default() });
+        }
+        let changed = changed(&latest.catalogue, &facts.schema)?;
+        let planner =
+            Planner { before: &latest.catalogue, changed: &changed, rows: self.rows(tenant, at, pages), at };
+        let written = planner.written(&facts.writes)?;
+        let mut net = Net::new();
+        planner.remove(&mut net)?;
+        let looked_at = planner.reshape(&facts.writes, &written, &mut net)?;
+        planner.constraints(&facts.writes, looked_at)?;
+        for row in &written {
+            planner.put_row(row, &mut net)?;
+        }
+        planner.put_catalogue(&facts.schema, &mut net)?;
+        // Times tell commands apart, so no two have the same one.
+        let micros = (time.0 / 1_000).cast_signed();
+        let micros = latest.micros.map_or(micros, |last| micros.max(last.saturating_add(1)));
+        net.insert(time_key(micros), Some(Vec::new()));
+        let mut batch = WriteBatch::new(self.store.shape(), tenant, at);
+        let mut sum = ItemSum::default();
+        for (key, value) in &net {
+            let put = match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            };
+            put.map_err(full)?;
+            sum.add(TableVersion { tenant, key, position: at, value: value.as_deref() }.lanes());
+        }
+        let draft = self.store.plan(&batch, pages).map_err(|miss| missed(&miss))?;
+        let since = if facts.schema.is_empty() { latest.since } else { at };
+        Ok(TableChange {
+            tenant,
+            draft: Some(draft),
+            latest: Latest { catalogue: changed.catalogue, since, micros: Some(micros) },
+            rows: facts.writes.len() as u32,
+            sum,
+        })
+    }
+}
+
+fn full(error: WriteError) -> Refused {
+    match error {
+        WriteError::BatchFull => too_much(format!(
+            "the command writes more than {BATCH_WRITES_MAX} rows and index entries (BATCH_WRITES_MAX) or \
+             {BATCH_BYTES_MAX} bytes of them (BATCH_BYTES_MAX); divide it"
+        )),
+        error => too_much(format!("{error}")),
+    }
+}
+
+/// One row that is written, where it stands and what stood there.
+struct Written<'a> {
+    table: &'a Table,
+    key: Vec<u8>,
+    old: Option<Row>,
+    new: Option<&'a Row>,
+}
+
+/// Rows of tables whose schema changed so that they had to be looked at, without those that are written.
+type LookedAt = Vec<(Arc<Table>, Vec<(RowId, Row)>)>;
+
+struct Planner<'a> {
+    before: &'a Catalogue,
+    changed: &'a Changed,
+    rows: TableRows<'a>,
+    at: LogPosition,
+}
+
+impl<'a> Planner<'a> {
+    /// The table as it is stored, if its rows stay.
+    fn kept(&self, id: ObjectId) -> Option<&'a Table> {
+        self.before.table(id).map(|table| &**table).filter(|_| !self.changed.truncated.contains(&id))
+    }
+
+    /// Holds every write against its table and against what is stored.
+    fn written<'w>(&self, writes: &'w [Write]) -> Result<Vec<Written<'w>>, Stop>
+    where
+        'a: 'w,
+    {
+        let mut seen = BTreeSet::new();
+        let mut written = Vec::with_capacity(writes.len());
+        for write in writes {
+            if !seen.insert((write.table, &write.id)) {
+                return Err(Refused::Malformed("a row is written twice").into());
+            }
+            let table = self.changed.catalogue.table(write.table);
+            let table: &'w Table = table.ok_or(Refused::Malformed("a row of no table is written"))?;
+            check_shape(table, write)?;
+            let key = match &write.id {
+                // The machine gives the key, by the count that the planner gave.
+                RowId::Hidden(hidden) if write.before.is_none() => {
+                    let count = hidden[12..].try_into().map(u32::from_be_bytes).unwrap_or_default();
+                    row_key(table.id, &RowId::Hidden(hidden_at(self.at, count)))
+                }
+                id => row_key(table.id, id),
+            };
+            let mut old = None;
+            if let Some(before) = &write.before {
+                let mut row = Row::new();
+                let found = match self.kept(write.table) {
+                    Some(_) => self.rows.row(&key, self.at, &layout_of(table), &mut row)?,
+                    None => None,
+                };
+                if found.is_none() || row != *before {
+                    return Err(Refused::Conflict("a row is not what it was").into());
+                }
+                old = Some(row);
+            }
+            written.push(Written { table, key, old, new: write.after.as_ref() });
+        }
+        Ok(written)
+    }
+
+    /// Removes the rows of tables that are dropped or truncated, and the entries of indexes that are dropped.
+    fn remove(&self, net: &mut Net) -> Result<(), Stop> {
+        let touched = self.changed.touched.iter().chain(&self.changed.truncated);
+        for old in touched.filter_map(|id| self.before.table(*id)) {
+            let new = self.changed.catalogue.table(old.id).filter(|_| self.kept(old.id).is_some());
+            if new.is_none() {
+                self.remove_all(all_of(old.id), net)?;
+            }
+            let stays = |id: ObjectId| new.is_some_and(|new| new.indexes.iter().any(|index| index.id == id));
+            for index in old.indexes.iter().filter(|index| !stays(index.id)) {
+                self.remove_all(all_of(index.id), net)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_all(&self, keys: Interval, net: &mut Net) -> Result<(), Stop> {
+        let mut full = false;
+        self.rows.interval(keys, self.at, &mut |found| {
+            full = net.len() >= BATCH_WRITES_MAX;
+            if !full {
+                net.insert(found.key.to_vec(), None);
+            }
+            Ok(!full)
+        })?;
+        if full {
+            return Err(too_much(format!(
+                "the command removes more than {BATCH_WRITES_MAX} rows and index entries (BATCH_WRITES_MAX); \
+                 delete rows by smaller commands first"
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Fills indexes that are new on tables that have rows, and gives the rows that new constraints are about.
+    fn reshape(&self, writes: &[Write], written: &[Written<'_>], net: &mut Net) -> Result<LookedAt, Stop> {
+        let mut looked_at = LookedAt::new();
+        for id in &self.changed.touched {
+            let (Some(old), Some(new)) = (self.kept(*id), self.changed.catalogue.table(*id)) else {
+                continue;
+            };
+            let fresh: Vec<_> = new
+                .indexes
+                .iter()
+                .filter(|index| old.indexes.iter().all(|known| known.id != index.id))
+                .collect();
+            if fresh.is_empty() && !is_stricter(old, new) {
+                continue;
+            }
+            let mine: BTreeSet<&[u8]> =
+                written.iter().filter(|row| row.table.id == *id).map(|row| &row.key[..]).collect();
+            let layout = layout_of(new);
+            let (mut rows, mut many) = (Vec::new(), false);
+            self.rows.interval(all_of(*id), self.at, &mut |found| {
+                if mine.contains(found.key) {
+                    return Ok(true);
+                }
+                let row = layout.decode(found.value).expect("the kernel wrote this row");
+                for index in &fresh {
+                    net.insert(index_key(new, index, &row, found.key), Some(Vec::new()));
+                }
+                rows.push((RowId::of(new, &row, hidden_of(new, found.key)), row));
+                many = rows.len() > CHECKED_ROWS_MAX;
+                Ok(!many)
+            })?;
+            if many {
+                return Err(too_much(format!(
+                    "the table \"{}\" has more than {CHECKED_ROWS_MAX} rows (CHECKED_ROWS_MAX): too many to \
+                     index or check by one command",
+                    new.name
+                ))
+                .into());
+            }
+            self.new_parents(old, new, writes, &rows)?;
+            looked_at.push((new.clone(), rows));
+        }
+        Ok(looked_at)
+    }
+
+    /// Whether each row of a table has the parents that its new foreign keys ask for.
+    fn new_parents(
+        &self,
+        old: &Table,
+        new: &Table,
+        writes: &[Write],
+        rows: &[(RowId, Row)],
+    ) -> Result<(), Stop> {
+        for key in new.foreign_keys.iter().filter(|key| !old.foreign_keys.contains(key)) {
+            let after = writes.iter().filter(|write| write.table == new.id).filter_map(|w| w.after.as_ref());
+            for row in rows.iter().map(|(_, row)| row).chain(after) {
+                let values: Vec<Value> = new.places(&key.columns).iter().map(|at| row[*at].clone()).collect();
+                if values.iter().any(Value::is_null) || self.has_parent(key, writes, &values)? {
+                    continue;
+                }
+                let message = format!(
+                    "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+                    new.name, key.name
+                );
+                return Err(Refused::Sql(SqlError::new(SqlState::ForeignKeyViolation, message)).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_parent(&self, key: &ForeignKey, writes: &[Write], values: &[Value]) -> Result<bool, Stop> {
+        let parent = self.changed.catalogue.table(key.parent).expect("the catalogue was checked");
+        let places = parent.places(&key.parent_columns);
+        let here = writes.iter().filter(|write| write.table == parent.id);
+        let fits = |row: &Row| places.iter().zip(values).all(|(at, value)| row[*at] == *value);
+        if here.clone().any(|write| write.after.as_ref().is_some_and(fits)) {
+            return Ok(true);
+        }
+        let mut there = false;
+        find(&Under { planner: self }, self.at, parent, &key.parent_columns, values, &mut |id, _| {
+            there = here.clone().all(|write| write.id != id);
+            !there
+        })?;
+        Ok(there)
+    }
+
+    /// Decides the constraints on what is written, and on rows whose table has new ones.
+    fn constraints(&self, writes: &[Write], looked_at: LookedAt) -> Result<(), Stop> {
+        let under = Under { planner: self };
+        if looked_at.is_empty() {
+            return Ok(check(&self.changed.catalogue, writes, &under, self.at)?);
+        }
+        let mut all = writes.to_vec();
+        for (table, rows) in looked_at {
+            let same = |(id, row): (RowId, Row)| Write {
+                table: table.id,
+                id,
+                before: Some(row.clone()),
+                after: Some(row),
+            };
+            all.extend(rows.into_iter().map(same));
+        }
+        Ok(check(&self.changed.catalogue, &all, &under, self.at)?)
+    }
+
+    /// Puts a row and moves its index entries; those whose columns stay are left alone.
+    fn put_row(&self, written: &Written<'_>, net: &mut Net) -> Result<(), Refused> {
+        let Written { table, key, old, new } = written;
+        let known = self.kept(table.id);
+        for index in &table.indexes {
+            let entry = |row: &Row| index_key(table, index, row, key);
+            let filled = known.is_some_and(|known| known.indexes.iter().any(|known| known.id == index.id));
+            let (old, new) = (old.as_ref().filter(|_| filled).map(entry), new.map(entry));
+            if old == new {
+                continue;
+            }
+            net.extend(old.map(|old| (old, None)));
+            net.extend(new.map(|new| (new, Some(Vec::new()))));
+        }
+        let value = match new {
+            None => None,
+            Some(row) => {
+                let mut bytes = Vec::new();
+                layout_of(table).encode(row, &mut bytes).map_err(|TooLarge { size }| {
+                    let most = kimberlite_row::codec::ROW_SIZE_MAX;
+                    too_much(format!("a row of {size} bytes is larger than {most} (ROW_SIZE_MAX)"))
+                })?;
+                Some(bytes)
+            }
+        };
+        net.insert(key.clone(), value);
+        if net.len() > BATCH_WRITES_MAX {
+            return Err(full(WriteError::BatchFull));
+        }
+        Ok(())
+    }
+
+    fn put_catalogue(
+        &self,
+        facts: &[kimberlite_row::fact::SchemaFact],
+        net: &mut Net,
+    ) -> Result<(), Refused> {
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let encoded =
+            |value: Result<Vec<u8>, postcard::Error>| value.expect("what was decoded can be encoded");
+        let after = &self.changed.catalogue;
+        for id in &self.changed.touched {
+            let object = after.object(*id);
+            let value = object.map(|object| encoded(postcard::to_allocvec(object)));
+            if value.is_some() || self.before.object(*id).is_some() {
+                net.insert(object_of_catalogue(*id), value);
+            }
+        }
+        if after.next_id() != self.before.next_id() {
+            let next = encoded(postcard::to_allocvec(&after.next_id().0));
+            net.insert(kimberlite_store::object_key(CATALOGUE, &[]), Some(next));
+        }
+        Ok(())
+    }
+}
+
+/// Whether rows that were allowed in a table may not be in its new version.
+fn is_stricter(old: &Table, new: &Table) -> bool {
+    let nullable = |id| old.columns.iter().all(|column| column.id != id || !column.not_null);
+    new.columns.iter().any(|column| column.not_null && nullable(column.id))
+        || new.foreign_keys.iter().any(|key| !old.foreign_keys.contains(key))
+}
+
+/// Whether a write is one of a row of its table at all.
+fn check_shape(table: &Table, write: &Write) -> Result<(), Refused> {
+    for row in write.before.iter().chain(&write.after) {
+        if row.len() != table.columns.len() {
+            return Err(Refused::Malformed("a row does not fit its table"));
+        }
+    }
+    for (column, value) in write.after.iter().flat_map(|row| table.columns.iter().zip(row)) {
+        if !kind_fits(value, &column.kind) {
+            return Err(Refused::Malformed("a value is not of its column's type"));
+        }
+    }
+    let Some(row) = write.after.as_ref().or(write.before.as_ref()) else {
+        return Err(Refused::Malformed("nothing is written to a row that was not there"));
+    };
+    let sound = match (&write.id, table.key_places()) {
+        (RowId::Key(key), Some(places)) => {
+            key.len() == places.len() && key.iter().zip(&places).all(|(value, at)| row[*at] == *value)
+        }
+        (RowId::Hidden(hidden), None) => (hidden[..12] == provisional(0)[..12]) == write.before.is_none(),
+        _ => false,
+    };
+    if sound { Ok(()) } else { Err(Refused::Malformed("a row is written under a key that is not its own")) }
+}
+
+/// The rows before the command under the schema after it.
+struct Under<'a> {
+    planner: &'a Planner<'a>,
+}
+
+impl Rows for Under<'_> {
+    fn catalogue(&self, _: LogPosition) -> Result<Arc<Catalogue>, Miss> {
+        Ok(self.planner.changed.catalogue.clone())
+    }
+
+    fn last(&self) -> LogPosition {
+        self.planner.rows.last()
+    }
+
+    fn position_at(&self, micros: i64) -> Result<TimePoint, Miss> {
+        self.planner.rows.position_at(micros)
+    }
+
+    fn time_of(&self, at: LogPosition) -> Result<Option<i64>, Miss> {
+        self.planner.rows.time_of(at)
+    }
+
+    fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        let Some(known) = self.planner.kept(scan.table.id) else { return Ok(()) };
+        // An index that the command makes has no entries yet.
+        let index = scan.index.filter(|index| known.indexes.iter().any(|known| known.id == index.id));
+        if index.is_none() && scan.index.is_some() {
+            return self.planner.rows.scan_filled(&Scan { index, range: &KeyRange::ALL, ..*scan }, each);
+        }
+        self.planner.rows.scan_filled(scan, each)
+    }
+}

@@ -1,0 +1,230 @@
+//! The tables of all tenants: rows, index entries, catalogues and times in the trees of one store.
+//!
+//! Facts are *decided* against the state so far ([`Tables::decide`]), which changes nothing and may miss pages, and the
+//! change is then *installed* ([`Tables::install`]), which can neither fail nor miss. Nothing in the facts is believed:
+//! guards are looked up, what they say was there before must be what is there, and the constraints are decided anew.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `keys` | what stands under which key; ranges of values as ranges of keys |
+//! | `read` | [`TableRows`]: rows, catalogues and times at a position |
+//! | `guard` | whether what must still hold does |
+//! | `schema` | the catalogue after the facts, and what may not be changed in place |
+//! | `decide` | from facts to the keys that are written |
+//!
+//! Misses name pages by address; whoever implements [`Pages`] was asked for each of them by its whole reference.
+
+mod decide;
+mod guard;
+mod keys;
+mod read;
+mod schema;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use kimberlite_row::fact::Miss;
+use kimberlite_row::{Catalogue, SqlError, SqlState, check};
+use kimberlite_store::{Checkpoint, Draft, PageRef, Pages, Shape, Store, Tree};
+use kimberlite_types::{LogPosition, TenantId};
+
+use crate::digest::{ItemSum, TableVersion};
+
+pub use keys::OBJECT_ID_LIMIT;
+pub use read::TableRows;
+
+/// Why facts are not installed. The same on every replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// Something changed since they were planned: plan again.
+    Conflict(&'static str),
+    /// What they would make is not allowed.
+    Sql(SqlError),
+    /// No planner makes such facts.
+    Malformed(&'static str),
+}
+
+impl From<SqlError> for Refused {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(what) => write!(f, "{what} since the statement was planned; plan it again"),
+            Self::Sql(error) => write!(f, "{error}"),
+            Self::Malformed(what) => write!(f, "malformed facts: {what}"),
+        }
+    }
+}
+
+/// A named limit was reached.
+fn too_much(what: impl Into<alloc::string::String>) -> Refused {
+    Refused::Sql(SqlError::new(SqlState::ProgramLimitExceeded, what))
+}
+
+/// Why a decision has no change: pages are missing, or the answer is no.
+enum Stop {
+    Miss(Miss),
+    Refused(Refused),
+}
+
+impl From<Miss> for Stop {
+    fn from(miss: Miss) -> Self {
+        Self::Miss(miss)
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<check::Stop> for Stop {
+    fn from(stop: check::Stop) -> Self {
+        match stop {
+            check::Stop::Miss(miss) => Self::Miss(miss),
+            check::Stop::Refused(error) => Self::Refused(error.into()),
+        }
+    }
+}
+
+/// Names the missing pages.
+fn missed(miss: &kimberlite_store::Miss) -> Miss {
+    Miss { pages: miss.pages().iter().map(|page| page.address.0).collect() }
+}
+
+/// What ended a read at a position. No command moves a horizon, so none is too old.
+fn stopped(stop: &kimberlite_store::Stop) -> Miss {
+    match stop {
+        kimberlite_store::Stop::Miss(miss) => missed(miss),
+        kimberlite_store::Stop::TooOld { horizon } => unreachable!("the horizon moved to {horizon}"),
+    }
+}
+
+/// No page was ever written, so that all are the store's own and none is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwritten;
+
+impl Pages for Unwritten {
+    fn page(&self, at: PageRef) -> Result<&kimberlite_store::Page, kimberlite_store::Miss> {
+        Err(kimberlite_store::Miss::of(at))
+    }
+}
+
+/// What follows from a tenant's trees and is kept at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Latest {
+    /// The newest catalogue.
+    catalogue: Arc<Catalogue>,
+    /// It is the one from here on.
+    since: LogPosition,
+    /// The time of the newest command, in microseconds since 1970 UTC; none before the first.
+    micros: Option<i64>,
+}
+
+/// The tables of all tenants. See the [module's page](self).
+#[derive(Clone, Debug)]
+pub struct Tables {
+    store: Store,
+    latest: BTreeMap<TenantId, Latest>,
+}
+
+/// What facts make of the tables. Made by [`Tables::decide`], used up by [`Tables::install`].
+#[derive(Debug)]
+#[must_use = "a change has no effect until it is installed"]
+pub struct TableChange {
+    tenant: TenantId,
+    /// `None`: the facts hold nothing, and nothing is written.
+    draft: Option<Draft>,
+    latest: Latest,
+    rows: u32,
+    sum: ItemSum,
+}
+
+impl TableChange {
+    /// Rows that are inserted, updated or deleted, without those that a change of the schema removes.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// What it adds to the sum of the state's items.
+    pub(crate) fn sum(&self) -> &ItemSum {
+        &self.sum
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new(Shape::default())
+    }
+}
+
+impl Tables {
+    /// No tables, in pages of this shape: the same on all replicas.
+    pub fn new(shape: Shape) -> Self {
+        Self { store: Store::new(shape), latest: BTreeMap::new() }
+    }
+
+    /// Makes a change true. It was decided on this very state.
+    pub fn install(&mut self, change: TableChange) {
+        if let Some(draft) = change.draft {
+            self.store.install(draft);
+            self.latest.insert(change.tenant, change.latest);
+        }
+    }
+
+    /// Gives all new pages their places and hands them out; from now on they are asked for.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        self.store.checkpoint()
+    }
+
+    /// A tenant's rows, as of `last`: the position up to which the log was applied.
+    pub fn rows<'a>(&'a self, tenant: TenantId, last: LogPosition, pages: &'a dyn Pages) -> TableRows<'a> {
+        TableRows::new(self, tenant, last, pages)
+    }
+
+    /// What is kept at hand of a tenant, or else read anew.
+    fn latest(&self, tenant: TenantId, pages: &dyn Pages) -> Result<Latest, Miss> {
+        if let Some(latest) = self.latest.get(&tenant) {
+            return Ok(latest.clone());
+        }
+        let since = self.store.newest(tenant);
+        let rows = self.rows(tenant, since, pages);
+        let catalogue = Arc::new(rows.load(since)?);
+        let micros = rows.floor(i64::MAX)?.map(|(micros, _)| micros);
+        Ok(Latest { catalogue, since, micros })
+    }
+
+    /// Shows every write there ever was, for a digest that is computed anew.
+    pub(crate) fn for_each_version(&self, pages: &dyn Pages, mut each: impl FnMut(bool, &TableVersion<'_>)) {
+        for tenant in self.store.tenants() {
+            let mut ends: BTreeSet<(Vec<u8>, LogPosition)> = BTreeSet::new();
+            // What ended was deleted, unless it was replaced.
+            let walk = |tree, visit: &mut dyn FnMut(&[u8], kimberlite_store::Version<'_>)| {
+                self.store
+                    .walk(tenant, tree, pages, visit)
+                    .expect("a digest is computed with all pages at hand");
+            };
+            walk(Tree::History, &mut |key, version| {
+                let end = version.end.expect("versions of the history ended");
+                ends.insert((key.to_vec(), end));
+                each(true, &TableVersion { tenant, key, position: end, value: None });
+            });
+            for tree in [Tree::History, Tree::Current] {
+                walk(tree, &mut |key, version| {
+                    let position = version.begin;
+                    if ends.contains(&(key.to_vec(), position)) {
+                        each(false, &TableVersion { tenant, key, position, value: None });
+                    }
+                    each(true, &TableVersion { tenant, key, position, value: Some(&version.value) });
+                });
+            }
+        }
+    }
+}

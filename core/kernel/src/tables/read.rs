@@ -1,0 +1,241 @@
+//! Rows, catalogues and times at a position.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+use kimberlite_row::codec::Layout;
+use kimberlite_row::fact::{Found, Miss, Rows, Scan, TimePoint};
+use kimberlite_row::{Catalogue, Index, Object, Row, Table};
+use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store};
+use kimberlite_types::{LogPosition, TenantId};
+
+use super::keys::{
+    CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, orders, row_key_of_entry, time_in,
+    time_key,
+};
+use super::{Tables, stopped};
+
+/// The rows of one tenant.
+#[derive(Clone, Copy)]
+pub struct TableRows<'a> {
+    tables: &'a Tables,
+    tenant: TenantId,
+    last: LogPosition,
+    pages: &'a dyn Pages,
+}
+
+impl<'a> TableRows<'a> {
+    pub(super) fn new(tables: &'a Tables, tenant: TenantId, last: LogPosition, pages: &'a dyn Pages) -> Self {
+        Self { tables, tenant, last, pages }
+    }
+
+    fn store(&self) -> &'a Store {
+        &self.tables.store
+    }
+
+    /// Gives the keys and values of an interval until `each` answers `false`.
+    pub(super) fn interval(
+        &self,
+        (low, high): Interval,
+        at: LogPosition,
+        each: &mut dyn FnMut(kimberlite_store::Row<'_>) -> Result<bool, Miss>,
+    ) -> Result<bool, Miss> {
+        let (snapshot, direction) = (Snapshot::At(at), Direction::Forward);
+        let mut scan = kimberlite_store::Scan { tenant: self.tenant, snapshot, direction, low, high };
+        let mut wanted = Ok(true);
+        loop {
+            let step = self.store().scan(&mut scan, StepLimits::default(), self.pages, |row| {
+                wanted = each(row);
+                if matches!(wanted, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            match step {
+                Err(stop) => return Err(stopped(&stop)),
+                Ok(Progress::More) => {}
+                Ok(Progress::Done) => return wanted,
+            }
+        }
+    }
+
+    /// The row under a key, in the shape of a layout, and who wrote it.
+    pub(super) fn row(
+        &self,
+        key: &[u8],
+        at: LogPosition,
+        layout: &Layout,
+        into: &mut Row,
+    ) -> Result<Option<LogPosition>, Miss> {
+        let found = self.store().get(self.tenant, key, Snapshot::At(at), self.pages);
+        let Some(version) = found.map_err(|stop| stopped(&stop))? else { return Ok(None) };
+        layout.decode_into(&version.value, |_| true, into).expect("the kernel wrote this row");
+        Ok(Some(version.begin))
+    }
+
+    /// Gives the rows of a scan whose index, if it has one, has an entry for each row.
+    pub(super) fn scan_filled(
+        &self,
+        scan: &Scan<'_>,
+        each: &mut dyn FnMut(Found<'_>) -> bool,
+    ) -> Result<(), Miss> {
+        let table = scan.table;
+        let layout = layout_of(table);
+        let object = scan.index.map_or(table.id, |index| index.id);
+        let mut row = Vec::new();
+        for (low, high) in intervals(object, &orders(table, scan.index), scan.range) {
+            let low = match scan.after {
+                Some(after) if after >= &low[..] => [after, &[0]].concat(),
+                _ => low,
+            };
+            let wanted = self.interval((low, high), scan.at, &mut |found| {
+                let (version, hidden) = match scan.index {
+                    None => {
+                        layout
+                            .decode_into(found.value, |_| true, &mut row)
+                            .expect("the kernel wrote this row");
+                        (found.begin, hidden_of(table, found.key))
+                    }
+                    Some(index) => {
+                        let key = row_key_of_entry(table, index, found.key);
+                        let begin = self.row(&key, scan.at, &layout, &mut row)?;
+                        (begin.expect("an index entry leads to a row"), hidden_of(table, &key))
+                    }
+                };
+                Ok(each(Found { key: found.key, hidden, version, row: &row }))
+            })?;
+            if !wanted {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the rows of a scan by an index that was not there at that position, as if it had been: a transaction reads by
+    /// an index that it made itself.
+    fn scan_sorted(
+        &self,
+        scan: &Scan<'_>,
+        index: &Index,
+        each: &mut dyn FnMut(Found<'_>) -> bool,
+    ) -> Result<(), Miss> {
+        let table = scan.table;
+        let layout = layout_of(table);
+        let wanted = intervals(index.id, &orders(table, Some(index)), scan.range);
+        let mut rows = Vec::new();
+        self.interval(all_of(table.id), scan.at, &mut |found| {
+            let row = layout.decode(found.value).expect("the kernel wrote this row");
+            let key = index_key(table, index, &row, found.key);
+            let inside = |(low, high): &Interval| *low <= key && high.as_ref().is_none_or(|high| key < *high);
+            if scan.after.is_none_or(|after| after < &key[..]) && wanted.iter().any(inside) {
+                rows.push((key, hidden_of(table, found.key), found.begin, row));
+            }
+            Ok(true)
+        })?;
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, hidden, version, row) in &rows {
+            if !each(Found { key, hidden: *hidden, version: *version, row }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The catalogue at a position, from its rows.
+    pub(super) fn load(&self, at: LogPosition) -> Result<Catalogue, Miss> {
+        let (mut next, mut objects) = (0, Vec::new());
+        self.interval(all_of(CATALOGUE), at, &mut |found| {
+            if found.key.len() == OBJECT_SIZE {
+                next = postcard::from_bytes(found.value).expect("the kernel wrote this number");
+            } else {
+                let object: Object = postcard::from_bytes(found.value).expect("the kernel wrote this object");
+                objects.push(object);
+            }
+            Ok(true)
+        })?;
+        Ok(Catalogue::new(objects, next))
+    }
+
+    /// The last command at or before a time, with its own time.
+    pub(super) fn floor(&self, micros: i64) -> Result<Option<(i64, LogPosition)>, Miss> {
+        let (low, _) = all_of(TIMES);
+        let mut high = time_key(micros);
+        high.push(0);
+        let mut scan = kimberlite_store::Scan {
+            tenant: self.tenant,
+            snapshot: Snapshot::Present,
+            direction: Direction::Backward,
+            low,
+            high: Some(high),
+        };
+        let mut found = None;
+        let one = StepLimits { rows: 1, ..StepLimits::default() };
+        let step = self.store().scan(&mut scan, one, self.pages, |row| {
+            found = Some((time_in(row.key), row.begin));
+            ControlFlow::Break(())
+        });
+        step.map_err(|stop| stopped(&stop))?;
+        Ok(found)
+    }
+}
+
+/// The layout of rows of a table. Tables that do not have one are refused when they are put.
+pub(super) fn layout_of(table: &Table) -> Layout {
+    Layout::of(table).expect("the table was checked when it was put")
+}
+
+impl Rows for TableRows<'_> {
+    fn catalogue(&self, at: LogPosition) -> Result<Arc<Catalogue>, Miss> {
+        let latest = self.tables.latest(self.tenant, self.pages)?;
+        if at >= latest.since {
+            return Ok(latest.catalogue);
+        }
+        self.load(at).map(Arc::new)
+    }
+
+    fn last(&self) -> LogPosition {
+        self.last
+    }
+
+    fn position_at(&self, micros: i64) -> Result<TimePoint, Miss> {
+        let latest = self.tables.latest(self.tenant, self.pages)?;
+        if latest.micros.is_none_or(|last| micros > last) {
+            return Ok(TimePoint::Future);
+        }
+        // Before the first command there was nothing, and that can be read.
+        let at = self.floor(micros)?.map_or(Store::ORIGIN, |(_, at)| at);
+        let kept = at >= self.store().horizon(self.tenant);
+        Ok(if kept { TimePoint::At(at) } else { TimePoint::TooOld })
+    }
+
+    fn time_of(&self, at: LogPosition) -> Result<Option<i64>, Miss> {
+        let latest = self.tables.latest(self.tenant, self.pages)?;
+        let Some(last) = latest.micros.filter(|_| at < self.store().newest(self.tenant)) else {
+            return Ok(latest.micros);
+        };
+        // Times and positions grow together: the last time whose command is not behind `at`.
+        let (mut low, mut high, mut found) = (0, last, None);
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            match self.floor(middle)? {
+                Some((time, position)) if position > at => high = time - 1,
+                earlier => {
+                    found = earlier.map(|(time, _)| time).or(found);
+                    low = middle + 1;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        if let Some(index) = scan.index {
+            let catalogue = self.catalogue(scan.at)?;
+            let known = catalogue
+                .table(scan.table.id)
+                .is_some_and(|table| table.indexes.iter().any(|known| known.id == index.id));
+            if !known {
+                return self.scan_sorted(scan, index, each);
+            }
+        }
+        self.scan_filled(scan, each)
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Each file gets a database of its own. Exit codes: 0 every record passed, 1 some failed, 2 wrong usage.
 
-mod memory;
+mod node;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use kimberlite_query::parse::statements;
 use kimberlite_query::session::{Answer, Running, Session, Step, reindex_target};
 use kimberlite_row::check::Stop;
 use kimberlite_row::{SqlError, Value, text};
-use memory::Memory;
+use node::Node;
 use sqllogictest::{DBOutput, DefaultColumnType, QueryExpect, Record, RecordOutput, Runner};
 
-/// Runs sqllogictest files against the query layer over rows in memory.
+/// Runs sqllogictest files against the query layer over the tables of a kernel, each commit through its log.
 #[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 #[derive(Parser)]
 #[command(name = "cargo xtask slt")]
@@ -26,7 +26,7 @@ struct Arguments {
     /// Files, and folders of files that end in .slt or .test.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Make the first touch of every page miss: the answers must be the same.
+    /// Write all pages at each commit, and make their first touch in each statement miss: the answers must be the same.
     #[arg(long)]
     miss_every_page: bool,
     /// Print every record that failed, with its reason.
@@ -42,7 +42,7 @@ struct Arguments {
 
 struct Database {
     session: Session,
-    memory: Memory,
+    node: Node,
     time: i64,
     slowest: std::sync::Arc<std::sync::Mutex<(Duration, String)>>,
     /// The column types the next record expects: a truth value in a column of integers is 1 or 0.
@@ -53,9 +53,9 @@ impl Database {
     fn one(&mut self, sql: &str) -> Result<Option<Answer>, SqlError> {
         if let Some(name) = reindex_target(sql) {
             loop {
-                match self.session.reindex(&name, &self.memory) {
+                match self.session.reindex(&name, &self.node.rows()) {
                     Ok(()) => return Ok(None),
-                    Err(Stop::Miss(_)) => {}
+                    Err(Stop::Miss(_)) => self.node.fetch(),
                     Err(Stop::Refused(error)) => return Err(error),
                 }
             }
@@ -63,13 +63,15 @@ impl Database {
         let mut last = None;
         for statement in statements(sql)? {
             self.time += 1000;
+            self.node.forget_pages();
             let mut running = Running::new(statement, sql, Vec::new(), self.time, self.time.cast_unsigned());
             last = Some(loop {
-                match self.session.step(&mut running, &self.memory) {
-                    Ok(Step::More) | Err(Stop::Miss(_)) => {}
+                match self.session.step(&mut running, &self.node.rows()) {
+                    Ok(Step::More) => {}
+                    Err(Stop::Miss(_)) => self.node.fetch(),
                     Ok(Step::Done(answer)) => break answer,
                     Ok(Step::Commit(facts, answer)) => {
-                        self.memory.commit(facts, self.time)?;
+                        self.node.commit(&facts, self.time)?;
                         break answer;
                     }
                     Err(Stop::Refused(error)) => return Err(error),
@@ -181,7 +183,7 @@ fn run(path: &Path, arguments: &Arguments, reasons: &mut BTreeMap<String, usize>
         async move {
             Ok(Database {
                 session: Session::default(),
-                memory: Memory::new(miss),
+                node: Node::new(miss),
                 time: 1_600_000_000_000_000,
                 slowest,
                 expected,

@@ -1,0 +1,141 @@
+//! A kernel that is its own cluster: each commit becomes the one entry of a prepare, and is decided and installed as in a
+//! node. With pages that miss, every commit ends with a checkpoint, so that all pages are written, and every statement
+//! begins with none of them at hand.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use kimberlite_kernel::Kernel;
+use kimberlite_kernel::tables::TableRows;
+use kimberlite_row::fact::Facts;
+use kimberlite_row::{SqlError, SqlState};
+use kimberlite_store::{Address, Miss, Page, PageRef, Pages};
+use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
+use kimberlite_types::{ClusterId, Layout, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime};
+use kimberlite_wire::command::{Command, Outcome, Refusal};
+use kimberlite_wire::{NewEntry, NewPrepare, Prepare, PrepareHeader};
+
+const TENANT: TenantId = TenantId(1);
+
+/// Pages in memory, at hand or only written.
+#[derive(Default)]
+struct Disk {
+    written: BTreeMap<Address, Box<[u8]>>,
+    here: BTreeMap<Address, Page>,
+    wanted: RefCell<Vec<PageRef>>,
+}
+
+impl Pages for Disk {
+    fn page(&self, at: PageRef) -> Result<&Page, Miss> {
+        self.here.get(&at.address).ok_or_else(|| {
+            self.wanted.borrow_mut().push(at);
+            Miss::of(at)
+        })
+    }
+}
+
+/// The kernel, the log's end, and one session.
+pub(crate) struct Node {
+    kernel: Kernel,
+    parent: PrepareHeader,
+    session: SessionId,
+    request: u64,
+    disk: Disk,
+    /// Whether pages are written and have to be fetched.
+    miss: bool,
+    /// Pages fetched.
+    pub(crate) fetched: usize,
+}
+
+impl Node {
+    /// A log in which the tenant exists; `miss` makes the first touch of every page in a statement miss.
+    pub(crate) fn new(miss: bool) -> Self {
+        let mut node = Self {
+            kernel: Kernel::new(1),
+            parent: PrepareHeader::root(ClusterId(1)),
+            session: SessionId::NONE,
+            request: 0,
+            disk: Disk::default(),
+            miss,
+            fetched: 0,
+        };
+        match node.commit_command(&Command::Register, 1) {
+            Ok(Outcome::Registered { session }) => node.session = session,
+            other => panic!("the first session: {other:?}"),
+        }
+        let created = node.commit_command(&Command::CreateTenant { name: "slt" }, 2);
+        assert_eq!(created, Ok(Outcome::TenantCreated));
+        node
+    }
+
+    /// Rows as of the last commit.
+    pub(crate) fn rows(&self) -> TableRows<'_> {
+        self.kernel.rows(TENANT, &self.disk)
+    }
+
+    /// A statement begins.
+    pub(crate) fn forget_pages(&mut self) {
+        self.disk.here.clear();
+    }
+
+    /// Fetches what was missed.
+    pub(crate) fn fetch(&mut self) {
+        let wanted = self.disk.wanted.take();
+        assert!(!wanted.is_empty(), "what misses asks for a page");
+        for at in wanted {
+            let bytes = self.disk.written.get(&at.address).expect("what is asked for was written");
+            let page = Page::decode(&at, bytes.clone()).expect("what was written is sound");
+            self.disk.here.insert(at.address, page);
+            self.fetched += 1;
+        }
+    }
+
+    /// Puts facts into the log, at a time in microseconds.
+    pub(crate) fn commit(&mut self, facts: &Facts, micros: i64) -> Result<(), SqlError> {
+        let facts = postcard::to_allocvec(facts).expect("facts encode");
+        let command = Command::Facts { facts: &facts, reply: b"" };
+        match self.commit_command(&command, micros.cast_unsigned() * 1_000) {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                let state = SqlState::of_code(refusal.sqlstate());
+                Err(SqlError::new(state.unwrap_or(SqlState::InvalidParameterValue), refusal.to_string()))
+            }
+        }
+    }
+
+    fn commit_command(&mut self, command: &Command<'_>, time: u64) -> Result<Outcome, Refusal> {
+        let command = command.encode();
+        if command.len() > COMMAND_SIZE_LIMIT as usize {
+            return Err(Refusal::Malformed);
+        }
+        self.request += 1;
+        let new = NewPrepare {
+            parent: &self.parent,
+            view: View(0),
+            commit: self.parent.op,
+            timestamp: WallTime(time.max(self.parent.timestamp.0 + 1)),
+            layout: &Layout::PRODUCTION,
+            proposer: ReplicaId(0),
+        };
+        let (session, request) = (self.session, RequestNumber(self.request));
+        let entry = NewEntry { session, request, tenant: TENANT, command: &command };
+        let prepare = Prepare::build(&new, &[entry]);
+        self.parent = prepare.header;
+        let entry = prepare.entries().next().expect("one entry").expect("built here");
+        let decision = loop {
+            match self.kernel.decide(&entry, &self.disk) {
+                Ok(decision) => break decision,
+                Err(_) => self.fetch(),
+            }
+        };
+        let verdict = self.kernel.install(decision).verdict;
+        self.kernel.finish(&prepare.header);
+        if self.miss {
+            for sealed in self.kernel.checkpoint().pages {
+                self.disk.written.insert(sealed.at.address, sealed.page.bytes().into());
+            }
+            self.forget_pages();
+        }
+        verdict.result
+    }
+}

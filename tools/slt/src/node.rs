@@ -11,7 +11,9 @@ use kimberlite_row::fact::Facts;
 use kimberlite_row::{SqlError, SqlState};
 use kimberlite_store::{Address, Miss, Page, PageRef, Pages};
 use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
-use kimberlite_types::{ClusterId, Layout, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime};
+use kimberlite_types::{
+    ClusterId, Layout, LogPosition, Op, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime,
+};
 use kimberlite_wire::command::{Command, Outcome, Refusal};
 use kimberlite_wire::{NewEntry, NewPrepare, Prepare, PrepareHeader};
 
@@ -59,12 +61,12 @@ impl Node {
             miss,
             fetched: 0,
         };
-        match node.commit_command(&Command::Register, 1) {
-            Ok(Outcome::Registered { session }) => node.session = session,
-            other => panic!("the first session: {other:?}"),
-        }
-        let created = node.commit_command(&Command::CreateTenant { name: "slt" }, 2);
-        assert_eq!(created, Ok(Outcome::TenantCreated));
+        // The first op holds the session and the tenant, so that statements begin with the second.
+        let session = SessionId(LogPosition { op: Op(1), index: 0 });
+        let (register, create) = (Command::Register.encode(), Command::CreateTenant { name: "slt" }.encode());
+        let results = node.commit_op(&[(SessionId::NONE, &register), (session, &create)], 1);
+        assert_eq!(results, [Ok(Outcome::Registered { session }), Ok(Outcome::TenantCreated)]);
+        node.session = session;
         node
     }
 
@@ -94,21 +96,24 @@ impl Node {
     pub(crate) fn commit(&mut self, facts: &Facts, micros: i64) -> Result<(), SqlError> {
         let facts = postcard::to_allocvec(facts).expect("facts encode");
         let command = Command::Facts { facts: &facts, reply: b"" };
-        match self.commit_command(&command, micros.cast_unsigned() * 1_000) {
-            Ok(_) => Ok(()),
-            Err(refusal) => {
+        let command = command.encode();
+        if command.len() > COMMAND_SIZE_LIMIT as usize {
+            let message = format!("the statement writes more than {COMMAND_SIZE_LIMIT} bytes of facts");
+            return Err(SqlError::new(SqlState::ProgramLimitExceeded, message));
+        }
+        let results = self.commit_op(&[(self.session, &command)], micros.cast_unsigned() * 1_000);
+        match results[..] {
+            [Ok(_)] => Ok(()),
+            [Err(refusal), ..] => {
                 let state = SqlState::of_code(refusal.sqlstate());
                 Err(SqlError::new(state.unwrap_or(SqlState::InvalidParameterValue), refusal.to_string()))
             }
+            _ => panic!("one entry has one result: {results:?}"),
         }
     }
 
-    fn commit_command(&mut self, command: &Command<'_>, time: u64) -> Result<Outcome, Refusal> {
-        let command = command.encode();
-        if command.len() > COMMAND_SIZE_LIMIT as usize {
-            return Err(Refusal::Malformed);
-        }
-        self.request += 1;
+    /// Puts one op into the log, and applies it.
+    fn commit_op(&mut self, commands: &[(SessionId, &Vec<u8>)], time: u64) -> Vec<Result<Outcome, Refusal>> {
         let new = NewPrepare {
             parent: &self.parent,
             view: View(0),
@@ -117,18 +122,25 @@ impl Node {
             layout: &Layout::PRODUCTION,
             proposer: ReplicaId(0),
         };
-        let (session, request) = (self.session, RequestNumber(self.request));
-        let entry = NewEntry { session, request, tenant: TENANT, command: &command };
-        let prepare = Prepare::build(&new, &[entry]);
+        let mut entries = Vec::new();
+        for (session, command) in commands {
+            self.request += 1;
+            let (session, request) = (*session, RequestNumber(self.request));
+            entries.push(NewEntry { session, request, tenant: TENANT, command });
+        }
+        let prepare = Prepare::build(&new, &entries);
         self.parent = prepare.header;
-        let entry = prepare.entries().next().expect("one entry").expect("built here");
-        let decision = loop {
-            match self.kernel.decide(&entry, &self.disk) {
-                Ok(decision) => break decision,
-                Err(_) => self.fetch(),
-            }
-        };
-        let verdict = self.kernel.install(decision).verdict;
+        let mut results = Vec::new();
+        for entry in prepare.entries() {
+            let entry = entry.expect("built here");
+            let decision = loop {
+                match self.kernel.decide(&entry, &self.disk) {
+                    Ok(decision) => break decision,
+                    Err(_) => self.fetch(),
+                }
+            };
+            results.push(self.kernel.install(decision).verdict.result);
+        }
         self.kernel.finish(&prepare.header);
         if self.miss {
             for sealed in self.kernel.checkpoint().pages {
@@ -136,6 +148,6 @@ impl Node {
             }
             self.forget_pages();
         }
-        verdict.result
+        results
     }
 }

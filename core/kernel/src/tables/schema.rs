@@ -136,7 +136,7 @@ impl Definer<'_> {
         let first = self.before.next_id().0;
         let most = first.saturating_add(self.owners.len() as u32).saturating_add(IDS_SKIPPED_MAX);
         if id.0 < first {
-            return Err(Refused::Malformed("an id is used again"));
+            return Err(Refused::Conflict("an id was taken"));
         }
         if id.0 > most || id.0 >= OBJECT_ID_LIMIT {
             return Err(Refused::Malformed("an id is far from the next one"));
@@ -161,12 +161,24 @@ impl Definer<'_> {
             let Object::Table(child) = object else { continue };
             for key in &child.foreign_keys {
                 let parent = self.after.table(key.parent);
-                let parent = parent.ok_or(Refused::Malformed("a foreign key points to no table"))?;
+                let Some(parent) = parent else {
+                    // Either was planned while the other was not there yet.
+                    let (state, what) = if self.touched.contains(&child.id) {
+                        (SqlState::UndefinedTable, "the table that a foreign key points to does not exist")
+                    } else {
+                        (SqlState::DependentObjectsStillExist, "a foreign key depends on the table")
+                    };
+                    return Err(SqlError::new(state, what).into());
+                };
                 let sound = key.columns.len() == key.parent_columns.len()
                     && are_columns(child, &key.columns)
                     && are_columns(parent, &key.parent_columns);
                 if !sound {
-                    return Err(Refused::Malformed("a foreign key is not of columns of its tables"));
+                    return Err(Refused::Conflict("the columns of a foreign key changed"));
+                }
+                if self.truncated.contains(&parent.id) && !self.truncated.contains(&child.id) {
+                    let what = "cannot truncate a table referenced in a foreign key constraint";
+                    return Err(SqlError::new(SqlState::FeatureNotSupported, what).into());
                 }
             }
         }

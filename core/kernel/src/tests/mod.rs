@@ -4,6 +4,7 @@ mod properties;
 mod reading;
 mod sessions;
 mod stories;
+mod tables;
 
 use kimberlite_types::{
     ClusterId, LogPosition, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId, View,

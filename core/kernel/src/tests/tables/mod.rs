@@ -1,0 +1,194 @@
+//! Tables: stories, lies, and everything against a model.
+
+mod lies;
+mod model;
+mod property;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use kimberlite_row::fact::{Facts, Miss};
+use kimberlite_store::{Address, Page, PageRef, Pages};
+use kimberlite_types::{ClusterId, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime};
+use kimberlite_wire::command::{Command, Outcome, Refusal};
+use kimberlite_wire::{NewEntry, NewPrepare, Prepare, PrepareHeader};
+
+use super::{CLINIC, Result};
+use crate::Kernel;
+use crate::tables::TableRows;
+
+/// How much of what was written is at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// Nothing is ever written, so that nothing can miss.
+    Whole,
+    /// All is written after each command, and nothing is at hand when an operation begins.
+    None,
+    /// As `None`, and only the first page of a miss is fetched.
+    OneByOne,
+}
+
+/// Pages in memory, at hand or only written.
+#[derive(Default)]
+struct Disk {
+    written: BTreeMap<Address, Page>,
+    here: BTreeMap<Address, Page>,
+    wanted: RefCell<Vec<PageRef>>,
+}
+
+impl Pages for Disk {
+    fn page(&self, at: PageRef) -> core::result::Result<&Page, kimberlite_store::Miss> {
+        self.here.get(&at.address).ok_or_else(|| {
+            self.wanted.borrow_mut().push(at);
+            kimberlite_store::Miss::of(at)
+        })
+    }
+}
+
+/// All pages that were written.
+struct All<'a>(&'a BTreeMap<Address, Page>);
+
+impl Pages for All<'_> {
+    fn page(&self, at: PageRef) -> core::result::Result<&Page, kimberlite_store::Miss> {
+        self.0.get(&at.address).ok_or_else(|| kimberlite_store::Miss::of(at))
+    }
+}
+
+/// A kernel with its pages.
+struct Replica {
+    kernel: Kernel,
+    memory: Memory,
+    disk: Disk,
+    misses: usize,
+}
+
+impl Replica {
+    fn new(memory: Memory) -> Self {
+        Self { kernel: Kernel::new(4), memory, disk: Disk::default(), misses: 0 }
+    }
+
+    /// Runs an operation on the tables until it has all its pages, beginning with none.
+    fn run<T>(
+        &mut self,
+        mut operation: impl FnMut(&Kernel, &dyn Pages) -> core::result::Result<T, Miss>,
+    ) -> T {
+        self.disk.here.clear();
+        for _ in 0..10_000 {
+            let miss = match operation(&self.kernel, &self.disk) {
+                Ok(done) => return done,
+                Err(miss) => miss,
+            };
+            assert_ne!(self.memory, Memory::Whole, "{miss:?} while nothing was written");
+            let mut wanted = self.disk.wanted.take();
+            for page in &miss.pages {
+                assert!(wanted.iter().any(|at| at.address.0 == *page), "a miss names what was asked for");
+            }
+            if self.memory == Memory::OneByOne {
+                wanted.truncate(1);
+            }
+            for at in wanted {
+                let bytes = self.disk.written[&at.address].bytes().into();
+                self.disk.here.insert(at.address, Page::decode(&at, bytes).expect("it was written so"));
+                self.misses += 1;
+            }
+        }
+        panic!("an operation does not end");
+    }
+
+    fn rows<T>(&mut self, mut read: impl FnMut(&TableRows<'_>) -> core::result::Result<T, Miss>) -> T {
+        self.run(|kernel, pages| read(&kernel.rows(CLINIC, pages)))
+    }
+
+    fn apply(&mut self, prepare: &Prepare) -> Vec<Result> {
+        let mut results = Vec::new();
+        for entry in prepare.entries() {
+            let entry = entry.expect("built here");
+            let before = self.kernel.digest();
+            let decision = self.run(|kernel, pages| kernel.decide(&entry, pages));
+            assert_eq!(self.kernel.digest(), before, "deciding changes nothing");
+            results.push(self.kernel.install(decision).verdict.result);
+        }
+        self.kernel.finish(&prepare.header);
+        if self.memory != Memory::Whole {
+            for sealed in self.kernel.checkpoint().pages {
+                self.disk.written.insert(sealed.at.address, sealed.page);
+            }
+        }
+        results
+    }
+
+    fn check_digest(&self) {
+        assert_eq!(self.kernel.digest_walk_with(&All(&self.disk.written)), self.kernel.digest());
+    }
+}
+
+/// One log, and the replicas that apply it.
+struct Cluster {
+    replicas: Vec<Replica>,
+    parent: PrepareHeader,
+    session: SessionId,
+    request: u64,
+}
+
+impl Cluster {
+    /// A log in which the clinic exists.
+    fn new(memories: &[Memory]) -> Self {
+        let replicas = memories.iter().map(|memory| Replica::new(*memory)).collect();
+        let parent = PrepareHeader::root(ClusterId(1));
+        let mut cluster = Self { replicas, parent, session: SessionId::NONE, request: 0 };
+        let registered = cluster.commit(CLINIC, 1, &[Command::Register.encode()]);
+        let [Ok(Outcome::Registered { session })] = registered[..] else { panic!("{registered:?}") };
+        cluster.session = session;
+        cluster.commit(CLINIC, 2, &[super::create_tenant()]);
+        cluster
+    }
+
+    /// Commits commands in one prepare; all replicas say the same.
+    fn commit(&mut self, tenant: TenantId, time: u64, commands: &[Vec<u8>]) -> Vec<Result> {
+        let entries: Vec<NewEntry<'_>> = commands
+            .iter()
+            .map(|command| {
+                self.request += 1;
+                let request = RequestNumber(self.request);
+                NewEntry { session: self.session, request, tenant, command }
+            })
+            .collect();
+        let new = NewPrepare {
+            parent: &self.parent,
+            view: View(0),
+            commit: self.parent.op,
+            timestamp: WallTime(time.max(self.parent.timestamp.0 + 1)),
+            layout: &kimberlite_types::Layout::PRODUCTION,
+            proposer: ReplicaId(0),
+        };
+        let prepare = Prepare::build(&new, &entries);
+        self.parent = prepare.header;
+        let mut said = None;
+        let mut digest = None;
+        for replica in &mut self.replicas {
+            let results = replica.apply(&prepare);
+            replica.check_digest();
+            assert_eq!(*said.get_or_insert_with(|| results.clone()), results, "replicas decide the same");
+            let after = replica.kernel.digest();
+            assert_eq!(*digest.get_or_insert(after), after, "the same log gives the same digest");
+        }
+        said.expect("there is a replica")
+    }
+
+    /// Commits facts for the clinic, at a time in microseconds.
+    fn facts(&mut self, micros: u64, facts: &Facts) -> Result {
+        let facts = postcard::to_allocvec(facts).expect("facts encode");
+        let command = Command::Facts { facts: &facts, reply: b"done" }.encode();
+        self.commit(CLINIC, micros * 1_000, &[command])[0]
+    }
+
+    /// Commits facts and says the SQLSTATE of the refusal, if it is one.
+    fn refused(&mut self, facts: &Facts) -> Option<String> {
+        let micros = self.parent.timestamp.0 / 1_000 + 1;
+        self.facts(micros, facts).err().map(|refusal| match refusal {
+            Refusal::Malformed => "malformed".to_owned(),
+            Refusal::Conflict => "conflict".to_owned(),
+            other => other.sqlstate().to_owned(),
+        })
+    }
+}

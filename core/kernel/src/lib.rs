@@ -1,4 +1,4 @@
-//! What the log means: sessions, tenants and streams, as a function of the committed entries.
+//! What the log means: sessions, tenants, streams and tables, as a function of the committed entries.
 //!
 //! A [`Kernel`] is handed every committed prepare once, in order ([`Kernel::apply`]), and nothing else, so
 //! two kernels that applied the same log are the same. Each entry is *decided* against the state so far,

@@ -10,6 +10,12 @@ pub const STREAMS_MAX: u32 = 1 << 20;
 /// Tables, views and sequences of a tenant. The catalogue is kept in memory and read by every statement.
 pub const OBJECTS_MAX: usize = 1 << 14;
 
+/// Guards of one command: one for each row that a full batch updates, and as many again for what was read.
+pub const GUARDS_MAX: usize = 2 * kimberlite_store::BATCH_WRITES_MAX;
+
+/// Changes of the schema in one command. Each takes a look at all names of the tenant: 4,096 x 16,384.
+pub const SCHEMA_FACTS_MAX: usize = 1 << 12;
+
 /// Rows that one command may index or check because their table got an index or a constraint: as many as a batch of the
 /// store can give an entry each.
 pub const CHECKED_ROWS_MAX: usize = kimberlite_store::BATCH_WRITES_MAX;

@@ -246,11 +246,17 @@ impl Checker<'_> {
     /// Whether a parent with that key is there after the writes.
     fn parent_there(&self, parent: &Table, columns: &[ColumnId], values: &[Value]) -> Result<bool, Miss> {
         let places = parent.places(columns);
-        let first = RowId::Key(Vec::new());
-        let written = self.net.range((parent.id, &first)..).take_while(|(k, _)| k.0 == parent.id);
-        for (_, write) in written {
-            if write.after.as_ref().is_some_and(|row| project(row, &places) == values) {
-                return Ok(true);
+        if parent.primary_key.as_ref().is_some_and(|key| key.columns == columns) {
+            if let Some(write) = self.net.get(&(parent.id, &RowId::Key(values.to_vec()))) {
+                return Ok(write.after.is_some());
+            }
+        } else {
+            let first = RowId::Key(Vec::new());
+            let written = self.net.range((parent.id, &first)..).take_while(|(k, _)| k.0 == parent.id);
+            for (_, write) in written {
+                if write.after.as_ref().is_some_and(|row| project(row, &places) == values) {
+                    return Ok(true);
+                }
             }
         }
         let mut there = false;

@@ -24,7 +24,7 @@ use super::read::{TableRows, layout_of};
 use super::schema::{Changed, changed};
 use super::{Latest, Refused, Stop, TableChange, Tables, missed, too_much};
 use crate::digest::{ItemSum, TableVersion};
-use crate::limits::CHECKED_ROWS_MAX;
+use crate::limits::{CHECKED_ROWS_MAX, GUARDS_MAX, SCHEMA_FACTS_MAX};
 
 /// Keys and what is written there: `None` where something goes.
 type Net = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -59,6 +59,18 @@ impl Tables {
         pages: &dyn Pages,
     ) -> Result<TableChange, Stop> {
         let latest = self.latest(tenant, pages)?;
+        for (what, count, max, name) in [
+            ("guards", facts.guards.len(), GUARDS_MAX, "GUARDS_MAX"),
+            ("changes of the schema", facts.schema.len(), SCHEMA_FACTS_MAX, "SCHEMA_FACTS_MAX"),
+            ("written rows", facts.writes.len(), BATCH_WRITES_MAX, "BATCH_WRITES_MAX"),
+        ] {
+            if count > max {
+                return Err(too_much(format!(
+                    "{count} {what} are more than {max} ({name}); divide the command"
+                ))
+                .into());
+            }
+        }
         let guards = Guards { store: &self.store, pages, tenant, catalogue: &latest.catalogue, at };
         guards.check(facts)?;
         if facts.is_empty() {

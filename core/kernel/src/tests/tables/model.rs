@@ -16,6 +16,13 @@ pub(super) struct Version {
 }
 
 impl Version {
+    pub(super) fn new(table: &Table, begin: LogPosition, row: &[Value]) -> Self {
+        Self {
+            begin,
+            values: table.columns.iter().map(|column| column.id).zip(row.iter().cloned()).collect(),
+        }
+    }
+
     /// The row as a table with these columns has it.
     pub(super) fn row(&self, table: &Table) -> Row {
         let value = |column: &kimberlite_row::Column| match (self.values.get(&column.id), &column.missing) {

@@ -13,11 +13,11 @@ use kimberlite_row::{
     Catalogue, Column, ColumnId, Decimal, Index, Object, ObjectId, Row, Table, Type, Value,
 };
 use kimberlite_types::{LogPosition, Op};
-use kimberlite_wire::command::{Outcome, Refusal};
+use kimberlite_wire::command::{Command, Outcome, Refusal};
 use proptest::prelude::*;
 
-use super::model::{CONFLICT, Expected, Model, Moment, range};
-use super::{Cluster, Memory};
+use super::model::{CONFLICT, Expected, Model, Moment, Version, range};
+use super::{CLINIC, Cluster, Memory};
 
 /// Choices, one byte each; 0 when there are no more, so that shorter is simpler.
 struct Script<'a> {
@@ -424,6 +424,61 @@ proptest! {
     #[test]
     fn tables_say_what_their_model_says(bytes in prop::collection::vec(any::<u8>(), 0..1_200)) {
         run(&bytes, &mut [0; 3]);
+    }
+}
+
+/// Facts whose bytes were changed may be refused or not; whatever they become, it is sound.
+fn run_damaged(bytes: &[u8], damage: &[(u16, u8)]) {
+    let mut script = Script { bytes: bytes.iter() };
+    let mut cluster = Cluster::new(&[Memory::Whole]);
+    let mut model = Model::new();
+    let mut damage = damage.iter();
+    for round in 0..20 {
+        let facts = plan(&mut script, &model);
+        let mut bytes = postcard::to_allocvec(&facts).unwrap();
+        for (at, value) in damage.by_ref().take(round % 3) {
+            let at = usize::from(*at) % bytes.len();
+            bytes[at] = *value;
+        }
+        let command = Command::Facts { facts: &bytes, reply: b"" }.encode();
+        cluster.commit(CLINIC, round as u64, &[command]);
+        // What is planned next is planned on what there is.
+        let replica = &mut cluster.replicas[0];
+        let catalogue = replica.rows(|rows| rows.catalogue(rows.last()));
+        let mut rows = std::collections::BTreeMap::new();
+        for object in catalogue.objects() {
+            let Object::Table(table) = object else { continue };
+            let mut counts = Vec::new();
+            for index in std::iter::once(None).chain(table.indexes.iter().map(Some)) {
+                counts.push(replica.rows(|kernel| {
+                    let mut count = 0;
+                    let at = kernel.last();
+                    let scan = Scan { table, index, at, range: &KeyRange::ALL, after: None };
+                    kernel.scan(&scan, &mut |found| {
+                        let id = RowId::of(table, found.row, found.hidden);
+                        rows.insert((table.id, id), Version::new(table, found.version, found.row));
+                        count += 1;
+                        true
+                    })?;
+                    Ok(count)
+                }));
+            }
+            assert!(counts.iter().all(|count| *count == counts[0]), "an index has an entry for each row");
+        }
+        let at = LogPosition { op: cluster.parent.op, index: 0 };
+        model.moments.push(Moment { at, micros: None, catalogue: (*catalogue).clone(), rows });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_facts_give_a_decision_and_a_sound_state(
+        bytes in prop::collection::vec(any::<u8>(), 0..1_000),
+        damage in prop::collection::vec(any::<(u16, u8)>(), 0..40),
+    ) {
+        run_damaged(&bytes, &damage);
     }
 }
 

@@ -346,9 +346,12 @@ impl Kernel {
             sum.add(session.lanes());
         }
         self.tenants.for_each_item(|item| sum.add(item.lanes()));
-        self.tables.for_each_version(pages, |there, version| match there {
-            true => sum.add(version.lanes()),
-            false => sum.remove(version.lanes()),
+        self.tables.for_each_version(pages, |there, version| {
+            if there {
+                sum.add(version.lanes());
+            } else {
+                sum.remove(version.lanes());
+            }
         });
         sum.digest(self.applied, &self.chain)
     }

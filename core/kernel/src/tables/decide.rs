@@ -87,7 +87,7 @@ impl Tables {
         for row in &written {
             planner.put_row(row, &mut net)?;
         }
-        planner.put_catalogue(&facts.schema, &mut net)?;
+        planner.put_catalogue(&facts.schema, &mut net);
         // Times tell commands apart, so no two have the same one.
         let micros = (time.0 / 1_000).cast_signed();
         let micros = latest.micros.map_or(micros, |last| micros.max(last.saturating_add(1)));
@@ -359,13 +359,9 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn put_catalogue(
-        &self,
-        facts: &[kimberlite_row::fact::SchemaFact],
-        net: &mut Net,
-    ) -> Result<(), Refused> {
+    fn put_catalogue(&self, facts: &[kimberlite_row::fact::SchemaFact], net: &mut Net) {
         if facts.is_empty() {
-            return Ok(());
+            return;
         }
         let encoded =
             |value: Result<Vec<u8>, postcard::Error>| value.expect("what was decoded can be encoded");
@@ -381,7 +377,6 @@ impl<'a> Planner<'a> {
             let next = encoded(postcard::to_allocvec(&after.next_id().0));
             net.insert(kimberlite_store::object_key(CATALOGUE, &[]), Some(next));
         }
-        Ok(())
     }
 }
 

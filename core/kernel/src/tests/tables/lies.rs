@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kimberlite_row::fact::{Guard, KeyRange, RowId, Rows, Scan, SchemaFact, Write, hidden_at, provisional};
-use kimberlite_row::schema::{ForeignKey, IndexColumn, PrimaryKey};
+use kimberlite_row::schema::{Action, ForeignKey, IndexColumn, PrimaryKey};
 use kimberlite_row::{
     Column, ColumnId, Index, Object, ObjectId, Sequence, Table, Type, Value, View as SqlView,
 };
@@ -127,7 +127,7 @@ fn a_tenant_that_does_not_exist_has_no_tables() {
     let mut cluster = Cluster::new(&[Memory::Whole]);
     let facts = postcard::to_allocvec(&Facts::default()).unwrap();
     let command = Command::Facts { facts: &facts, reply: b"" }.encode();
-    assert_eq!(cluster.commit(TenantId(99), 5, &[command.clone()]), [Err(Refusal::NoTenant)]);
+    assert_eq!(cluster.commit(TenantId(99), 5, std::slice::from_ref(&command)), [Err(Refusal::NoTenant)]);
     assert_eq!(cluster.commit(CLINIC, 6, &[command]), [Ok(Outcome::Written { rows: 0 })]);
     let more = [&facts[..], &[0]].concat();
     let command = Command::Facts { facts: &more, reply: b"" }.encode();
@@ -146,8 +146,8 @@ fn each_lie_is_refused_and_changes_nothing() {
         columns: columns.iter().map(|id| ColumnId(*id)).collect(),
         parent,
         parent_columns: [ColumnId(0)].into(),
-        on_delete: Default::default(),
-        on_update: Default::default(),
+        on_delete: Action::NoAction,
+        on_update: Action::NoAction,
     };
     let view = SqlView {
         id: KEYED,

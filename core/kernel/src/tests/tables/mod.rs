@@ -4,7 +4,6 @@ mod lies;
 mod model;
 mod property;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use kimberlite_row::fact::{Facts, Miss};
@@ -31,26 +30,22 @@ enum Memory {
 /// Pages in memory, at hand or only written.
 #[derive(Default)]
 struct Disk {
-    written: BTreeMap<Address, Page>,
+    written: BTreeMap<Address, (PageRef, Page)>,
     here: BTreeMap<Address, Page>,
-    wanted: RefCell<Vec<PageRef>>,
 }
 
 impl Pages for Disk {
     fn page(&self, at: PageRef) -> core::result::Result<&Page, kimberlite_store::Miss> {
-        self.here.get(&at.address).ok_or_else(|| {
-            self.wanted.borrow_mut().push(at);
-            kimberlite_store::Miss::of(at)
-        })
+        self.here.get(&at.address).ok_or_else(|| kimberlite_store::Miss::of(at))
     }
 }
 
 /// All pages that were written.
-struct All<'a>(&'a BTreeMap<Address, Page>);
+struct All<'a>(&'a BTreeMap<Address, (PageRef, Page)>);
 
 impl Pages for All<'_> {
     fn page(&self, at: PageRef) -> core::result::Result<&Page, kimberlite_store::Miss> {
-        self.0.get(&at.address).ok_or_else(|| kimberlite_store::Miss::of(at))
+        self.0.get(&at.address).map(|(_, page)| page).ok_or_else(|| kimberlite_store::Miss::of(at))
     }
 }
 
@@ -79,16 +74,12 @@ impl Replica {
                 Err(miss) => miss,
             };
             assert_ne!(self.memory, Memory::Whole, "{miss:?} while nothing was written");
-            let mut wanted = self.disk.wanted.take();
-            for page in &miss.pages {
-                assert!(wanted.iter().any(|at| at.address.0 == *page), "a miss names what was asked for");
-            }
-            if self.memory == Memory::OneByOne {
-                wanted.truncate(1);
-            }
-            for at in wanted {
-                let bytes = self.disk.written[&at.address].bytes().into();
-                self.disk.here.insert(at.address, Page::decode(&at, bytes).expect("it was written so"));
+            assert!(!miss.pages.is_empty(), "a miss names a page");
+            let most = if self.memory == Memory::OneByOne { 1 } else { usize::MAX };
+            for address in miss.pages.iter().take(most) {
+                let (at, page) = &self.disk.written[&Address(*address)];
+                let page = Page::decode(at, page.bytes().into()).expect("it was written so");
+                self.disk.here.insert(at.address, page);
                 self.misses += 1;
             }
         }
@@ -111,7 +102,7 @@ impl Replica {
         self.kernel.finish(&prepare.header);
         if self.memory != Memory::Whole {
             for sealed in self.kernel.checkpoint().pages {
-                self.disk.written.insert(sealed.at.address, sealed.page);
+                self.disk.written.insert(sealed.at.address, (sealed.at, sealed.page));
             }
         }
         results

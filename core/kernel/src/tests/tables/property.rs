@@ -39,7 +39,7 @@ impl Script<'_> {
 
     fn value(&mut self, kind: &Type) -> Value {
         let choice = self.below(6);
-        let small = (choice as i64) - 2;
+        let small = i64::try_from(choice).unwrap() - 2;
         match kind {
             _ if choice == 5 => Value::Null,
             Type::Integer => Value::Int(small * 100),
@@ -392,7 +392,7 @@ fn run(bytes: &[u8], counts: &mut [usize; 3]) {
         clock += script.below(3) as u64 * 5;
         let at = LogPosition { op: cluster.parent.op.next(), index: 0 };
         let given = (clock * 1_000).max(cluster.parent.timestamp.0 + 1) / 1_000;
-        let micros = model.now().micros.map_or(given as i64, |last| (given as i64).max(last + 1));
+        let micros = model.now().micros.map_or(given.cast_signed(), |last| given.cast_signed().max(last + 1));
         let said = cluster.facts(clock, &facts);
         match (model.expect(&facts, at, micros), said) {
             (Expected::Written(after), Ok(Outcome::Written { rows })) => {

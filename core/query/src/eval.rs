@@ -120,6 +120,7 @@ impl Expr {
     }
 
     /// Its value for a row.
+    #[allow(clippy::too_many_lines, reason = "one arm per form of an expression")]
     pub fn eval(&self, row: &[Value], scope: &mut Scope<'_>) -> Result<Value, SqlError> {
         Ok(match self {
             Self::Const(value) => value.clone(),
@@ -238,7 +239,7 @@ impl Expr {
                 }
             },
             Self::Now => Value::TimestampTz(scope.shared.now),
-            Self::Random => Value::Double((scope.shared.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64),
+            Self::Random => Value::Double(random(&mut scope.shared.rng)),
             Self::Answer(ask, slot) => answer(ask, *slot, row, scope)?,
             Self::Col(_) | Self::Subquery(..) | Self::Grouping(_) => {
                 return Err(SqlError::new(
@@ -248,6 +249,12 @@ impl Expr {
             }
         })
     }
+}
+
+/// A number of 53 bits below 1: as many as a DOUBLE holds.
+#[allow(clippy::cast_precision_loss, reason = "53 bits are held exactly")]
+fn random(rng: &mut Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn junction(list: &[Expr], absorbing: bool, row: &[Value], scope: &mut Scope<'_>) -> Result<Value, SqlError> {

@@ -12,6 +12,8 @@ pub const CHAIN_MAX: usize = 1000;
 pub const COLUMNS_MAX: usize = 4096;
 /// Bytes of rows that one statement may hold in memory.
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Grouping expressions beside `GROUPING()`: its answer has a bit for each.
+pub const GROUPING_MAX: usize = 62;
 /// Rows of a batch.
 pub const BATCH_ROWS: usize = 256;
 /// Rows one recursive query may produce.

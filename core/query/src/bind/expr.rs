@@ -33,6 +33,7 @@ impl Binder<'_> {
         self.deeper(|binder| binder.expr_here(expr))
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per form of an expression")]
     fn expr_here(&mut self, expr: &ast::Expr) -> Result<Typed, SqlError> {
         use ast::Expr as E;
         match expr {
@@ -41,7 +42,7 @@ impl Binder<'_> {
             E::Value(value) => self.literal(&value.value),
             E::Nested(inner) | E::Collate { expr: inner, .. } => self.expr(inner),
             E::BinaryOp { left, op, right } => self.binary_expr(left, op, right),
-            E::UnaryOp { op, expr } => self.unary(op, expr),
+            E::UnaryOp { op, expr } => self.unary(*op, expr),
             E::IsNull(inner) => self.is_null(inner, false),
             E::IsNotNull(inner) => self.is_null(inner, true),
             E::IsTrue(e) => self.is(e, true, false),
@@ -88,7 +89,7 @@ impl Binder<'_> {
                 };
                 Ok(Typed { expr: Expr::Const(text::parse(&literal, &kind)?), kind })
             }
-            E::Interval(interval) => self.interval(interval),
+            E::Interval(interval) => Self::interval(interval),
             E::Extract { field, expr, .. } => {
                 let field = Typed {
                     expr: Expr::Const(Value::from(
@@ -345,7 +346,7 @@ impl Binder<'_> {
         Ok(boolean(if and { Expr::And(list) } else { Expr::Or(list) }))
     }
 
-    fn unary(&mut self, op: &ast::UnaryOperator, expr: &ast::Expr) -> Result<Typed, SqlError> {
+    fn unary(&mut self, op: ast::UnaryOperator, expr: &ast::Expr) -> Result<Typed, SqlError> {
         use ast::UnaryOperator as U;
         match op {
             U::Not => {
@@ -543,7 +544,7 @@ impl Binder<'_> {
         Ok(not_if(negated, found.expr))
     }
 
-    fn interval(&mut self, interval: &ast::Interval) -> Result<Typed, SqlError> {
+    fn interval(interval: &ast::Interval) -> Result<Typed, SqlError> {
         let ast::Expr::Value(value) = unwrapped(&interval.value) else {
             return Err(unsupported("an interval that is no literal"));
         };

@@ -414,7 +414,7 @@ fn group_key(spec: &AggregateSpec, number: usize, set: &[usize], all: &[Value]) 
         .map(|(at, value)| if set.contains(&at) { value.clone() } else { Value::Null })
         .collect();
     if spec.sets.len() > 1 || spec.grouping {
-        key.push(Value::Int(number as i64));
+        key.push(Value::Int(i64::from(number as u32)));
     }
     key
 }
@@ -434,7 +434,8 @@ fn groups(
             }
             if spec.grouping {
                 // Bit i from the left is set when column i is not grouped by.
-                let set = key.last().and_then(Value::as_int).map_or(&[][..], |n| &spec.sets[n as usize]);
+                let set = key.last().and_then(Value::as_int).and_then(|n| usize::try_from(n).ok());
+                let set = set.map_or(&[][..], |n| &spec.sets[n]);
                 let bits =
                     (0..spec.groups.len()).fold(0, |bits, at| bits * 2 + i64::from(!set.contains(&at)));
                 row.push(Value::Int(bits));

@@ -43,6 +43,7 @@ impl State {
     }
 
     /// Takes a batch and leaves what goes on; true when no more rows are wanted.
+    #[allow(clippy::too_many_lines, reason = "one arm per stage")]
     pub(super) fn push(
         &mut self,
         stage: &Stage,

@@ -4,9 +4,13 @@
 //! nothing, and the same step is made again when the pages are there. What a transaction has written lies in its
 //! [`Overlay`]; at its end the caller gets the facts and says what became of them.
 
+mod control;
 mod define;
 mod explain;
-pub mod write;
+mod schema;
+mod write;
+
+pub use control::reindex_target;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -14,19 +18,18 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::check::{Stop, check_all};
-use kimberlite_row::fact::{Facts, KeyRange, RowId, Rows, Scan, TimePoint, Write};
+use kimberlite_row::check::Stop;
+use kimberlite_row::fact::{Facts, Rows, TimePoint};
 use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Type, Value};
 use kimberlite_types::{LogPosition, Op, Streams};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, TimeTravel, folded, last_part, parts, unsupported};
+use crate::bind::{Binder, Output, TimeTravel};
 use crate::eval::{Shared, fold};
 use crate::exec::{Execution, Program, compile};
 use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
-use define::Definer;
 use write::WritePlan;
 
 /// What a statement answers.
@@ -212,7 +215,7 @@ impl Session {
         match &mut running.stage {
             Stage::Begin => {
                 let Some((statement, text)) = running.queue.front().cloned() else {
-                    return self.end(running);
+                    return Ok(self.end(running));
                 };
                 self.begin(running, &statement, &text, rows)
             }
@@ -242,19 +245,15 @@ impl Session {
     }
 
     /// The last statement of the queue is done.
-    fn end(&mut self, running: &mut Running) -> Result<Step, Stop> {
+    fn end(&mut self, running: &mut Running) -> Step {
         let answer = running.answer.take().unwrap_or_default();
         match &self.transaction {
             Some(transaction) if !transaction.explicit => {
                 let transaction = self.transaction.take();
                 let overlay = transaction.map(|t| t.overlay).unwrap_or_default();
-                if overlay.is_empty() {
-                    Ok(Step::Done(answer))
-                } else {
-                    Ok(Step::Commit(overlay.facts(), answer))
-                }
+                if overlay.is_empty() { Step::Done(answer) } else { Step::Commit(overlay.facts(), answer) }
             }
-            _ => Ok(Step::Done(answer)),
+            _ => Step::Done(answer),
         }
     }
 
@@ -465,419 +464,16 @@ impl Session {
         answer.notices.append(&mut notices);
         Ok(Step::More)
     }
-
-    /// Checks every row of tables that got a constraint.
-    fn recheck(&mut self, tables: &[ObjectId], rows: &dyn Rows) -> Result<(), Stop> {
-        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
-        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
-        let catalogue = view.catalogue(transaction.at)?;
-        for id in tables {
-            let Some(table) = catalogue.table(*id) else { continue };
-            let mut writes = Vec::new();
-            let scan = Scan { table, index: None, at: transaction.at, range: &KeyRange::ALL, after: None };
-            view.scan(&scan, &mut |found| {
-                let id = RowId::of(table, found.row, found.hidden);
-                writes.push(Write {
-                    table: table.id,
-                    id,
-                    before: Some(found.row.to_vec()),
-                    after: Some(found.row.to_vec()),
-                });
-                true
-            })?;
-            let mut binder = Binder::new(&catalogue, "", transaction.now);
-            let checks = write::checks(&mut binder, table)?;
-            let mut shared = Shared {
-                params: Vec::new(),
-                now: transaction.now,
-                rng: Streams::new(0).stream("sql", 0),
-                sequences: BTreeMap::new(),
-                current: BTreeMap::new(),
-                last_sequence: None,
-                read: Vec::new(),
-                memory: 0,
-                work: 0,
-            };
-            for write in &writes {
-                let Some(row) = &write.after else { continue };
-                for (name, expr) in &checks {
-                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
-                    if expr.eval(row, &mut scope)? == Value::Bool(false) {
-                        return Err(SqlError::new(
-                            SqlState::CheckViolation,
-                            format!(
-                                "check constraint \"{name}\" of relation \"{}\" is violated by some row",
-                                table.name
-                            ),
-                        )
-                        .into());
-                    }
-                }
-            }
-            check_all(&catalogue, table, &writes, &view, transaction.at)?;
-        }
-        Ok(())
-    }
-
-    fn create_table_as(
-        &mut self,
-        running: &mut Running,
-        create: &ast::CreateTable,
-        text: &str,
-        catalogue: &Arc<Catalogue>,
-        _rows: &dyn Rows,
-    ) -> Result<Step, Stop> {
-        let Some(query) = &create.query else { return Err(unsupported("this").into()) };
-        let now = self.transaction()?.now;
-        let mut binder = Binder::new(catalogue, text, now);
-        let (_, output) = binder.query(query)?;
-        drop(binder);
-        let created =
-            self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
-        running.queue.pop_front();
-        if created {
-            let name = last_part(&create.name);
-            let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
-            if let Some(statement) = crate::parse::statements(&insert)?.pop() {
-                running.queue.push_front((statement, insert));
-            }
-        }
-        running.answer = Some(Answer { tag: "SELECT".to_string(), ..Answer::default() });
-        running.stage = Stage::Begin;
-        Ok(Step::More)
-    }
-
-    /// Runs a change of the schema on a copy and keeps it.
-    fn change<T>(
-        &mut self,
-        running: &mut Running,
-        catalogue: &Arc<Catalogue>,
-        run: impl FnOnce(&mut Definer<'_>) -> Result<T, SqlError>,
-    ) -> Result<T, SqlError> {
-        let now = self.transaction()?.now;
-        let mut shared = self.shared(running, now, BTreeMap::new());
-        let mut overlay = self.transaction()?.overlay.clone();
-        let mut definer = Definer {
-            catalogue: (**catalogue).clone(),
-            overlay: &mut overlay,
-            now,
-            shared: &mut shared,
-            recheck: Vec::new(),
-            follow: Vec::new(),
-            notices: Vec::new(),
-        };
-        let result = run(&mut definer)?;
-        let (changed, recheck, follow) = (definer.catalogue, definer.recheck, definer.follow);
-        overlay.catalogue = Some(Arc::new(changed));
-        self.transaction()?.overlay = overlay;
-        for text in follow.into_iter().rev() {
-            if let Some(statement) = crate::parse::statements(&text)?.pop() {
-                running.queue.insert(1, (statement, text));
-            }
-        }
-        if !recheck.is_empty() {
-            running.stage = Stage::Recheck(recheck);
-        }
-        Ok(result)
-    }
-
-    fn define(
-        &mut self,
-        running: &mut Running,
-        statement: &ast::Statement,
-        text: &str,
-        catalogue: &Arc<Catalogue>,
-    ) -> Result<Step, Stop> {
-        use ast::Statement as S;
-        let tag = match statement {
-            S::CreateTable(create) => {
-                self.change(running, catalogue, |d| d.create_table(create, None))?;
-                "CREATE TABLE"
-            }
-            S::CreateIndex(create) => {
-                self.change(running, catalogue, |d| d.create_index(create))?;
-                "CREATE INDEX"
-            }
-            S::CreateView(create) => {
-                let now = self.transaction()?.now;
-                let mut binder = Binder::new(catalogue, text, now);
-                let (_, output) = binder.query(&create.query)?;
-                let reads = core::mem::take(&mut binder.reads);
-                drop(binder);
-                self.change(running, catalogue, |d| d.create_view(create, &output, reads))?;
-                "CREATE VIEW"
-            }
-            S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
-                self.change(running, catalogue, |d| {
-                    d.create_sequence(name, *if_not_exists, sequence_options)
-                })?;
-                "CREATE SEQUENCE"
-            }
-            S::Drop { object_type, if_exists, names, cascade, .. } => {
-                self.change(running, catalogue, |d| d.drop(object_type, names, *if_exists, *cascade))?;
-                "DROP"
-            }
-            S::AlterTable(alter) => {
-                self.change(running, catalogue, |d| d.alter_table(alter))?;
-                "ALTER TABLE"
-            }
-            S::Truncate(truncate) => {
-                self.truncate(truncate, catalogue)?;
-                "TRUNCATE TABLE"
-            }
-            other => return Err(unsupported(first_words(&other.to_string())).into()),
-        };
-        let waits = matches!(running.stage, Stage::Recheck(_));
-        if running.answer.is_none() {
-            running.answer = Some(Answer { tag: tag.to_string(), ..Answer::default() });
-        }
-        if !waits {
-            running.queue.pop_front();
-            running.stage = Stage::Begin;
-        }
-        Ok(Step::More)
-    }
-
-    fn truncate(&mut self, truncate: &ast::Truncate, catalogue: &Arc<Catalogue>) -> Result<(), SqlError> {
-        let mut ids = Vec::new();
-        for target in &truncate.table_names {
-            let name = last_part(&target.name);
-            match catalogue.named(&name) {
-                Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
-                _ if truncate.if_exists => {}
-                _ => {
-                    return Err(SqlError::new(
-                        SqlState::UndefinedTable,
-                        format!("relation \"{name}\" does not exist"),
-                    ));
-                }
-            }
-        }
-        let cascade = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
-        let mut at = 0;
-        while at < ids.len() {
-            for (child, _) in catalogue.children(ids[at]) {
-                if ids.contains(&child.id) {
-                    continue;
-                }
-                if !cascade {
-                    return Err(SqlError::new(
-                        SqlState::FeatureNotSupported,
-                        "cannot truncate a table referenced in a foreign key constraint",
-                    ));
-                }
-                ids.push(child.id);
-            }
-            at += 1;
-        }
-        let overlay = &mut self.transaction()?.overlay;
-        ids.into_iter().for_each(|id| overlay.truncate(id));
-        Ok(())
-    }
-
-    /// Statements about the session and its transaction.
-    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
-    fn control(&mut self, running: &mut Running, statement: &ast::Statement) -> Result<Option<Step>, Stop> {
-        use ast::Statement as S;
-        Ok(Some(match statement {
-            S::StartTransaction { modes, .. } => {
-                let read_only = modes.iter().any(|m| {
-                    matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly))
-                });
-                let transaction = self.transaction()?;
-                let step = Self::done(running, "BEGIN");
-                if transaction.explicit {
-                    if let Some(answer) = &mut running.answer {
-                        answer.notices.push("there is already a transaction in progress".to_string());
-                    }
-                } else {
-                    transaction.explicit = true;
-                    transaction.read_only = read_only;
-                }
-                step
-            }
-            S::Commit { .. } => {
-                running.queue.pop_front();
-                let transaction = self.transaction.take();
-                let mut answer = Answer { tag: "COMMIT".to_string(), ..Answer::default() };
-                let Some(transaction) = transaction.filter(|t| t.explicit) else {
-                    answer.notices.push("there is no transaction in progress".to_string());
-                    return Ok(Some(Step::Done(answer)));
-                };
-                if transaction.failed {
-                    answer.tag = "ROLLBACK".to_string();
-                    return Ok(Some(Step::Done(answer)));
-                }
-                if transaction.overlay.is_empty() {
-                    return Ok(Some(Step::Done(answer)));
-                }
-                return Ok(Some(Step::Commit(transaction.overlay.facts(), answer)));
-            }
-            S::Rollback { savepoint: Some(name), .. } => {
-                let name = folded(name);
-                let transaction = self.transaction()?;
-                if !transaction.explicit {
-                    return Err(in_transaction_only().into());
-                }
-                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
-                    return Err(no_savepoint(&name).into());
-                };
-                transaction.savepoints.truncate(at + 1);
-                transaction.overlay = transaction.savepoints[at].1.clone();
-                transaction.failed = false;
-                Self::done(running, "ROLLBACK")
-            }
-            S::Rollback { .. } => {
-                running.queue.pop_front();
-                self.transaction = None;
-                return Ok(Some(Step::Done(Answer { tag: "ROLLBACK".to_string(), ..Answer::default() })));
-            }
-            S::Savepoint { name } => {
-                let transaction = self.transaction()?;
-                if !transaction.explicit {
-                    return Err(in_transaction_only().into());
-                }
-                if transaction.failed {
-                    return Ok(None);
-                }
-                transaction.savepoints.push((folded(name), transaction.overlay.clone()));
-                Self::done(running, "SAVEPOINT")
-            }
-            S::ReleaseSavepoint { name } => {
-                let name = folded(name);
-                let transaction = self.transaction()?;
-                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
-                    return Err(no_savepoint(&name).into());
-                };
-                transaction.savepoints.truncate(at);
-                Self::done(running, "RELEASE")
-            }
-            S::Set(set) => {
-                if let ast::Set::SingleAssignment { variable, values, .. } = set {
-                    let value: Vec<String> =
-                        values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
-                    self.settings.insert(parts(variable).join("."), value.join(", "));
-                }
-                Self::done(running, "SET")
-            }
-            S::Reset(_) => {
-                self.settings.clear();
-                Self::done(running, "RESET")
-            }
-            S::ShowVariable { variable } => {
-                let name = variable.iter().map(folded).collect::<Vec<_>>().join("_");
-                let value = match (name.as_str(), self.settings.get(&name)) {
-                    (_, Some(value)) => value.clone(),
-                    ("server_version", _) => "15.0".to_string(),
-                    ("server_encoding" | "client_encoding", _) => "UTF8".to_string(),
-                    ("transaction_isolation" | "transaction_isolation_level", _) => {
-                        "serializable".to_string()
-                    }
-                    ("timezone" | "time_zone", _) => "UTC".to_string(),
-                    ("datestyle", _) => "ISO, MDY".to_string(),
-                    ("search_path", _) => "\"$user\", public".to_string(),
-                    _ => {
-                        return Err(SqlError::new(
-                            SqlState::UndefinedObject,
-                            format!("unrecognized configuration parameter \"{name}\""),
-                        )
-                        .into());
-                    }
-                };
-                let step = Self::done(running, "SHOW");
-                if let Some(answer) = &mut running.answer {
-                    answer.columns = [Output { name, kind: Type::Text }].into();
-                    answer.rows = [[Value::from(value)].into()].into();
-                }
-                step
-            }
-            S::Prepare { name, statement, .. } => {
-                if self.prepared.insert(folded(name), (**statement).clone()).is_some() {
-                    return Err(SqlError::new(
-                        SqlState::DuplicatePreparedStatement,
-                        format!("prepared statement \"{}\" already exists", folded(name)),
-                    )
-                    .into());
-                }
-                Self::done(running, "PREPARE")
-            }
-            S::Execute { name: Some(name), parameters, .. } => {
-                let name = last_part(name);
-                let Some(statement) = self.prepared.get(&name).cloned() else {
-                    return Err(SqlError::new(
-                        SqlState::InvalidStatementName,
-                        format!("prepared statement \"{name}\" does not exist"),
-                    )
-                    .into());
-                };
-                let catalogue = Catalogue::default();
-                let mut params = Vec::new();
-                for parameter in parameters {
-                    let mut binder = Binder::new(&catalogue, "", running.now);
-                    let typed = binder.expr(parameter)?;
-                    let mut shared = self.shared(running, running.now, BTreeMap::new());
-                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
-                    let value = typed.expr.eval(&[], &mut scope)?;
-                    // As text, so that it takes the type that the statement needs.
-                    params.push(
-                        kimberlite_row::text::output(&value, &typed.kind).map_or(Value::Null, Value::from),
-                    );
-                }
-                running.params = params;
-                running.queue.pop_front();
-                running.queue.push_front((statement, String::new()));
-                Step::More
-            }
-            S::Deallocate { name, .. } => {
-                if folded(name) == "all" {
-                    self.prepared.clear();
-                } else if self.prepared.remove(&folded(name)).is_none() {
-                    return Err(SqlError::new(
-                        SqlState::InvalidStatementName,
-                        format!("prepared statement \"{}\" does not exist", folded(name)),
-                    )
-                    .into());
-                }
-                Self::done(running, "DEALLOCATE")
-            }
-            S::Vacuum(_) | S::Analyze(_) => Self::done(running, "VACUUM"),
-            _ => return Ok(None),
-        }))
-    }
-
-    /// REINDEX, which the parser does not know: only the name is looked at.
-    pub fn reindex(&self, name: &str, rows: &dyn Rows) -> Result<(), Stop> {
-        let catalogue = rows.catalogue(rows.last())?;
-        if catalogue.taken(name) {
-            return Ok(());
-        }
-        Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist")).into())
-    }
-}
-
-fn no_savepoint(name: &str) -> SqlError {
-    SqlError::new(SqlState::InvalidSavepoint, format!("savepoint \"{name}\" does not exist"))
-}
-
-/// The name that a REINDEX statement names; the parser does not know it.
-pub fn reindex_target(text: &str) -> Option<String> {
-    let mut words = text.trim().trim_end_matches(';').split_whitespace();
-    if !words.next()?.eq_ignore_ascii_case("reindex") {
-        return None;
-    }
-    words.next_back().map(str::to_lowercase)
-}
-
-fn first_words(text: &str) -> String {
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn fold_plan(plan: &mut Plan, shared: &mut Shared) {
-    crate::optimize::expressions_mut(plan, &mut |e| {
+    plan.expressions_mut(&mut |e| {
         fold_subqueries(e, shared);
         fold(e, shared);
     });
-    plan.inputs_mut().into_iter().for_each(|input| fold_plan(input, shared));
+    for input in plan.inputs_mut() {
+        fold_plan(input, shared);
+    }
 }
 
 fn fold_subqueries(expr: &mut crate::expr::Expr, shared: &mut Shared) {

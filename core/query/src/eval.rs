@@ -48,6 +48,21 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Of a statement without parameters and sequences.
+    pub fn new(now: i64, rng: Rng) -> Self {
+        Self {
+            params: Vec::new(),
+            now,
+            rng,
+            sequences: BTreeMap::new(),
+            current: BTreeMap::new(),
+            last_sequence: None,
+            read: Vec::new(),
+            memory: 0,
+            work: 0,
+        }
+    }
+
     /// Notes a range that was read. Beyond a limit, ranges of a table become the whole table.
     pub fn note(&mut self, table: ObjectId, index: Option<ObjectId>, range: &KeyRange) {
         let whole = (table, None, KeyRange::ALL);

@@ -66,7 +66,8 @@ impl Session {
                     return Err(no_savepoint(&name).into());
                 };
                 transaction.savepoints.truncate(at + 1);
-                transaction.overlay = transaction.savepoints[at].1.clone();
+                let before = transaction.savepoints[at].1.clone();
+                transaction.overlay.restore(before);
                 transaction.failed = false;
                 Self::done(running, "ROLLBACK")
             }

@@ -12,6 +12,7 @@ mod write;
 
 pub use control::reindex_target;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -20,17 +21,19 @@ use alloc::vec::Vec;
 
 use kimberlite_row::check::Stop;
 use kimberlite_row::fact::{Facts, Rows, TimePoint};
-use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Type, Value};
+use kimberlite_row::schema::SchemaVersion;
+use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Type, Value};
 use kimberlite_types::{LogPosition, Op, Streams};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, TimeTravel};
+use crate::bind::{Binder, Output, TimeTravel, unsupported};
 use crate::eval::{Shared, fold};
-use crate::exec::{Execution, Program, compile};
+use crate::exec::{Execution, compile};
 use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
-use write::WritePlan;
+use schema::Recheck;
+use write::{WritePlan, Writing};
 
 /// What a statement answers.
 #[derive(Clone, Debug, Default)]
@@ -77,18 +80,31 @@ pub struct Session {
     last_sequence: Option<ObjectId>,
 }
 
+/// What is done with the rows of a program.
 #[derive(Debug)]
 enum After {
     Rows,
-    Write(WritePlan),
+    Write(Box<Writing>),
     Explain(Vec<String>),
+}
+
+/// A program that runs.
+#[derive(Debug)]
+struct Run {
+    execution: Execution,
+    shared: Shared,
+    after: After,
+    /// The rows so far.
+    given: Vec<Row>,
+    /// The objects it was bound under.
+    used: Vec<(ObjectId, SchemaVersion)>,
 }
 
 #[derive(Debug)]
 enum Stage {
     Begin,
-    Run(alloc::boxed::Box<(Execution, Shared, After, Vec<Row>)>),
-    Recheck(Vec<ObjectId>),
+    Run(Box<Run>),
+    Recheck(Box<Recheck>),
 }
 
 /// A statement that runs.
@@ -196,7 +212,12 @@ impl Session {
                     Some(transaction) if transaction.explicit => {
                         transaction.failed = true;
                         if let Some(before) = running.before.take() {
-                            transaction.overlay = before;
+                            transaction.overlay.restore(before);
+                        }
+                        // The client saw the refusal, and may go on behind a savepoint: what led to it is a read.
+                        if let Stage::Run(run) = &mut running.stage {
+                            let read = core::mem::take(&mut run.shared.read);
+                            transaction.overlay.guard_reads(read, transaction.at);
                         }
                     }
                     _ => self.transaction = None,
@@ -220,7 +241,7 @@ impl Session {
                 self.begin(running, &statement, &text, rows)
             }
             Stage::Run(run) => {
-                let (execution, shared, _, given) = &mut **run;
+                let Run { execution, shared, given, .. } = &mut **run;
                 if !execution.is_done() {
                     let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
                     let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
@@ -234,11 +255,17 @@ impl Session {
                 }
                 self.after(running, rows)
             }
-            Stage::Recheck(tables) => {
-                let tables = tables.clone();
-                self.recheck(&tables, rows)?;
-                running.queue.pop_front();
-                running.stage = Stage::Begin;
+            Stage::Recheck(recheck) => {
+                let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
+                let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+                let catalogue = view.catalogue(transaction.at)?;
+                let read = recheck.read(&catalogue, &view, transaction.at)?;
+                recheck.advance(read, &catalogue, transaction.now)?;
+                if recheck.is_done() {
+                    transaction.overlay.guard_reads(recheck.reads(&catalogue), transaction.at);
+                    running.queue.pop_front();
+                    running.stage = Stage::Begin;
+                }
                 Ok(Step::More)
             }
         }
@@ -274,18 +301,13 @@ impl Session {
     ) -> Shared {
         Shared {
             params: running.params.clone(),
-            now,
-            rng: Streams::new(running.seed).stream("sql", 0),
             sequences,
             current: self.current.clone(),
             last_sequence: self.last_sequence,
-            read: Vec::new(),
-            memory: 0,
-            work: 0,
+            ..Shared::new(now, Streams::new(running.seed).stream("sql", 0))
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
     fn begin(
         &mut self,
         running: &mut Running,
@@ -293,7 +315,6 @@ impl Session {
         text: &str,
         rows: &dyn Rows,
     ) -> Result<Step, Stop> {
-        use ast::Statement as S;
         if let Some(step) = self.control(running, statement)? {
             return Ok(step);
         }
@@ -305,149 +326,144 @@ impl Session {
             )
             .into());
         }
-        let (at, now, read_only) = (transaction.at, transaction.now, transaction.read_only);
-        let view = View { base: rows, overlay: &transaction.overlay, at };
-        let catalogue = view.catalogue(at)?;
-        if running.before.is_none() && transaction.explicit {
-            running.before = Some(transaction.overlay.clone());
-        }
-        let travel = Travel { view: &view };
-        let mut binder = Binder::new(&catalogue, text, now);
-        binder.travel = Some(&travel);
-        binder.params = running.params.iter().map(|_| Type::Unknown).collect();
-        let writes = |what: &str| -> Result<(), SqlError> {
-            if read_only {
-                return Err(SqlError::new(
-                    SqlState::ReadOnlyTransaction,
-                    format!("cannot execute {what} in a read-only transaction"),
-                ));
-            }
-            Ok(())
-        };
-        let (statement, explain) = match statement {
-            S::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let catalogue = view.catalogue(transaction.at)?;
+        let (inner, explain) = match statement {
+            ast::Statement::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
             other => (other, None),
         };
+        if transaction.read_only
+            && let Some(what) = writes(inner)
+        {
+            return Err(SqlError::new(
+                SqlState::ReadOnlyTransaction,
+                format!("cannot execute {what} in a read-only transaction"),
+            )
+            .into());
+        }
+        match inner {
+            ast::Statement::Query(_)
+            | ast::Statement::Insert(_)
+            | ast::Statement::Update(_)
+            | ast::Statement::Delete(_) => self.start(running, inner, explain, text, (rows, &catalogue)),
+            ast::Statement::CreateTable(create) if create.query.is_some() => {
+                self.create_table_as(running, create, text, &catalogue)
+            }
+            _ => self.define(running, inner, text, &catalogue),
+        }
+    }
+
+    /// Binds, plans and compiles a statement that has a program.
+    fn start(
+        &mut self,
+        running: &mut Running,
+        statement: &ast::Statement,
+        explain: Option<bool>,
+        text: &str,
+        (rows, catalogue): (&dyn Rows, &Arc<Catalogue>),
+    ) -> Result<Step, Stop> {
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        let now = transaction.now;
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let travel = Travel { view: &view };
+        let mut binder = Binder::new(catalogue, text, now);
+        binder.travel = Some(&travel);
+        binder.params = running.params.iter().map(|_| Type::Unknown).collect();
+        let (plan, columns, writing) = binder.bound(|binder| match statement {
+            ast::Statement::Query(query) => binder.query(query).map(|(plan, output)| (plan, output, None)),
+            ast::Statement::Insert(insert) => write::insert(binder, insert).map(WritePlan::taken_apart),
+            ast::Statement::Update(update) => write::update(binder, update).map(WritePlan::taken_apart),
+            ast::Statement::Delete(delete) => write::delete(binder, delete).map(WritePlan::taken_apart),
+            _ => Err(unsupported("this statement")),
+        })?;
+        let plan = self.improve(running, plan, now);
         let mut lines = Vec::new();
-        let (program, columns, after): (Arc<Program>, Vec<Output>, After) = match statement {
-            S::Query(query) => {
-                let (plan, output) = binder.bound(|b| b.query(query))?;
-                let plan = self.improve(running, &binder, plan, now);
-                if explain.is_some() {
-                    lines = explain::lines(&plan);
-                }
-                let mut slots = binder.slots;
-                (Arc::new(compile(plan, &mut slots)?), output, After::Rows)
-            }
-            S::Insert(insert) => {
-                writes("INSERT")?;
-                let plan = binder.bound(|b| write::insert(b, insert))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::Update(update) => {
-                writes("UPDATE")?;
-                let plan = binder.bound(|b| write::update(b, update))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::Delete(delete) => {
-                writes("DELETE")?;
-                let plan = binder.bound(|b| write::delete(b, delete))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::CreateTable(create) if create.query.is_some() => {
-                writes("CREATE TABLE")?;
-                return self.create_table_as(running, create, text, &catalogue, rows);
-            }
-            _ => {
-                writes("this statement")?;
-                drop(binder);
-                return self.define(running, statement, text, &catalogue);
-            }
-        };
+        if explain.is_some() {
+            lines = explain::lines(&plan, writing.as_ref().map(WritePlan::explained));
+        }
         if explain == Some(false) {
-            if lines.is_empty() {
-                lines.push("Modify".to_string());
-            }
             let step = Self::done(running, "EXPLAIN");
             running.answer = Some(explain::answer(lines));
             return Ok(step);
         }
+        let program = Arc::new(compile(plan, &mut binder.slots)?);
+        let mut used = Vec::new();
+        let target = writing.iter().map(|plan| plan.table.id);
+        for id in binder.reads.iter().chain(&binder.sequences).copied().chain(target) {
+            used.extend(catalogue.object(id).map(|object| (id, object.version())));
+        }
         let mut sequences = BTreeMap::new();
         for id in &binder.sequences {
-            let stored = match catalogue.object(*id) {
-                Some(kimberlite_row::Object::Sequence(sequence)) => (**sequence).clone(),
-                _ => continue,
-            };
-            sequences.insert(*id, transaction.overlay.sequences.get(id).cloned().unwrap_or(stored));
+            let Some(Object::Sequence(stored)) = catalogue.object(*id) else { continue };
+            let own = transaction.overlay.sequences.get(id).cloned();
+            sequences.insert(*id, own.unwrap_or_else(|| (**stored).clone()));
         }
-        let kinds = binder.params.clone();
+        let kinds = core::mem::take(&mut binder.params);
         drop(binder);
-        let after = if explain == Some(true) { After::Explain(lines) } else { after };
         // Parameters come as text or as values of the type that was found.
         for (value, kind) in running.params.iter_mut().zip(&kinds) {
             if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
                 *value = kimberlite_row::text::parse(text, kind)?;
             }
         }
+        let after = match (explain, writing) {
+            (Some(_), _) => After::Explain(lines),
+            (None, Some(plan)) => After::Write(Box::new(Writing::new(plan))),
+            (None, None) => After::Rows,
+        };
         let shared = self.shared(running, now, sequences);
         let execution = Execution::new(program, Vec::new(), Vec::new());
         if running.queue.len() == 1 && running.answer.is_none() {
             running.answer = Some(Answer { columns, ..Answer::default() });
         }
-        running.stage = Stage::Run(alloc::boxed::Box::new((execution, shared, after, Vec::new())));
+        running.stage = Stage::Run(Box::new(Run { execution, shared, after, given: Vec::new(), used }));
         Ok(Step::More)
     }
 
     /// Folds constants and plans.
-    fn improve(&self, running: &Running, _binder: &Binder<'_>, mut plan: Plan, now: i64) -> Plan {
+    fn improve(&self, running: &Running, mut plan: Plan, now: i64) -> Plan {
         let mut shared = self.shared(running, now, BTreeMap::new());
         fold_plan(&mut plan, &mut shared);
         optimize(plan)
     }
 
+    /// The program has run to its end: its rows are the answer, or become writes.
     fn after(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
         let Stage::Run(run) = &mut running.stage else { return Ok(Step::More) };
-        let (_, shared, after, given) = &mut **run;
+        let Run { shared, after, given, used, .. } = &mut **run;
         let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
-        let mut notices = Vec::new();
         let (tag, out) = match after {
             After::Rows => (format!("SELECT {}", given.len()), core::mem::take(given)),
             After::Explain(lines) => {
-                let mut lines = lines.clone();
                 lines.push(format!("Rows: {}  Work: {} rows", given.len(), shared.work));
-                let answer = explain::answer(lines);
+                let answer = explain::answer(core::mem::take(lines));
                 running.answer = Some(Answer { columns: answer.columns, ..Answer::default() });
                 ("EXPLAIN".to_string(), answer.rows)
             }
-            After::Write(plan) => {
+            After::Write(writing) if !writing.is_done() => {
                 let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
                 let catalogue = view.catalogue(transaction.at)?;
-                let fresh = transaction.overlay.fresh;
-                let written = plan.writes(given, &catalogue, &view, transaction.at, fresh, shared)?;
-                transaction.overlay.fresh = written.fresh;
-                transaction
-                    .overlay
-                    .guards
-                    .push(kimberlite_row::fact::Guard::Schema(plan.table.id, plan.table.version));
-                for write in &written.writes {
-                    if let Some(true) = write.before.as_ref().map(|_| true) {
-                        transaction.overlay.guards.push(kimberlite_row::fact::Guard::Version(
-                            write.table,
-                            write.id.clone(),
-                            transaction.at,
-                        ));
-                    }
-                    transaction.overlay.put(write.clone());
+                if !given.is_empty() {
+                    writing.take(core::mem::take(given), transaction.overlay.fresh);
                 }
-                (plan.tag(written.count), written.rows)
+                let read = writing.read(&catalogue, &view, transaction.at)?;
+                writing.advance(read, &catalogue, shared)?;
+                return Ok(Step::More);
+            }
+            After::Write(writing) => {
+                if writing.fresh > 0 {
+                    transaction.overlay.fresh = writing.fresh;
+                }
+                for write in core::mem::take(&mut writing.writes) {
+                    transaction.overlay.put(write, transaction.at);
+                }
+                (writing.plan.tag(writing.count), core::mem::take(&mut writing.rows))
             }
         };
-        // What was read must not have changed when what follows from it is installed.
-        for (table, index, range) in core::mem::take(&mut shared.read) {
-            let guard = kimberlite_row::fact::Guard::Unchanged(table, index, range, transaction.at);
-            if !transaction.overlay.guards.contains(&guard) {
-                transaction.overlay.guards.push(guard);
-            }
+        // What was read, and under which schema, must be so still when what follows from it is installed.
+        transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
+        for (id, version) in used.drain(..) {
+            transaction.overlay.guard_schema(id, version);
         }
         for (id, sequence) in &shared.sequences {
             transaction.overlay.sequences.insert(*id, sequence.clone());
@@ -461,8 +477,19 @@ impl Session {
             answer.tag = tag;
             answer.rows = out;
         }
-        answer.notices.append(&mut notices);
         Ok(Step::More)
+    }
+}
+
+/// What a statement is called that writes.
+fn writes(statement: &ast::Statement) -> Option<&'static str> {
+    match statement {
+        ast::Statement::Query(_) => None,
+        ast::Statement::Insert(_) => Some("INSERT"),
+        ast::Statement::Update(_) => Some("UPDATE"),
+        ast::Statement::Delete(_) => Some("DELETE"),
+        ast::Statement::CreateTable(_) => Some("CREATE TABLE"),
+        _ => Some("this statement"),
     }
 }
 

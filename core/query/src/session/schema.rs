@@ -1,5 +1,6 @@
 //! Statements that change the schema: a copy is changed, kept, and the rows are brought to follow.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,78 +8,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::check::{Stop, check_all};
-use kimberlite_row::fact::{KeyRange, RowId, Rows, Scan, Write};
-use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Value};
-use kimberlite_types::Streams;
+use kimberlite_row::fact::{KeyRange, Miss, RowId, Rows, Scan, Write};
+use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Table, Value};
+use kimberlite_types::{LogPosition, Streams};
 use sqlparser::ast;
 
 use super::define::Definer;
-use super::{Answer, Running, Session, Stage, Step, in_transaction_only, write};
+use super::{Answer, Running, Session, Stage, Step, write};
 use crate::bind::{Binder, last_part, unsupported};
-use crate::eval::Shared;
-use crate::overlay::View;
+use crate::eval::{Scope, Shared};
+use crate::limits::BATCH_ROWS;
 
 impl Session {
-    /// Checks every row of tables that got a constraint.
-    pub(super) fn recheck(&mut self, tables: &[ObjectId], rows: &dyn Rows) -> Result<(), Stop> {
-        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
-        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
-        let catalogue = view.catalogue(transaction.at)?;
-        for id in tables {
-            let Some(table) = catalogue.table(*id) else { continue };
-            let mut writes = Vec::new();
-            let scan = Scan { table, index: None, at: transaction.at, range: &KeyRange::ALL, after: None };
-            view.scan(&scan, &mut |found| {
-                let id = RowId::of(table, found.row, found.hidden);
-                writes.push(Write {
-                    table: table.id,
-                    id,
-                    before: Some(found.row.to_vec()),
-                    after: Some(found.row.to_vec()),
-                });
-                true
-            })?;
-            let mut binder = Binder::new(&catalogue, "", transaction.now);
-            let checks = write::checks(&mut binder, table)?;
-            let mut shared = Shared {
-                params: Vec::new(),
-                now: transaction.now,
-                rng: Streams::new(0).stream("sql", 0),
-                sequences: BTreeMap::new(),
-                current: BTreeMap::new(),
-                last_sequence: None,
-                read: Vec::new(),
-                memory: 0,
-                work: 0,
-            };
-            for write in &writes {
-                let Some(row) = &write.after else { continue };
-                for (name, expr) in &checks {
-                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
-                    if expr.eval(row, &mut scope)? == Value::Bool(false) {
-                        return Err(SqlError::new(
-                            SqlState::CheckViolation,
-                            format!(
-                                "check constraint \"{name}\" of relation \"{}\" is violated by some row",
-                                table.name
-                            ),
-                        )
-                        .into());
-                    }
-                }
-            }
-            check_all(&catalogue, table, &writes, &view, transaction.at)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn create_table_as(
         &mut self,
         running: &mut Running,
         create: &ast::CreateTable,
         text: &str,
         catalogue: &Arc<Catalogue>,
-        _rows: &dyn Rows,
     ) -> Result<Step, Stop> {
         let Some(query) = &create.query else { return Err(unsupported("this").into()) };
         let now = self.transaction()?.now;
@@ -100,6 +47,15 @@ impl Session {
         Ok(Step::More)
     }
 
+    /// Keeps the transaction as it is, for when a later part of the statement is refused.
+    fn remember(&mut self, running: &mut Running) -> Result<(), SqlError> {
+        let transaction = self.transaction()?;
+        if transaction.explicit && running.before.is_none() {
+            running.before = Some(transaction.overlay.clone());
+        }
+        Ok(())
+    }
+
     /// Runs a change of the schema on a copy and keeps it.
     fn change<T>(
         &mut self,
@@ -109,6 +65,7 @@ impl Session {
     ) -> Result<T, SqlError> {
         let now = self.transaction()?.now;
         let mut shared = self.shared(running, now, BTreeMap::new());
+        self.remember(running)?;
         let mut overlay = self.transaction()?.overlay.clone();
         let mut definer = Definer {
             catalogue: (**catalogue).clone(),
@@ -129,7 +86,7 @@ impl Session {
             }
         }
         if !recheck.is_empty() {
-            running.stage = Stage::Recheck(recheck);
+            running.stage = Stage::Recheck(Box::new(Recheck::new(recheck)));
         }
         Ok(result)
     }
@@ -175,6 +132,7 @@ impl Session {
                 "ALTER TABLE"
             }
             S::Truncate(truncate) => {
+                self.remember(running)?;
                 self.truncate(truncate, catalogue)?;
                 "TRUNCATE TABLE"
             }
@@ -225,6 +183,9 @@ impl Session {
         }
         let overlay = &mut self.transaction()?.overlay;
         for id in ids {
+            if let Some(object) = catalogue.object(id) {
+                overlay.guard_schema(id, object.version());
+            }
             overlay.truncate(id);
         }
         Ok(())
@@ -233,4 +194,116 @@ impl Session {
 
 fn first_words(text: &str) -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Every row of tables that got a constraint is looked at again.
+#[derive(Debug)]
+pub(super) struct Recheck {
+    tables: Vec<ObjectId>,
+    at: usize,
+    /// The rows of the table at hand, as writes that change nothing.
+    writes: Vec<Write>,
+    /// Behind which key its scan goes on; none at its end.
+    next: Option<Option<Vec<u8>>>,
+}
+
+/// What a step of it read.
+#[derive(Debug)]
+pub(super) enum Looked {
+    Rows(Vec<Write>, Option<Vec<u8>>),
+    Verdict(Result<(), SqlError>),
+}
+
+impl Recheck {
+    fn new(tables: Vec<ObjectId>) -> Self {
+        Self { tables, at: 0, writes: Vec::new(), next: Some(None) }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.tables.len()
+    }
+
+    /// What it looked at: all rows of the tables and of those they refer to.
+    pub(super) fn reads(&self, catalogue: &Catalogue) -> Vec<(ObjectId, Option<ObjectId>, KeyRange)> {
+        let mut ids = self.tables.clone();
+        for table in self.tables.iter().filter_map(|id| catalogue.table(*id)) {
+            ids.extend(table.foreign_keys.iter().map(|key| key.parent));
+        }
+        ids.into_iter().map(|id| (id, None, KeyRange::ALL)).collect()
+    }
+
+    pub(super) fn read(
+        &self,
+        catalogue: &Catalogue,
+        rows: &dyn Rows,
+        at: LogPosition,
+    ) -> Result<Looked, Miss> {
+        let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) else {
+            return Ok(Looked::Verdict(Ok(())));
+        };
+        let Some(after) = &self.next else {
+            return match check_all(catalogue, table, &self.writes, rows, at) {
+                Ok(()) => Ok(Looked::Verdict(Ok(()))),
+                Err(Stop::Refused(error)) => Ok(Looked::Verdict(Err(error))),
+                Err(Stop::Miss(miss)) => Err(miss),
+            };
+        };
+        let mut found = Vec::new();
+        let mut next = None;
+        let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: after.as_deref() };
+        rows.scan(&scan, &mut |row| {
+            found.push(Write {
+                table: table.id,
+                id: RowId::of(table, row.row, row.hidden),
+                before: Some(row.row.to_vec()),
+                after: Some(row.row.to_vec()),
+            });
+            if found.len() == BATCH_ROWS {
+                next = Some(row.key.to_vec());
+            }
+            found.len() < BATCH_ROWS
+        })?;
+        Ok(Looked::Rows(found, next))
+    }
+
+    pub(super) fn advance(&mut self, read: Looked, catalogue: &Catalogue, now: i64) -> Result<(), SqlError> {
+        match read {
+            Looked::Rows(found, next) => {
+                if let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) {
+                    check_rows(catalogue, table, &found, now)?;
+                }
+                self.writes.extend(found);
+                self.next = next.map(Some);
+            }
+            Looked::Verdict(verdict) => {
+                verdict?;
+                self.at += 1;
+                self.writes.clear();
+                self.next = Some(None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CHECK constraints over rows that are there.
+fn check_rows(catalogue: &Catalogue, table: &Table, rows: &[Write], now: i64) -> Result<(), SqlError> {
+    let mut binder = Binder::new(catalogue, "", now);
+    let checks = write::checks(&mut binder, table)?;
+    let mut shared = Shared::new(now, Streams::new(0).stream("sql", 0));
+    for row in rows.iter().filter_map(|write| write.after.as_ref()) {
+        for (name, expr) in &checks {
+            let mut scope = Scope { outer: &[], slots: &[], shared: &mut shared };
+            if expr.eval(row, &mut scope)? == Value::Bool(false) {
+                return Err(SqlError::new(
+                    SqlState::CheckViolation,
+                    format!(
+                        "check constraint \"{name}\" of relation \"{}\" is violated by some row",
+                        table.name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
 }

@@ -51,7 +51,7 @@ impl Definer<'_> {
     /// Puts an object in place and notes the fact.
     fn put(&mut self, object: Object) {
         if let Some(old) = self.catalogue.object(object.id()) {
-            self.overlay.guards.push(Guard::Schema(old.id(), old.version()));
+            self.overlay.guard_schema(old.id(), old.version());
             if old.name() != object.name() {
                 self.overlay.freed.insert(old.name().to_string());
             }
@@ -73,7 +73,7 @@ impl Definer<'_> {
 
     fn drop_object(&mut self, id: ObjectId) {
         if let Some(object) = self.catalogue.remove(id) {
-            self.overlay.guards.push(Guard::Schema(id, object.version()));
+            self.overlay.guard_schema(id, object.version());
             self.overlay.freed.insert(object.name().to_string());
             self.overlay.forget(id);
             self.overlay.schema.push(SchemaFact::Drop(id));

@@ -1,30 +1,78 @@
 //! How the rows of a program become writes.
+//!
+//! A [`Writing`] is a plain value between steps. [`Writing::read`] sees pages and changes nothing; [`Writing::advance`]
+//! takes what was read, and cannot miss: a step that missed is made again, and none before it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kimberlite_row::check::{Stop, check, find};
-use kimberlite_row::fact::{RowId, Rows, Write, provisional};
-use kimberlite_row::schema::Action;
-use kimberlite_row::{Catalogue, Row, SqlError, SqlState, Table, Type, Value};
+use kimberlite_row::check::{Stop, access, check_part, find};
+use kimberlite_row::fact::{Miss, RowId, Rows, Write, provisional};
+use kimberlite_row::schema::{Action, ColumnId, ForeignKey};
+use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Type, Value};
 use kimberlite_types::LogPosition;
 
-use super::{Conflict, ConflictUpdate, Kind, WritePlan, Written, default_of};
-use crate::bind::{Binder, unsupported};
+use super::{Conflict, ConflictUpdate, Kind, WritePlan, default_of};
+use crate::bind::{Binder, Output, unsupported};
 use crate::eval::{Scope as Seen, Shared};
 use crate::expr::Expr;
+use crate::limits::BATCH_ROWS;
+use crate::plan::Plan;
 
-struct Work<'a> {
-    plan: &'a WritePlan,
-    catalogue: &'a Catalogue,
-    rows: &'a dyn Rows,
-    at: LogPosition,
-    shared: &'a mut Shared,
-    out: Written,
-    /// The rows of the target as the statement has left them so far.
-    state: BTreeMap<RowId, usize>,
+/// Constraints of so many writes at least are decided in one step.
+const CHECK_ROWS: usize = 1024;
+/// And of so large a part of all at least: each step looks at all writes once.
+const CHECK_STEPS: usize = 16;
+
+/// How far a statement that writes has come.
+#[derive(Debug)]
+pub(in crate::session) struct Writing {
+    /// What is done with each row.
+    pub plan: WritePlan,
+    given: Vec<Row>,
+    stage: Stage,
+    /// The writes so far, those of cascades included.
+    pub writes: Vec<Write>,
+    /// Rows that the statement counts.
+    pub count: u64,
+    /// Rows of RETURNING.
+    pub rows: Vec<Row>,
+    /// Provisional keys given so far in the transaction.
+    pub fresh: u32,
+    /// Where the write of a row stands.
+    places: BTreeMap<(ObjectId, RowId), usize>,
+    /// Of each key that may conflict: which row this statement gave it.
+    taken: Vec<BTreeMap<Vec<Value>, RowId>>,
+    /// Rows that an UPDATE gives other keys, by their new key.
+    moved: BTreeMap<RowId, Row>,
+    /// The new rows of those, by their old key: what refers to one follows it.
+    follow: BTreeMap<RowId, Row>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// At a row of the program; it, finished, if its keys are to be looked up.
+    Rows(usize, Option<Row>),
+    /// At a write whose row others may refer to, in the order in which writes were made or changed.
+    Cascade(Vec<usize>, usize),
+    /// At a write whose constraints are to be decided.
+    Check(usize),
+    Done,
+}
+
+/// What a step read.
+#[derive(Debug)]
+pub(in crate::session) enum Read {
+    /// Nothing was needed.
+    Nothing,
+    /// The row that has one of the keys of the row at hand, and how many keys were looked up to find it.
+    Holder(Option<(RowId, Row)>, usize),
+    /// For each reference to the row at hand: the rows that refer to it.
+    Children(Vec<Vec<(RowId, Row)>>),
+    /// Whether constraints hold for the writes up to there.
+    Verdict(Result<(), SqlError>, usize),
 }
 
 fn eval(expr: &Expr, row: &[Value], shared: &mut Shared) -> Result<Value, SqlError> {
@@ -38,6 +86,10 @@ fn hidden_of(value: &Value) -> Option<[u8; 16]> {
     }
 }
 
+fn project(row: &[Value], places: &[usize]) -> Vec<Value> {
+    places.iter().map(|at| row[*at].clone()).collect()
+}
+
 impl WritePlan {
     /// The command tag.
     pub(in crate::session) fn tag(&self, count: u64) -> String {
@@ -48,57 +100,45 @@ impl WritePlan {
         }
     }
 
-    /// Turns the program's rows into writes: reads what conflicts and cascades, checks, changes nothing.
-    pub(in crate::session) fn writes(
-        &self,
-        given: &[Row],
-        catalogue: &Catalogue,
-        rows: &dyn Rows,
-        at: LogPosition,
-        fresh: u32,
-        shared: &mut Shared,
-    ) -> Result<Written, Stop> {
-        let mut work =
-            Work { plan: self, catalogue, rows, at, shared, out: Written::default(), state: BTreeMap::new() };
-        work.out.fresh = fresh;
-        match &self.kind {
-            Kind::Insert(conflict) => {
-                for row in given {
-                    work.insert(row.clone(), conflict.as_ref())?;
-                }
-            }
-            Kind::Update(places) => work.update(given, places)?,
-            Kind::Delete => work.delete(given)?,
-        }
-        work.cascade()?;
-        check(catalogue, &work.out.writes, rows, at)?;
-        Ok(work.out)
+    /// The plan of its rows, the columns of its answer, and the rest.
+    pub(in crate::session) fn taken_apart(mut self) -> (Plan, Vec<Output>, Option<Self>) {
+        let source = core::mem::replace(&mut self.source, Plan::one_row());
+        (source, core::mem::take(&mut self.output), Some(self))
     }
-}
 
-impl Work<'_> {
-    fn finish_row(&mut self, row: &mut Row) -> Result<(), SqlError> {
-        for (at, expr) in &self.plan.generated {
-            row[*at] = eval(expr, row, self.shared)?;
+    /// As EXPLAIN shows it.
+    pub(in crate::session) fn explained(&self) -> String {
+        let what = match self.kind {
+            Kind::Insert(_) => "Insert",
+            Kind::Update(_) => "Update",
+            Kind::Delete => "Delete",
+        };
+        format!("{what} on {}", self.table.name)
+    }
+
+    /// Computes what is generated and checks what concerns the row alone.
+    fn finish_row(&self, row: &mut Row, shared: &mut Shared) -> Result<(), SqlError> {
+        for (at, expr) in &self.generated {
+            row[*at] = eval(expr, row, shared)?;
         }
-        for (column, value) in self.plan.table.columns.iter().zip(row.iter()) {
+        for (column, value) in self.table.columns.iter().zip(row.iter()) {
             if column.not_null && value.is_null() {
                 return Err(SqlError::new(
                     SqlState::NotNullViolation,
                     format!(
                         "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
-                        column.name, self.plan.table.name
+                        column.name, self.table.name
                     ),
                 ));
             }
         }
-        for (name, expr) in &self.plan.checks {
-            if eval(expr, row, self.shared)? == Value::Bool(false) {
+        for (name, expr) in &self.checks {
+            if eval(expr, row, shared)? == Value::Bool(false) {
                 return Err(SqlError::new(
                     SqlState::CheckViolation,
                     format!(
                         "new row for relation \"{}\" violates check constraint \"{name}\"",
-                        self.plan.table.name
+                        self.table.name
                     ),
                 ));
             }
@@ -106,248 +146,445 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn give(&mut self, row: &[Value]) -> Result<(), SqlError> {
-        self.out.count += 1;
-        if let Some(list) = &self.plan.returning {
-            let mut out = Vec::with_capacity(list.len());
-            for expr in list {
-                out.push(eval(expr, row, self.shared)?);
-            }
-            self.out.rows.push(out);
+    /// The identity of a row with these values; one without a primary key keeps the identity it had.
+    fn identity(&self, row: &[Value], old: &RowId) -> RowId {
+        match old {
+            RowId::Key(_) => RowId::of(&self.table, row, None),
+            RowId::Hidden(_) => old.clone(),
         }
-        Ok(())
     }
 
-    fn put(&mut self, id: RowId, before: Option<Row>, after: Option<Row>) {
-        let table = self.plan.table.id;
-        self.state.insert(id.clone(), self.out.writes.len());
-        self.out.writes.push(Write { table, id, before, after });
+    fn conflict(&self) -> Option<&Conflict> {
+        match &self.kind {
+            Kind::Insert(conflict) => conflict.as_ref(),
+            _ => None,
+        }
     }
 
-    /// The row that has one of these keys already: stored, or written by this statement.
-    fn conflicting(&self, row: &Row, conflict: &Conflict) -> Result<Option<(RowId, Row)>, Stop> {
-        let table = &self.plan.table;
-        for key in &conflict.keys {
-            let places = table.places(key);
-            let values: Vec<Value> = places.iter().map(|at| row[*at].clone()).collect();
-            if values.iter().any(Value::is_null) {
-                continue;
-            }
-            for write in &self.out.writes {
-                if let Some(after) = &write.after
-                    && places.iter().zip(&values).all(|(at, value)| after[*at] == *value)
-                {
-                    return Ok(Some((write.id.clone(), after.clone())));
+    /// The keys of a row that may conflict, by their number, with their values; one that holds NULL never does.
+    fn keys<'a>(&'a self, row: &'a [Value]) -> impl Iterator<Item = (usize, &'a [ColumnId], Vec<Value>)> {
+        let keys = self.conflict().map_or(&[][..], |conflict| &conflict.keys);
+        keys.iter().enumerate().filter_map(|(number, key)| {
+            let values = project(row, &self.table.places(key));
+            (!values.iter().any(Value::is_null)).then_some((number, &key[..], values))
+        })
+    }
+}
+
+/// The references to a table: who refers, and how.
+fn references(catalogue: &Catalogue, parent: ObjectId) -> Vec<(&Table, &ForeignKey)> {
+    catalogue.children(parent).map(|(child, key)| (&**child, key)).collect()
+}
+
+impl Writing {
+    /// Starts with all rows of the program.
+    pub(in crate::session) fn new(plan: WritePlan) -> Self {
+        let keys = plan.conflict().map_or(0, |conflict| conflict.keys.len());
+        Self {
+            plan,
+            given: Vec::new(),
+            stage: Stage::Rows(0, None),
+            writes: Vec::new(),
+            count: 0,
+            rows: Vec::new(),
+            fresh: 0,
+            places: BTreeMap::new(),
+            taken: alloc::vec![BTreeMap::new(); keys],
+            moved: BTreeMap::new(),
+            follow: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the rows of the program, which has run to its end.
+    pub(in crate::session) fn take(&mut self, given: Vec<Row>, fresh: u32) {
+        (self.given, self.fresh) = (given, fresh);
+    }
+
+    /// Whether all writes are known, and allowed.
+    pub(in crate::session) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// What the next step needs from pages.
+    pub(in crate::session) fn read(
+        &self,
+        catalogue: &Catalogue,
+        rows: &dyn Rows,
+        at: LogPosition,
+    ) -> Result<Read, Miss> {
+        match &self.stage {
+            Stage::Rows(_, None) | Stage::Done => Ok(Read::Nothing),
+            Stage::Rows(_, Some(row)) => self.holder(row, rows, at),
+            Stage::Cascade(queue, next) => match queue.get(*next) {
+                Some(write) => self.children(&self.writes[*write], catalogue, rows, at),
+                None => Ok(Read::Nothing),
+            },
+            Stage::Check(from) => {
+                let part = CHECK_ROWS.max(self.writes.len() / CHECK_STEPS);
+                let to = (from + part).min(self.writes.len());
+                match check_part(catalogue, &self.writes, *from..to, rows, at) {
+                    Ok(()) => Ok(Read::Verdict(Ok(()), to)),
+                    Err(Stop::Refused(error)) => Ok(Read::Verdict(Err(error), to)),
+                    Err(Stop::Miss(miss)) => Err(miss),
                 }
             }
+        }
+    }
+
+    /// Looks for the row that has one of these keys already: written by this statement, or stored.
+    fn holder(&self, row: &[Value], rows: &dyn Rows, at: LogPosition) -> Result<Read, Miss> {
+        let table = &self.plan.table;
+        let mut looked_up = 0;
+        for (number, key, values) in self.plan.keys(row) {
+            if let Some(id) = self.taken[number].get(&values)
+                && let Some(after) = self.written(table.id, id).and_then(|write| write.after.as_ref())
+            {
+                return Ok(Read::Holder(Some((id.clone(), after.clone())), looked_up));
+            }
+            looked_up += 1;
             let mut found = None;
-            find(self.rows, self.at, table, key, &values, &mut |id, row| {
-                if !self.state.contains_key(&id) {
+            find(rows, at, table, key, &values, &mut |id, row| {
+                // A row that the statement has written has its new keys among those taken.
+                if self.written(table.id, &id).is_none() {
                     found = Some((id, row.to_vec()));
                 }
                 found.is_none()
             })?;
             if found.is_some() {
-                return Ok(found);
+                return Ok(Read::Holder(found, looked_up));
             }
         }
-        Ok(None)
+        Ok(Read::Holder(None, looked_up))
     }
 
-    fn insert(&mut self, mut row: Row, conflict: Option<&Conflict>) -> Result<(), Stop> {
-        self.finish_row(&mut row)?;
-        if let Some(conflict) = conflict
-            && let Some((id, old)) = self.conflicting(&row, conflict)?
+    /// Looks for the rows that refer to a row that goes or gets another key, where they must follow.
+    fn children(
+        &self,
+        write: &Write,
+        catalogue: &Catalogue,
+        rows: &dyn Rows,
+        at: LogPosition,
+    ) -> Result<Read, Miss> {
+        let mut all = Vec::new();
+        for (child, key) in references(catalogue, write.table) {
+            let mut found = Vec::new();
+            if let Some((old, ..)) = self.change_of(write, catalogue, key) {
+                find(rows, at, child, &key.columns, &old, &mut |id, row| {
+                    found.push((id, row.to_vec()));
+                    true
+                })?;
+            }
+            all.push(found);
+        }
+        Ok(Read::Children(all))
+    }
+
+    /// The key that referring rows hold, the one that they must hold (none if its row goes), and what is to be done.
+    fn change_of(
+        &self,
+        write: &Write,
+        catalogue: &Catalogue,
+        key: &ForeignKey,
+    ) -> Option<(Vec<Value>, Option<Vec<Value>>, Action)> {
+        let places = catalogue.table(write.table)?.places(&key.parent_columns);
+        let old = project(write.before.as_ref()?, &places);
+        let own = write.table == self.plan.table.id;
+        let moved = if own { self.follow.get(&write.id) } else { None };
+        let new = moved.or(write.after.as_ref()).map(|row| project(row, &places));
+        if new.as_ref() == Some(&old) || old.iter().any(Value::is_null) {
+            return None;
+        }
+        let action = if new.is_some() { key.on_update } else { key.on_delete };
+        (!matches!(action, Action::NoAction | Action::Restrict)).then_some((old, new, action))
+    }
+
+    /// Takes what was read.
+    pub(in crate::session) fn advance(
+        &mut self,
+        read: Read,
+        catalogue: &Catalogue,
+        shared: &mut Shared,
+    ) -> Result<(), SqlError> {
+        let stage = core::mem::replace(&mut self.stage, Stage::Done);
+        self.stage = match (stage, read) {
+            (Stage::Rows(next, Some(row)), Read::Holder(found, looked_up)) => {
+                for (_, key, values) in self.plan.keys(&row).take(looked_up) {
+                    note(&self.plan.table, key, &values, shared);
+                }
+                match found {
+                    Some((id, old)) => self.conflicting(id, old, &row, shared)?,
+                    None => self.insert(row, shared)?,
+                }
+                self.rows(next + 1, shared)?
+            }
+            (Stage::Rows(next, _), _) => self.rows(next, shared)?,
+            (Stage::Cascade(mut queue, next), Read::Children(all)) => {
+                let write = queue[next];
+                self.cascade(write, &all, &mut queue, catalogue, shared)?;
+                Stage::Cascade(queue, next + 1)
+            }
+            (Stage::Cascade(..), _) => Stage::Check(0),
+            (Stage::Check(_), Read::Verdict(verdict, to)) => {
+                verdict?;
+                if to < self.writes.len() { Stage::Check(to) } else { Stage::Done }
+            }
+            (stage, _) => stage,
+        };
+        Ok(())
+    }
+
+    /// Works off rows until one needs its keys looked up, or the step is long enough.
+    fn rows(&mut self, from: usize, shared: &mut Shared) -> Result<Stage, SqlError> {
+        let to = (from + BATCH_ROWS).min(self.given.len());
+        for at in from..to {
+            let mut row = core::mem::take(&mut self.given[at]);
+            shared.work(1)?;
+            match &self.plan.kind {
+                Kind::Insert(conflict) => {
+                    self.plan.finish_row(&mut row, shared)?;
+                    if conflict.is_some() {
+                        return Ok(Stage::Rows(at, Some(row)));
+                    }
+                    self.insert(row, shared)?;
+                }
+                Kind::Update(places) => {
+                    let first = row.len() - places.len();
+                    let set: Vec<(usize, Value)> =
+                        places.iter().copied().zip(row[first..].iter().cloned()).collect();
+                    self.update(&row[..first], set, shared)?;
+                }
+                Kind::Delete => self.delete(&row, shared)?,
+            }
+        }
+        if to < self.given.len() {
+            return Ok(Stage::Rows(to, None));
+        }
+        self.arrive()?;
+        Ok(Stage::Cascade((0..self.writes.len()).collect(), 0))
+    }
+
+    fn written(&self, table: ObjectId, id: &RowId) -> Option<&Write> {
+        self.places.get(&(table, id.clone())).map(|at| &self.writes[*at])
+    }
+
+    fn put(&mut self, id: RowId, before: Option<Row>, after: Option<Row>) {
+        let table = self.plan.table.id;
+        if let Some(row) = &after {
+            for (number, _, values) in self.plan.keys(row) {
+                self.taken[number].insert(values, id.clone());
+            }
+        }
+        self.places.insert((table, id.clone()), self.writes.len());
+        self.writes.push(Write { table, id, before, after });
+    }
+
+    /// Counts a row, and gives it to RETURNING.
+    fn give(&mut self, row: &[Value], shared: &mut Shared) -> Result<(), SqlError> {
+        self.count += 1;
+        if let Some(list) = &self.plan.returning {
+            let row = list.iter().map(|expr| eval(expr, row, shared)).collect::<Result<Row, _>>()?;
+            shared.hold(row.iter().map(Value::size).sum())?;
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    /// ON CONFLICT: a row is to be inserted whose key another one has.
+    fn conflicting(&mut self, id: RowId, old: Row, row: &Row, shared: &mut Shared) -> Result<(), SqlError> {
+        let update = self.plan.conflict().and_then(|conflict| conflict.update.as_ref());
+        let Some(ConflictUpdate { set, condition }) = update else { return Ok(()) };
+        if self.written(self.plan.table.id, &id).is_some() {
+            return Err(SqlError::new(
+                SqlState::CardinalityViolation,
+                "ON CONFLICT DO UPDATE command cannot affect row a second time",
+            ));
+        }
+        let both: Row = old.iter().chain(row).cloned().collect();
+        if let Some(condition) = condition
+            && eval(condition, &both, shared)? != Value::Bool(true)
         {
-            let Some(ConflictUpdate { set, condition }) = &conflict.update else { return Ok(()) };
-            if self.state.contains_key(&id) {
-                return Err(SqlError::new(
-                    SqlState::CardinalityViolation,
-                    "ON CONFLICT DO UPDATE command cannot affect row a second time",
-                )
-                .into());
-            }
-            let both: Row = old.iter().chain(&row).cloned().collect();
-            if let Some(condition) = condition
-                && eval(condition, &both, self.shared)? != Value::Bool(true)
-            {
-                return Ok(());
-            }
-            let mut new = old.clone();
-            for (at, expr) in set {
-                new[*at] = eval(expr, &both, self.shared)?;
-            }
-            self.finish_row(&mut new)?;
-            self.give(&new)?;
-            self.change(id, old, new);
             return Ok(());
         }
-        let id = if self.plan.table.primary_key.is_some() {
-            RowId::of(&self.plan.table, &row, None)
-        } else {
-            self.out.fresh += 1;
-            RowId::Hidden(provisional(self.out.fresh))
-        };
-        if let (RowId::Key(key), true) = (&id, self.state.contains_key(&id)) {
-            return Err(duplicate(&self.plan.table, key).into());
+        let mut new = old.clone();
+        for (at, expr) in set {
+            new[*at] = eval(expr, &both, shared)?;
         }
-        self.give(&row)?;
+        self.plan.finish_row(&mut new, shared)?;
+        self.give(&new, shared)?;
+        // A changed key makes it two writes.
+        let new_id = self.plan.identity(&new, &id);
+        if new_id == id {
+            self.put(id, Some(old), Some(new));
+        } else {
+            self.follow.insert(id.clone(), new.clone());
+            self.put(id, Some(old), None);
+            self.put(new_id, None, Some(new));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, row: Row, shared: &mut Shared) -> Result<(), SqlError> {
+        let table = &self.plan.table;
+        let id = if table.primary_key.is_some() {
+            RowId::of(table, &row, None)
+        } else {
+            self.fresh += 1;
+            RowId::Hidden(provisional(self.fresh))
+        };
+        if let (RowId::Key(key), true) = (&id, self.written(table.id, &id).is_some()) {
+            return Err(duplicate(table, key));
+        }
+        self.give(&row, shared)?;
         self.put(id, None, Some(row));
         Ok(())
     }
 
-    /// A changed row; a changed key makes it two writes.
-    fn change(&mut self, id: RowId, old: Row, new: Row) {
-        let new_id = match &id {
-            RowId::Key(_) => RowId::of(&self.plan.table, &new, None),
-            RowId::Hidden(_) => id.clone(),
-        };
+    /// UPDATE of a row: its old values, its identity, the values of the other tables' columns.
+    fn update(
+        &mut self,
+        row: &[Value],
+        set: Vec<(usize, Value)>,
+        shared: &mut Shared,
+    ) -> Result<(), SqlError> {
+        let table = &self.plan.table;
+        let width = table.columns.len();
+        let old: Row = row[..width].to_vec();
+        let id = RowId::of(table, &old, hidden_of(&row[width]));
+        // A row that several others fit is changed once.
+        if self.written(table.id, &id).is_some() {
+            return Ok(());
+        }
+        let mut new = old.clone();
+        for (at, value) in set {
+            new[at] = value;
+        }
+        self.plan.finish_row(&mut new, shared)?;
+        let full: Row = new.iter().chain(&row[width + 2..]).cloned().collect();
+        self.give(&full, shared)?;
+        let new_id = self.plan.identity(&new, &id);
         if new_id == id {
             self.put(id, Some(old), Some(new));
-        } else {
-            self.put(id, Some(old), None);
-            self.put(new_id, None, Some(new));
+            return Ok(());
+        }
+        self.follow.insert(id.clone(), new.clone());
+        self.put(id, Some(old), None);
+        match self.moved.insert(new_id.clone(), new) {
+            Some(_) => Err(taken_twice(&self.plan.table, &new_id)),
+            None => Ok(()),
         }
     }
 
-    fn update(&mut self, given: &[Row], places: &[usize]) -> Result<(), Stop> {
-        let width = self.plan.table.columns.len();
-        let mut seen = BTreeSet::new();
-        let mut inserts: BTreeMap<RowId, Row> = BTreeMap::new();
-        for row in given {
-            let old: Row = row[..width].to_vec();
-            let id = RowId::of(&self.plan.table, &old, hidden_of(&row[width]));
-            // A row that several others fit is changed once.
-            if !seen.insert(id.clone()) {
-                continue;
-            }
-            let mut new = old.clone();
-            let values = &row[row.len() - places.len()..];
-            for (at, value) in places.iter().zip(values) {
-                new[*at] = value.clone();
-            }
-            self.finish_row(&mut new)?;
-            let others = &row[width + 2..row.len() - places.len()];
-            let full: Row = new.iter().chain(others).cloned().collect();
-            self.give(&full)?;
-            let new_id = match &id {
-                RowId::Key(_) => RowId::of(&self.plan.table, &new, None),
-                RowId::Hidden(_) => id.clone(),
-            };
-            if new_id == id {
-                self.put(id, Some(old), Some(new));
-            } else {
-                self.put(id, Some(old), None);
-                if let Some(RowId::Key(key)) = inserts.insert(new_id.clone(), new).map(|_| new_id) {
-                    return Err(duplicate(&self.plan.table, &key).into());
-                }
-            }
-        }
-        // Rows that take a key which another one has left.
-        for (id, new) in inserts {
-            match self.state.get(&id) {
-                Some(at) if self.out.writes[*at].after.is_none() => {
-                    let at = *at;
-                    self.out.writes[at].after = Some(new);
-                }
-                Some(_) => {
-                    let RowId::Key(key) = &id else { continue };
-                    return Err(duplicate(&self.plan.table, key).into());
-                }
+    /// Gives the rows of an UPDATE their new keys, which other rows of it may have left.
+    fn arrive(&mut self) -> Result<(), SqlError> {
+        for (id, new) in core::mem::take(&mut self.moved) {
+            match self.places.get(&(self.plan.table.id, id.clone())) {
                 None => self.put(id, None, Some(new)),
+                Some(at) if self.writes[*at].after.is_none() => {
+                    let at = *at;
+                    self.writes[at].after = Some(new);
+                }
+                Some(_) => return Err(taken_twice(&self.plan.table, &id)),
             }
         }
         Ok(())
     }
 
-    fn delete(&mut self, given: &[Row]) -> Result<(), Stop> {
-        let width = self.plan.table.columns.len();
-        for row in given {
-            let old: Row = row[..width].to_vec();
-            let id = RowId::of(&self.plan.table, &old, hidden_of(&row[width]));
-            if self.state.contains_key(&id) {
+    fn delete(&mut self, row: &[Value], shared: &mut Shared) -> Result<(), SqlError> {
+        let table = &self.plan.table;
+        let width = table.columns.len();
+        let old: Row = row[..width].to_vec();
+        let id = RowId::of(table, &old, hidden_of(&row[width]));
+        if self.written(table.id, &id).is_some() {
+            return Ok(());
+        }
+        let full: Row = old.iter().chain(&row[width + 2..]).cloned().collect();
+        self.give(&full, shared)?;
+        self.put(id, Some(old), None);
+        Ok(())
+    }
+
+    /// Makes the rows that refer to a written one follow it, and queues them: others may refer to them.
+    fn cascade(
+        &mut self,
+        write: usize,
+        all: &[Vec<(RowId, Row)>],
+        queue: &mut Vec<usize>,
+        catalogue: &Catalogue,
+        shared: &mut Shared,
+    ) -> Result<(), SqlError> {
+        let parent = self.writes[write].table;
+        for ((child, key), rows) in references(catalogue, parent).into_iter().zip(all) {
+            let Some((old, new, action)) = self.change_of(&self.writes[write], catalogue, key) else {
                 continue;
+            };
+            note(child, &key.columns, &old, shared);
+            shared.work(rows.len() as u64)?;
+            let places = child.places(&key.columns);
+            for (id, row) in rows {
+                // What the statement has made of the row so far.
+                let at = self.places.get(&(child.id, id.clone())).copied();
+                let current = match at {
+                    Some(at) => self.writes[at].after.as_ref(),
+                    None => Some(row),
+                };
+                let Some(current) = current.filter(|row| project(row, &places) == old) else { continue };
+                let after = followed(child, current, &places, new.as_deref(), action)?;
+                let at = at.unwrap_or_else(|| {
+                    shared.memory += row.iter().map(Value::size).sum::<usize>();
+                    self.places.insert((child.id, id.clone()), self.writes.len());
+                    let before = Some(row.clone());
+                    self.writes.push(Write { table: child.id, id: id.clone(), before, after: None });
+                    self.writes.len() - 1
+                });
+                self.writes[at].after = after;
+                queue.push(at);
+                shared.hold(0)?;
             }
-            let full: Row = old.iter().chain(&row[width + 2..]).cloned().collect();
-            self.give(&full)?;
-            self.put(id, Some(old), None);
         }
         Ok(())
     }
+}
 
-    /// Follows foreign keys from rows that go or change their key.
-    fn cascade(&mut self) -> Result<(), Stop> {
-        let mut known: BTreeSet<(kimberlite_row::ObjectId, RowId)> =
-            self.out.writes.iter().map(|w| (w.table, w.id.clone())).collect();
-        let mut at = 0;
-        while at < self.out.writes.len() {
-            let write = self.out.writes[at].clone();
-            at += 1;
-            let Some(before) = &write.before else { continue };
-            let Some(parent) = self.catalogue.table(write.table) else { continue };
-            let children: Vec<_> = self
-                .catalogue
-                .children(write.table)
-                .map(|(child, key)| (child.clone(), key.clone()))
-                .collect();
-            for (child, key) in children {
-                let places = parent.places(&key.parent_columns);
-                let old: Vec<Value> = places.iter().map(|p| before[*p].clone()).collect();
-                let new: Option<Vec<Value>> =
-                    write.after.as_ref().map(|row| places.iter().map(|p| row[*p].clone()).collect());
-                if new.as_ref() == Some(&old) || old.iter().any(Value::is_null) {
-                    continue;
-                }
-                // A row whose primary key changes is a delete and an insert: it still cascades as an update.
-                let moved = new
-                    .is_none()
-                    .then(|| self.out.writes.iter().find(|w| w.table == write.table && w.before.is_none()))
-                    .flatten()
-                    .and_then(|w| w.after.as_ref())
-                    .filter(|_| matches!(self.plan.kind, Kind::Update(_)))
-                    .map(|row| places.iter().map(|p| row[*p].clone()).collect::<Vec<Value>>());
-                let new = new.or(moved);
-                let action = if new.is_some() { key.on_update } else { key.on_delete };
-                if matches!(action, Action::NoAction | Action::Restrict) {
-                    continue;
-                }
-                let mut found = Vec::new();
-                find(self.rows, self.at, &child, &key.columns, &old, &mut |id, row| {
-                    found.push((id, row.to_vec()));
-                    true
-                })?;
-                let child_places = child.places(&key.columns);
-                for (id, row) in found {
-                    if !known.insert((child.id, id.clone())) {
-                        continue;
-                    }
-                    let after = match (action, &new) {
-                        (Action::Cascade, None) => None,
-                        (Action::Cascade, Some(new)) => {
-                            let mut changed = row.clone();
-                            child_places.iter().zip(new).for_each(|(p, v)| changed[*p] = v.clone());
-                            Some(changed)
-                        }
-                        (Action::SetDefault, _) => {
-                            let mut changed = row.clone();
-                            for p in &child_places {
-                                changed[*p] = constant_default(&child, *p)?;
-                            }
-                            Some(changed)
-                        }
-                        _ => {
-                            let mut changed = row.clone();
-                            for p in &child_places {
-                                changed[*p] = Value::Null;
-                            }
-                            Some(changed)
-                        }
-                    };
-                    self.out.writes.push(Write { table: child.id, id, before: Some(row), after });
-                }
+/// What a row becomes whose parent went, or has this new key.
+fn followed(
+    child: &Table,
+    row: &Row,
+    places: &[usize],
+    new: Option<&[Value]>,
+    action: Action,
+) -> Result<Option<Row>, SqlError> {
+    let mut changed = row.clone();
+    match (action, new) {
+        (Action::Cascade, None) => return Ok(None),
+        (Action::Cascade, Some(new)) => {
+            for (at, value) in places.iter().zip(new) {
+                changed[*at] = value.clone();
             }
         }
-        Ok(())
+        (Action::SetDefault, _) => {
+            for at in places {
+                changed[*at] = constant_default(child, *at)?;
+            }
+        }
+        _ => {
+            for at in places {
+                changed[*at] = Value::Null;
+            }
+        }
+    }
+    Ok(Some(changed))
+}
+
+/// Notes a lookup by these columns as read.
+fn note(table: &Table, columns: &[ColumnId], values: &[Value], shared: &mut Shared) {
+    let (index, range) = access(table, columns, values);
+    shared.note(table.id, index.map(|index| index.id), &range);
+}
+
+fn taken_twice(table: &Table, id: &RowId) -> SqlError {
+    match id {
+        RowId::Key(key) => duplicate(table, key),
+        RowId::Hidden(_) => duplicate(table, &[]),
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use kimberlite_row::{SqlError, Table};
 use sqlparser::ast;
 
-use super::{Kind, WritePlan, assignments, finish, returning, rules, target};
+use super::{Kind, WritePlan, assignments, returning, rules, target};
 use crate::bind::{Binder, Visible, unsupported};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
@@ -69,8 +69,7 @@ pub(in crate::session) fn update(
     seen.extend(&others);
     let (returning, output) = returning(binder, update.returning.as_ref(), all, &seen)?;
     let (checks, generated) = rules(binder, &table)?;
-    let program = finish(binder, plan)?;
-    Ok(WritePlan { program, table, kind: Kind::Update(places), checks, generated, returning, output })
+    Ok(WritePlan { source: plan, table, kind: Kind::Update(places), checks, generated, returning, output })
 }
 
 /// Binds DELETE.
@@ -100,9 +99,8 @@ pub(in crate::session) fn delete(
     let mut seen = layout[..table.columns.len()].to_vec();
     seen.extend(&others);
     let (returning, output) = returning(binder, delete.returning.as_ref(), all, &seen)?;
-    let program = finish(binder, plan)?;
     Ok(WritePlan {
-        program,
+        source: plan,
         table,
         kind: Kind::Delete,
         checks: Vec::new(),

@@ -11,8 +11,8 @@ use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::{
-    Conflict, ConflictUpdate, Kind, WritePlan, assign, assignments, default_of, finish, is_default,
-    own_columns, place, returning, rules, target,
+    Conflict, ConflictUpdate, Kind, WritePlan, assign, assignments, default_of, is_default, own_columns,
+    place, returning, rules, target,
 };
 use crate::bind::{Binder, Typed, folded, last_part, unsupported};
 use crate::exec::compile_expression;
@@ -120,8 +120,7 @@ pub(in crate::session) fn insert(
     visible.iter_mut().zip(&layout).for_each(|(v, c)| v.col = *c);
     let (returning, output) = returning(binder, insert.returning.as_ref(), visible, &layout)?;
     let (checks, generated) = rules(binder, &table)?;
-    let program = finish(binder, plan)?;
-    Ok(WritePlan { program, table, kind: Kind::Insert(conflict), checks, generated, returning, output })
+    Ok(WritePlan { source: plan, table, kind: Kind::Insert(conflict), checks, generated, returning, output })
 }
 
 fn conflict(

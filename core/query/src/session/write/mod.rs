@@ -10,17 +10,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
-use kimberlite_row::fact::Write;
 use kimberlite_row::schema::{ColumnId, Identity};
-use kimberlite_row::{Row, SqlError, SqlState, Table};
+use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use crate::bind::{Binder, Output, Scope, Typed, Visible, last_part, near, unsupported};
-use crate::exec::{Program, compile, compile_expression};
+use crate::exec::compile_expression;
 use crate::expr::{Col, Expr};
-use crate::optimize::optimize;
 use crate::plan::Plan;
 
+pub(in crate::session) use apply::Writing;
 pub(in crate::session) use change::{delete, update};
 pub(in crate::session) use insert::insert;
 
@@ -53,7 +52,7 @@ struct ConflictUpdate {
 #[derive(Debug)]
 pub(in crate::session) struct WritePlan {
     /// Gives the rows.
-    pub program: Arc<Program>,
+    pub source: Plan,
     /// The table.
     pub table: Arc<Table>,
     kind: Kind,
@@ -62,19 +61,6 @@ pub(in crate::session) struct WritePlan {
     returning: Option<Vec<Expr>>,
     /// Columns of the answer.
     pub output: Vec<Output>,
-}
-
-/// What a statement that writes comes to.
-#[derive(Debug, Default)]
-pub(in crate::session) struct Written {
-    /// Its writes, with those of cascades.
-    pub writes: Vec<Write>,
-    /// Rows it counts.
-    pub count: u64,
-    /// Rows of RETURNING.
-    pub rows: Vec<Row>,
-    /// Provisional keys given so far.
-    pub fresh: u32,
 }
 
 fn target(binder: &Binder<'_>, name: &ast::ObjectName) -> Result<Arc<Table>, SqlError> {
@@ -196,12 +182,6 @@ fn returning(
         output.push(Output { name, kind: typed.kind });
     }
     Ok((Some(exprs), output))
-}
-
-fn finish(binder: &mut Binder<'_>, plan: Plan) -> Result<Arc<Program>, SqlError> {
-    let plan = optimize(plan);
-    let mut slots = binder.slots;
-    compile(plan, &mut slots).map(Arc::new)
 }
 
 fn assign(binder: &mut Binder<'_>, typed: Typed, table: &Table, at: usize) -> Result<Expr, SqlError> {

@@ -14,6 +14,7 @@ use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
 use kimberlite_types::Rng;
 
 use crate::expr::{Arithmetic, Ask, Comparison, Expr};
+use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
 
 /// Rows kept while a statement runs, and what was asked of them.
 #[derive(Debug, Default)]
@@ -43,8 +44,12 @@ pub struct Shared {
     pub read: Vec<(ObjectId, Option<ObjectId>, KeyRange)>,
     /// Bytes of rows in memory.
     pub memory: usize,
+    /// And how many there may be.
+    pub memory_max: usize,
     /// Rows that went from stage to stage.
     pub work: u64,
+    /// And how many there may be.
+    pub work_max: u64,
 }
 
 impl Shared {
@@ -59,7 +64,9 @@ impl Shared {
             last_sequence: None,
             read: Vec::new(),
             memory: 0,
+            memory_max: MEMORY_BYTES_MAX,
             work: 0,
+            work_max: WORK_ROWS_MAX,
         }
     }
 
@@ -83,10 +90,10 @@ impl Shared {
     /// Counts memory.
     pub fn hold(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.memory = self.memory.saturating_add(bytes);
-        if self.memory > crate::limits::MEMORY_BYTES_MAX {
+        if self.memory > self.memory_max {
             return Err(SqlError::new(
                 SqlState::OutOfMemory,
-                "the statement needs more than 1 GiB of rows in memory",
+                format!("the statement needs more than {} bytes of rows in memory", self.memory_max),
             )
             .hint("Add a condition or a LIMIT, or an index that avoids the sort or join."));
         }
@@ -96,10 +103,10 @@ impl Shared {
     /// Counts rows that a stage handled.
     pub fn work(&mut self, rows: u64) -> Result<(), SqlError> {
         self.work += rows;
-        if self.work > crate::limits::WORK_ROWS_MAX {
+        if self.work > self.work_max {
             return Err(SqlError::new(
                 SqlState::QueryCanceled,
-                "canceling statement: it handled more than 2,000,000,000 rows",
+                format!("canceling statement: it handled more than {} rows", self.work_max),
             ));
         }
         Ok(())

@@ -191,8 +191,11 @@ impl Binder<'_> {
         Ok(None)
     }
 
-    fn unknown_column(&self, table: Option<&str>, ident: &ast::Ident) -> SqlError {
+    fn unknown_column(&self, table: Option<&ast::Ident>, ident: &ast::Ident) -> SqlError {
         let name = folded(ident);
+        let first = table.unwrap_or(ident);
+        let table = table.map(folded);
+        let table = table.as_deref();
         let known =
             |t: &str| self.scopes.iter().any(|s| s.columns.iter().any(|c| c.table.as_deref() == Some(t)));
         let error = match table {
@@ -206,11 +209,12 @@ impl Binder<'_> {
             None => SqlError::new(SqlState::UndefinedColumn, format!("column \"{name}\" does not exist")),
         };
         let names = self.scopes.iter().flat_map(|s| s.columns.iter().map(|c| c.name.as_str()));
-        let error = match near(&name, names) {
+        let known = table.is_none_or(known);
+        let error = match near(&name, names).filter(|_| known) {
             Some(near) => error.hint(format!("Perhaps you meant to reference the column \"{near}\".")),
             None => error,
         };
-        error.at(self.position(ident))
+        error.at(self.position(first))
     }
 
     fn visible(column: Visible) -> Typed {
@@ -238,7 +242,7 @@ impl Binder<'_> {
         let name = folded(table);
         match self.find(Some(&name), &folded(column))? {
             Some(column) => Ok(Self::visible(column)),
-            None => Err(self.unknown_column(Some(&name), column)),
+            None => Err(self.unknown_column(Some(table), column)),
         }
     }
 
@@ -364,11 +368,9 @@ impl Binder<'_> {
                 ))
             }
             U::Minus => {
-                if let ast::Expr::Value(value) = expr
-                    && let ast::Value::Number(digits, _) = &value.value
-                {
-                    // The smallest number of a type has no positive twin.
-                    return number(&format!("-{digits}"));
+                // The smallest number of a type has no positive twin: a sign belongs to its literal.
+                if let Some(literal) = negated(expr) {
+                    return number(&literal);
                 }
                 let inner = self.expr(expr)?;
                 let kind = if inner.kind == Type::Unknown { Type::Integer } else { inner.kind.clone() };
@@ -644,6 +646,21 @@ pub(super) fn string_of(value: &ast::Value) -> Option<String> {
         ast::Value::DollarQuotedString(text) => text.value.clone(),
         _ => return None,
     })
+}
+
+/// The negation of a number that is written out, with as many signs as there are.
+fn negated(expr: &ast::Expr) -> Option<String> {
+    match unwrapped(expr) {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(digits, _) => Some(format!("-{digits}")),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
+            let inner = negated(expr)?;
+            Some(inner.strip_prefix('-').map_or_else(|| format!("-{inner}"), String::from))
+        }
+        _ => None,
+    }
 }
 
 fn number(digits: &str) -> Result<Typed, SqlError> {

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
-use kimberlite_row::{SqlError, SqlState, Type};
+use kimberlite_row::{SqlError, SqlState, Type, Value};
 use sqlparser::ast;
 
 use super::call::with_options;
@@ -154,19 +154,31 @@ impl Binder<'_> {
             limit = Some(fetch.quantity.as_ref().unwrap_or(&one));
             ties = fetch.with_ties;
         }
-        let mut bind = |expr: Option<&ast::Expr>| -> Result<Option<Expr>, SqlError> {
-            let Some(expr) = expr else { return Ok(None) };
-            if matches!(expr, ast::Expr::Identifier(i) if i.value.eq_ignore_ascii_case("all")) {
-                return Ok(None);
-            }
-            // LIMIT sees no column.
-            let saved = core::mem::take(&mut self.scopes);
-            let typed = self.expr(expr);
-            self.scopes = saved;
-            let typed = typed?;
-            self.coerce(typed, &Type::BigInt, Willing::Assignment).map(Some)
-        };
-        Ok((bind(limit)?, bind(offset)?, ties))
+        let mut bind =
+            |expr: Option<&ast::Expr>, what: &str, state: SqlState| -> Result<Option<Expr>, SqlError> {
+                let Some(expr) = expr else { return Ok(None) };
+                if matches!(expr, ast::Expr::Identifier(i) if i.value.eq_ignore_ascii_case("all")) {
+                    return Ok(None);
+                }
+                // LIMIT sees no column.
+                let saved = core::mem::take(&mut self.scopes);
+                let typed = self.expr(expr);
+                self.scopes = saved;
+                let typed = typed?;
+                let count = self.coerce(typed, &Type::BigInt, Willing::Assignment)?;
+                match count {
+                    // Also where no row is there to be counted.
+                    Expr::Const(Value::Int(..0)) => {
+                        Err(SqlError::new(state, format!("{what} must not be negative")))
+                    }
+                    count => Ok(Some(count)),
+                }
+            };
+        Ok((
+            bind(limit, "LIMIT", SqlState::InvalidLimit)?,
+            bind(offset, "OFFSET", SqlState::InvalidOffset)?,
+            ties,
+        ))
     }
 
     fn set_expr(&mut self, body: &ast::SetExpr) -> Result<(Plan, Vec<Output>), SqlError> {

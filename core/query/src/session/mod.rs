@@ -29,6 +29,7 @@ use sqlparser::ast;
 use crate::bind::{Binder, Output, TimeTravel, unsupported};
 use crate::eval::{Shared, fold};
 use crate::exec::{Execution, compile};
+use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
 use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
@@ -116,6 +117,7 @@ pub struct Running {
     now: i64,
     seed: u64,
     answer: Option<Answer>,
+    as_bound: bool,
     /// The transaction's writes before the statement.
     before: Option<Overlay>,
 }
@@ -130,8 +132,19 @@ impl Running {
             now,
             seed,
             answer: None,
+            as_bound: false,
             before: None,
         }
+    }
+}
+
+impl Running {
+    /// Leaves the plans as they were bound. What they answer is the same, only later: that is what the planner is held
+    /// against.
+    #[must_use]
+    pub fn as_bound(mut self) -> Self {
+        self.as_bound = true;
+        self
     }
 }
 
@@ -293,6 +306,11 @@ impl Session {
         Step::More
     }
 
+    /// A limit that the client lowered with SET.
+    fn bound(&self, name: &str) -> Option<u64> {
+        self.settings.get(name)?.parse().ok()
+    }
+
     fn shared(
         &self,
         running: &Running,
@@ -304,6 +322,12 @@ impl Session {
             sequences,
             current: self.current.clone(),
             last_sequence: self.last_sequence,
+            work_max: self.bound("work_rows_max").unwrap_or(WORK_ROWS_MAX).min(WORK_ROWS_MAX),
+            memory_max: self
+                .bound("memory_bytes_max")
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or(MEMORY_BYTES_MAX)
+                .min(MEMORY_BYTES_MAX),
             ..Shared::new(now, Streams::new(running.seed).stream("sql", 0))
         }
     }
@@ -422,6 +446,9 @@ impl Session {
 
     /// Folds constants and plans.
     fn improve(&self, running: &Running, mut plan: Plan, now: i64) -> Plan {
+        if running.as_bound {
+            return plan;
+        }
         let mut shared = self.shared(running, now, BTreeMap::new());
         fold_plan(&mut plan, &mut shared);
         optimize(plan)

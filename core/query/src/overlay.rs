@@ -42,15 +42,11 @@ impl Overlay {
     /// Adds a write to the net, as planned on the snapshot at a position: what was stored there must be so still.
     pub fn put(&mut self, write: Write, at: LogPosition) {
         let key = (write.table, write.id.clone());
-        let before = match self.writes.remove(&key) {
-            Some(old) => old.before,
-            None => {
-                if write.before.is_some() {
-                    self.guards.push(Guard::Version(write.table, write.id.clone(), at));
-                }
-                write.before
-            }
-        };
+        let own = self.writes.remove(&key);
+        if own.is_none() && write.before.is_some() {
+            self.guards.push(Guard::Version(write.table, write.id.clone(), at));
+        }
+        let before = own.map_or(write.before, |own| own.before);
         if before.is_some() || write.after.is_some() {
             self.writes.insert(key, Write { before, ..write });
         }

@@ -33,7 +33,8 @@ pub(crate) fn text(bytes: &[u8]) {
 /// The bytes are choices among rows and statements: these answer the same when every page is missing at first, and when
 /// the planner is left out.
 pub(crate) fn differential(bytes: &[u8]) {
-    let (plain, missed, bound) = (outcomes(bytes, false, false), outcomes(bytes, true, false), outcomes(bytes, false, true));
+    let (plain, missed, bound) =
+        (outcomes(bytes, false, false), outcomes(bytes, true, false), outcomes(bytes, false, true));
     assert_eq!(plain, missed, "a miss changes no answer");
     for (planned, bound) in plain.iter().zip(&bound) {
         // Some subqueries are run only where the planner has put them.

@@ -203,8 +203,10 @@ pub(super) struct Recheck {
     at: usize,
     /// The rows of the table at hand, as writes that change nothing.
     writes: Vec<Write>,
-    /// Behind which key its scan goes on; none at its end.
-    next: Option<Option<Vec<u8>>>,
+    /// Behind which key its scan goes on.
+    after: Option<Vec<u8>>,
+    /// Whether the scan is at its end.
+    scanned: bool,
 }
 
 /// What a step of it read.
@@ -216,7 +218,7 @@ pub(super) enum Looked {
 
 impl Recheck {
     fn new(tables: Vec<ObjectId>) -> Self {
-        Self { tables, at: 0, writes: Vec::new(), next: Some(None) }
+        Self { tables, at: 0, writes: Vec::new(), after: None, scanned: false }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -241,7 +243,7 @@ impl Recheck {
         let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) else {
             return Ok(Looked::Verdict(Ok(())));
         };
-        let Some(after) = &self.next else {
+        if self.scanned {
             return match check_all(catalogue, table, &self.writes, rows, at) {
                 Ok(()) => Ok(Looked::Verdict(Ok(()))),
                 Err(Stop::Refused(error)) => Ok(Looked::Verdict(Err(error))),
@@ -250,7 +252,7 @@ impl Recheck {
         };
         let mut found = Vec::new();
         let mut next = None;
-        let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: after.as_deref() };
+        let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: self.after.as_deref() };
         rows.scan(&scan, &mut |row| {
             found.push(Write {
                 table: table.id,
@@ -273,13 +275,14 @@ impl Recheck {
                     check_rows(catalogue, table, &found, now)?;
                 }
                 self.writes.extend(found);
-                self.next = next.map(Some);
+                self.scanned = next.is_none();
+                self.after = next;
             }
             Looked::Verdict(verdict) => {
                 verdict?;
                 self.at += 1;
                 self.writes.clear();
-                self.next = Some(None);
+                self.scanned = false;
             }
         }
         Ok(())

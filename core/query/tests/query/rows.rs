@@ -336,11 +336,6 @@ impl Database {
             Err(error) => Err(error.state().code()),
         }
     }
-
-    /// The rows of an answer as text: `a,b` per row, NULL as `null`.
-    pub(crate) fn rows(&mut self, sql: &str) -> Result<Vec<String>, SqlError> {
-        self.run(sql).map(|answer| shown(&answer))
-    }
 }
 
 /// The rows of an answer as text.

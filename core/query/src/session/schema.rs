@@ -249,7 +249,7 @@ impl Recheck {
                 Err(Stop::Refused(error)) => Ok(Looked::Verdict(Err(error))),
                 Err(Stop::Miss(miss)) => Err(miss),
             };
-        };
+        }
         let mut found = Vec::new();
         let mut next = None;
         let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: self.after.as_deref() };

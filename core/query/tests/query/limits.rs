@@ -1,4 +1,5 @@
 //! What is too deep, too long, too much or without end is refused by name, in a time that can be waited for.
+#![allow(clippy::disallowed_types, reason = "how long a refusal takes is what is tested")]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Rows in memory for tests: a snapshot per commit, every guard taken at its word, pages that may miss when first touched.
+#![allow(clippy::disallowed_types, reason = "a read notes what it touched; this is no part of a node")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,9 @@ impl Memory {
                 SchemaFact::Put(object) => {
                     if let (Object::Table(new), Some(old)) = (&object, catalogue.table(object.id())) {
                         let rows = next.tables.entry(new.id).or_default();
-                        rows.values_mut().for_each(|(_, row)| *row = reshaped(row, old, new));
+                        for (_, row) in rows.values_mut() {
+                            *row = reshaped(row, old, new);
+                        }
                     }
                     catalogue.put(object);
                 }

@@ -237,14 +237,18 @@ pub(crate) fn travel(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             if long {
                 out.truncate(out.len() - 4);
             }
-            ["VERSION", "AS", "OF"].into_iter().for_each(|w| put(&mut out, w));
+            for word in ["VERSION", "AS", "OF"] {
+                put(&mut out, word);
+            }
             at += 2;
             continue;
         }
         let after = out.last();
         let named = word(after, "system_time") || word(after, "timestamp") || word(after, "version");
         if word(here(0), "as") && word(here(1), "of") && word(here(2), "timestamp") && !named {
-            ["FOR", "SYSTEM_TIME"].into_iter().for_each(|w| put(&mut out, w));
+            for word in ["FOR", "SYSTEM_TIME"] {
+                put(&mut out, word);
+            }
         }
         out.push(tokens[at].clone());
         at += 1;

@@ -14,6 +14,7 @@ use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
 use kimberlite_types::Rng;
 
 use crate::expr::{Arithmetic, Ask, Comparison, Expr};
+use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
 
 /// Rows kept while a statement runs, and what was asked of them.
 #[derive(Debug, Default)]
@@ -43,11 +44,32 @@ pub struct Shared {
     pub read: Vec<(ObjectId, Option<ObjectId>, KeyRange)>,
     /// Bytes of rows in memory.
     pub memory: usize,
+    /// And how many there may be.
+    pub memory_max: usize,
     /// Rows that went from stage to stage.
     pub work: u64,
+    /// And how many there may be.
+    pub work_max: u64,
 }
 
 impl Shared {
+    /// Of a statement without parameters and sequences.
+    pub fn new(now: i64, rng: Rng) -> Self {
+        Self {
+            params: Vec::new(),
+            now,
+            rng,
+            sequences: BTreeMap::new(),
+            current: BTreeMap::new(),
+            last_sequence: None,
+            read: Vec::new(),
+            memory: 0,
+            memory_max: MEMORY_BYTES_MAX,
+            work: 0,
+            work_max: WORK_ROWS_MAX,
+        }
+    }
+
     /// Notes a range that was read. Beyond a limit, ranges of a table become the whole table.
     pub fn note(&mut self, table: ObjectId, index: Option<ObjectId>, range: &KeyRange) {
         let whole = (table, None, KeyRange::ALL);
@@ -68,10 +90,10 @@ impl Shared {
     /// Counts memory.
     pub fn hold(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.memory = self.memory.saturating_add(bytes);
-        if self.memory > crate::limits::MEMORY_BYTES_MAX {
+        if self.memory > self.memory_max {
             return Err(SqlError::new(
                 SqlState::OutOfMemory,
-                "the statement needs more than 1 GiB of rows in memory",
+                format!("the statement needs more than {} bytes of rows in memory", self.memory_max),
             )
             .hint("Add a condition or a LIMIT, or an index that avoids the sort or join."));
         }
@@ -81,10 +103,10 @@ impl Shared {
     /// Counts rows that a stage handled.
     pub fn work(&mut self, rows: u64) -> Result<(), SqlError> {
         self.work += rows;
-        if self.work > crate::limits::WORK_ROWS_MAX {
+        if self.work > self.work_max {
             return Err(SqlError::new(
                 SqlState::QueryCanceled,
-                "canceling statement: it handled more than 2,000,000,000 rows",
+                format!("canceling statement: it handled more than {} rows", self.work_max),
             ));
         }
         Ok(())
@@ -120,6 +142,7 @@ impl Expr {
     }
 
     /// Its value for a row.
+    #[allow(clippy::too_many_lines, reason = "one arm per form of an expression")]
     pub fn eval(&self, row: &[Value], scope: &mut Scope<'_>) -> Result<Value, SqlError> {
         Ok(match self {
             Self::Const(value) => value.clone(),
@@ -238,7 +261,7 @@ impl Expr {
                 }
             },
             Self::Now => Value::TimestampTz(scope.shared.now),
-            Self::Random => Value::Double((scope.shared.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64),
+            Self::Random => Value::Double(random(&mut scope.shared.rng)),
             Self::Answer(ask, slot) => answer(ask, *slot, row, scope)?,
             Self::Col(_) | Self::Subquery(..) | Self::Grouping(_) => {
                 return Err(SqlError::new(
@@ -248,6 +271,12 @@ impl Expr {
             }
         })
     }
+}
+
+/// A number of 53 bits below 1: as many as a DOUBLE holds.
+#[allow(clippy::cast_precision_loss, reason = "53 bits are held exactly")]
+fn random(rng: &mut Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn junction(list: &[Expr], absorbing: bool, row: &[Value], scope: &mut Scope<'_>) -> Result<Value, SqlError> {

@@ -166,6 +166,59 @@ pub enum Expr {
     Grouping(Vec<u32>),
 }
 
+/// Gives the direct parts of an expression, borrowed one way or the other: the one list of which variant holds what.
+macro_rules! parts_of {
+    ($expr:expr, $each:expr, $iter:ident, $borrow:ident) => {
+        match $expr {
+            Self::Const(_)
+            | Self::Col(_)
+            | Self::At(_)
+            | Self::Outer(_)
+            | Self::Param(_)
+            | Self::NextValue(_)
+            | Self::CurrentValue(_)
+            | Self::Now
+            | Self::Random
+            | Self::Grouping(_) => {}
+            Self::Cast(a, ..)
+            | Self::Negate(a, _)
+            | Self::Not(a)
+            | Self::IsNull(a)
+            | Self::Is(_, a)
+            | Self::InSet(a, ..) => $each(a),
+            Self::Arithmetic(_, a, b, _)
+            | Self::Compare(_, a, b)
+            | Self::Distinct(_, a, b)
+            | Self::Subscript(a, b)
+            | Self::AnyOf(a, _, b, _) => {
+                $each(a);
+                $each(b);
+            }
+            Self::And(list)
+            | Self::Or(list)
+            | Self::Coalesce(list)
+            | Self::Call(_, list, _)
+            | Self::Array(list) => list.$iter().for_each($each),
+            Self::Case(arms, rest) => {
+                for (condition, result) in arms {
+                    $each(condition);
+                    $each(result);
+                }
+                $each(rest);
+            }
+            Self::InList(a, list) => {
+                $each(a);
+                list.$iter().for_each($each);
+            }
+            Self::Subquery(ask, _) | Self::Answer(ask, _) => {
+                if let Ask::Quantified { left, .. } = ask.$borrow() {
+                    left.$iter().for_each($each);
+                }
+            }
+        }
+    };
+}
+
 impl Expr {
     /// A boolean constant.
     pub const TRUE: Self = Self::Const(Value::Bool(true));
@@ -174,108 +227,12 @@ impl Expr {
 
     /// Gives each direct part.
     pub fn parts<'a>(&'a self, each: &mut dyn FnMut(&'a Expr)) {
-        match self {
-            Self::Const(_)
-            | Self::Col(_)
-            | Self::At(_)
-            | Self::Outer(_)
-            | Self::Param(_)
-            | Self::NextValue(_)
-            | Self::CurrentValue(_)
-            | Self::Now
-            | Self::Random
-            | Self::Grouping(_) => {}
-            Self::Cast(a, ..)
-            | Self::Negate(a, _)
-            | Self::Not(a)
-            | Self::IsNull(a)
-            | Self::Is(_, a)
-            | Self::InSet(a, ..) => each(a),
-            Self::Arithmetic(_, a, b, _)
-            | Self::Compare(_, a, b)
-            | Self::Distinct(_, a, b)
-            | Self::Subscript(a, b)
-            | Self::AnyOf(a, _, b, _) => {
-                each(a);
-                each(b);
-            }
-            Self::And(list)
-            | Self::Or(list)
-            | Self::Coalesce(list)
-            | Self::Call(_, list, _)
-            | Self::Array(list) => {
-                list.iter().for_each(each);
-            }
-            Self::Case(arms, rest) => {
-                for (condition, result) in arms {
-                    each(condition);
-                    each(result);
-                }
-                each(rest);
-            }
-            Self::InList(a, list) => {
-                each(a);
-                list.iter().for_each(each);
-            }
-            Self::Subquery(ask, _) | Self::Answer(ask, _) => {
-                if let Ask::Quantified { left, .. } = &**ask {
-                    left.iter().for_each(each);
-                }
-            }
-        }
+        parts_of!(self, each, iter, as_ref);
     }
 
     /// Gives each direct part, to change it.
     pub fn parts_mut(&mut self, each: &mut dyn FnMut(&mut Expr)) {
-        match self {
-            Self::Const(_)
-            | Self::Col(_)
-            | Self::At(_)
-            | Self::Outer(_)
-            | Self::Param(_)
-            | Self::NextValue(_)
-            | Self::CurrentValue(_)
-            | Self::Now
-            | Self::Random
-            | Self::Grouping(_) => {}
-            Self::Cast(a, ..)
-            | Self::Negate(a, _)
-            | Self::Not(a)
-            | Self::IsNull(a)
-            | Self::Is(_, a)
-            | Self::InSet(a, ..) => each(a),
-            Self::Arithmetic(_, a, b, _)
-            | Self::Compare(_, a, b)
-            | Self::Distinct(_, a, b)
-            | Self::Subscript(a, b)
-            | Self::AnyOf(a, _, b, _) => {
-                each(a);
-                each(b);
-            }
-            Self::And(list)
-            | Self::Or(list)
-            | Self::Coalesce(list)
-            | Self::Call(_, list, _)
-            | Self::Array(list) => {
-                list.iter_mut().for_each(each);
-            }
-            Self::Case(arms, rest) => {
-                for (condition, result) in arms {
-                    each(condition);
-                    each(result);
-                }
-                each(rest);
-            }
-            Self::InList(a, list) => {
-                each(a);
-                list.iter_mut().for_each(each);
-            }
-            Self::Subquery(ask, _) | Self::Answer(ask, _) => {
-                if let Ask::Quantified { left, .. } = &mut **ask {
-                    left.iter_mut().for_each(each);
-                }
-            }
-        }
+        parts_of!(self, each, iter_mut, as_mut);
     }
 
     /// Gives every column it reads, those of its subqueries' outer references included.

@@ -12,11 +12,13 @@ pub const CHAIN_MAX: usize = 1000;
 pub const COLUMNS_MAX: usize = 4096;
 /// Bytes of rows that one statement may hold in memory.
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Grouping expressions beside `GROUPING()`: its answer has a bit for each.
+pub const GROUPING_MAX: usize = 62;
 /// Rows of a batch.
 pub const BATCH_ROWS: usize = 256;
 /// Rows one recursive query may produce.
 pub const RECURSION_ROWS_MAX: usize = 5_000_000;
-/// Rows that pass through the nested loops of one step before it can be paused.
+/// Pairs of rows that a join looks at in one step, those of one more left row aside.
 pub const STEP_ROWS_MAX: usize = 1 << 16;
 /// Rows and elements of `generate_series` and arrays.
 pub const SERIES_MAX: u64 = 100_000_000;

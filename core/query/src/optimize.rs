@@ -1,6 +1,7 @@
 //! The planner: conditions move down to where their columns are made, inner joins are put in a greedy order along their
 //! equalities, EXISTS and IN become semi-joins, scans take the key or index that fits most, columns nobody reads are not
 //! carried.
+#![allow(clippy::cast_precision_loss, reason = "estimates of rows")]
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -29,62 +30,16 @@ fn each_subquery(expr: &mut Expr, change: &mut dyn FnMut(&mut Plan)) {
     expr.parts_mut(&mut |part| each_subquery(part, change));
 }
 
-/// Gives every expression of the node itself, to change it.
-pub(crate) fn expressions_mut(plan: &mut Plan, each: &mut dyn FnMut(&mut Expr)) {
-    use crate::plan::{AggregateCall, FrameBound, WindowFunction};
-    fn call(call: &mut AggregateCall, each: &mut dyn FnMut(&mut Expr)) {
-        call.arguments.iter_mut().chain(&mut call.filter).for_each(&mut *each);
-        call.order.iter_mut().for_each(|k| each(&mut k.expr));
-    }
-    match plan {
-        Plan::Values(rows, _) => rows.iter_mut().flatten().for_each(each),
-        Plan::Scan(scan) => {
-            scan.range.equal.iter_mut().for_each(&mut *each);
-            scan.range.low.iter_mut().chain(&mut scan.range.high).for_each(|b| each(&mut b.0));
-        }
-        Plan::Function(_, list, ..)
-        | Plan::Filter(_, list)
-        | Plan::Join(_, _, _, list)
-        | Plan::Lateral(_, _, _, list)
-        | Plan::DistinctOn(_, list) => list.iter_mut().for_each(each),
-        Plan::Project(_, list) => list.iter_mut().for_each(|c| each(&mut c.0)),
-        Plan::Aggregate(_, groups, calls, ..) => {
-            groups.iter_mut().for_each(|c| each(&mut c.0));
-            calls.iter_mut().for_each(|c| call(&mut c.0, each));
-        }
-        Plan::Window(_, calls) => {
-            for (window, _) in calls {
-                window.arguments.iter_mut().chain(&mut window.partition).for_each(&mut *each);
-                window.order.iter_mut().for_each(|k| each(&mut k.expr));
-                for bound in [&mut window.start, &mut window.end] {
-                    if let FrameBound::Before(e) | FrameBound::Behind(e) = bound {
-                        each(e);
-                    }
-                }
-                if let WindowFunction::Aggregate(inner) = &mut window.function {
-                    call(inner, each);
-                }
-            }
-        }
-        Plan::Sort(_, keys) => keys.iter_mut().for_each(|k| each(&mut k.expr)),
-        Plan::Limit(_, limit, offset, ties) => {
-            limit.iter_mut().chain(offset).for_each(&mut *each);
-            ties.iter_mut().flatten().for_each(|k| each(&mut k.expr));
-        }
-        Plan::Distinct(..) | Plan::SetOp(..) | Plan::Slot(..) | Plan::With(..) | Plan::Recursive(..) => {}
-    }
-}
-
 fn prune(plan: &mut Plan, read: &BTreeSet<Col>) {
     if let Plan::Scan(scan) = plan {
         scan.columns.retain(|(col, _)| read.contains(col));
     }
-    expressions_mut(plan, &mut |e| each_subquery(e, &mut |plan| prune(plan, read)));
+    plan.expressions_mut(&mut |e| each_subquery(e, &mut |plan| prune(plan, read)));
     plan.inputs_mut().into_iter().for_each(|input| prune(input, read));
 }
 
 fn improve(mut plan: Plan) -> Plan {
-    expressions_mut(&mut plan, &mut |e| {
+    plan.expressions_mut(&mut |e| {
         each_subquery(e, &mut |plan| {
             let old = core::mem::replace(plan, Plan::one_row());
             *plan = improve(old);
@@ -197,7 +152,9 @@ fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
     match plan {
         Plan::Filter(input, more) => {
             let mut all = Vec::new();
-            more.into_iter().for_each(|e| e.conjuncts(&mut all));
+            for condition in more {
+                condition.conjuncts(&mut all);
+            }
             all.append(&mut conditions);
             let all = all.into_iter().flat_map(factored).collect();
             push(*input, all)
@@ -282,7 +239,9 @@ fn factored(condition: Expr) -> Vec<Expr> {
 fn outer_join(kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>, conditions: Vec<Expr>) -> Plan {
     let (left_cols, right_cols) = (left.columns(), right.columns());
     let mut conjuncts = Vec::new();
-    on.into_iter().for_each(|e| e.conjuncts(&mut conjuncts));
+    for condition in on {
+        condition.conjuncts(&mut conjuncts);
+    }
     if kind == JoinKind::Full {
         return filter(
             Plan::Join(kind, Box::new(improve(left)), Box::new(improve(right)), conjuncts),
@@ -326,12 +285,16 @@ fn strict_on(expr: &Expr, columns: &[Col]) -> bool {
 fn flatten(plan: Plan, relations: &mut Vec<Plan>, conditions: &mut Vec<Expr>) {
     match plan {
         Plan::Join(JoinKind::Inner, left, right, on) => {
-            on.into_iter().for_each(|e| e.conjuncts(conditions));
+            for condition in on {
+                condition.conjuncts(conditions);
+            }
             flatten(*left, relations, conditions);
             flatten(*right, relations, conditions);
         }
         Plan::Filter(input, more) if matches!(*input, Plan::Join(JoinKind::Inner, ..)) => {
-            more.into_iter().for_each(|e| e.conjuncts(conditions));
+            for condition in more {
+                condition.conjuncts(conditions);
+            }
             flatten(*input, relations, conditions);
         }
         other => relations.push(other),

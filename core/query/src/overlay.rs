@@ -5,7 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::fact::{Facts, Found, Guard, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write};
+use kimberlite_row::fact::{
+    Facts, Found, Guard, KeyRange, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write,
+};
+use kimberlite_row::schema::SchemaVersion;
 use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table};
 use kimberlite_types::LogPosition;
 
@@ -36,15 +39,52 @@ impl Overlay {
         self.schema.is_empty() && self.writes.is_empty() && self.sequences.is_empty()
     }
 
-    /// Adds a write to the net.
-    pub fn put(&mut self, write: Write) {
+    /// Adds a write to the net, as planned on the snapshot at a position: what was stored there must be so still.
+    pub fn put(&mut self, write: Write, at: LogPosition) {
         let key = (write.table, write.id.clone());
-        let before = match self.writes.remove(&key) {
-            Some(old) => old.before,
-            None => write.before,
-        };
+        let own = self.writes.remove(&key);
+        if own.is_none() && write.before.is_some() {
+            self.guards.push(Guard::Version(write.table, write.id.clone(), at));
+        }
+        let before = own.map_or(write.before, |own| own.before);
         if before.is_some() || write.after.is_some() {
             self.writes.insert(key, Write { before, ..write });
+        }
+    }
+
+    /// An object is used as it is at this version. What the transaction itself made or changed needs no guard: it was
+    /// guarded as it was before.
+    pub fn guard_schema(&mut self, id: ObjectId, version: SchemaVersion) {
+        let own = self.schema.iter().any(|fact| match fact {
+            SchemaFact::Put(object) => object.id() == id,
+            SchemaFact::Drop(dropped) => *dropped == id,
+            _ => false,
+        });
+        if !own {
+            self.guard(Guard::Schema(id, version));
+        }
+    }
+
+    /// Rows were read at a position, and must be so still: what follows from them is only then true.
+    pub fn guard_reads(
+        &mut self,
+        read: impl IntoIterator<Item = (ObjectId, Option<ObjectId>, KeyRange)>,
+        at: LogPosition,
+    ) {
+        for (table, index, range) in read {
+            self.guard(Guard::Unchanged(table, index, range, at));
+        }
+    }
+
+    /// Takes back what was written since an earlier state. What was read since stays read: the client has seen it.
+    pub fn restore(&mut self, before: Self) {
+        let guards = core::mem::take(&mut self.guards);
+        *self = Self { guards, ..before };
+    }
+
+    fn guard(&mut self, guard: Guard) {
+        if !self.guards.contains(&guard) {
+            self.guards.push(guard);
         }
     }
 

@@ -300,6 +300,85 @@ pub enum Plan {
     Recursive(usize, Box<Plan>, Box<Plan>, bool, Vec<(Col, Col, Col)>),
 }
 
+/// The nodes below a node, borrowed one way or the other: the one list of which node has which inputs.
+macro_rules! inputs_of {
+    ($plan:expr, $iter:ident, $borrow:ident) => {
+        match $plan {
+            Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
+            Self::Filter(a, _)
+            | Self::Project(a, _)
+            | Self::Aggregate(a, ..)
+            | Self::Window(a, _)
+            | Self::Sort(a, _)
+            | Self::Limit(a, ..)
+            | Self::Distinct(a, _)
+            | Self::DistinctOn(a, _) => [a.$borrow()].into(),
+            Self::Join(_, a, b, _)
+            | Self::Lateral(a, b, ..)
+            | Self::SetOp(_, _, a, b, _)
+            | Self::Recursive(_, a, b, ..) => [a.$borrow(), b.$borrow()].into(),
+            Self::With(list, rest) => list.$iter().map(|(_, plan, _)| plan).chain([rest.$borrow()]).collect(),
+        }
+    };
+}
+
+/// Gives the expressions of a call of an aggregate.
+macro_rules! call_expressions {
+    ($call:expr, $each:expr, $iter:ident, ($($how:tt)*)) => {{
+        let call = $call;
+        call.arguments.$iter().chain(call.filter.$iter()).for_each(&mut *$each);
+        call.order.$iter().for_each(|key| $each(&$($how)* key.expr));
+    }};
+}
+
+/// Gives the expressions of a node, borrowed one way or the other: the one list of which node has which.
+macro_rules! expressions_of {
+    ($plan:expr, $each:expr, $iter:ident, ($($how:tt)*)) => {
+        match $plan {
+            Self::Values(rows, _) => rows.$iter().flatten().for_each($each),
+            Self::Scan(scan) => {
+                let Access { equal, low, high } = &$($how)* scan.range;
+                equal.$iter().for_each(&mut *$each);
+                low.$iter().chain(high.$iter()).for_each(|bound| $each(&$($how)* bound.0));
+            }
+            Self::Function(_, list, ..)
+            | Self::Filter(_, list)
+            | Self::Join(_, _, _, list)
+            | Self::Lateral(_, _, _, list)
+            | Self::DistinctOn(_, list) => list.$iter().for_each($each),
+            Self::Project(_, list) => list.$iter().for_each(|(expr, _)| $each(expr)),
+            Self::Aggregate(_, groups, calls, ..) => {
+                for (expr, _) in groups {
+                    $each(expr);
+                }
+                for (call, _) in calls {
+                    call_expressions!(call, $each, $iter, ($($how)*));
+                }
+            }
+            Self::Window(_, calls) => {
+                for (call, _) in calls {
+                    call.arguments.$iter().chain(call.partition.$iter()).for_each(&mut *$each);
+                    call.order.$iter().for_each(|key| $each(&$($how)* key.expr));
+                    for bound in [&$($how)* call.start, &$($how)* call.end] {
+                        if let FrameBound::Before(expr) | FrameBound::Behind(expr) = bound {
+                            $each(expr);
+                        }
+                    }
+                    if let WindowFunction::Aggregate(inner) = &$($how)* call.function {
+                        call_expressions!(inner, $each, $iter, ($($how)*));
+                    }
+                }
+            }
+            Self::Sort(_, keys) => keys.$iter().for_each(|key| $each(&$($how)* key.expr)),
+            Self::Limit(_, limit, offset, ties) => {
+                limit.$iter().chain(offset.$iter()).for_each(&mut *$each);
+                ties.$iter().flatten().for_each(|key| $each(&$($how)* key.expr));
+            }
+            Self::Distinct(..) | Self::SetOp(..) | Self::Slot(..) | Self::With(..) | Self::Recursive(..) => {}
+        }
+    };
+}
+
 impl Plan {
     /// One row without columns.
     pub fn one_row() -> Self {
@@ -346,83 +425,22 @@ impl Plan {
 
     /// The nodes below it.
     pub fn inputs(&self) -> Vec<&Plan> {
-        match self {
-            Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
-            Self::Filter(a, _)
-            | Self::Project(a, _)
-            | Self::Aggregate(a, ..)
-            | Self::Window(a, _)
-            | Self::Sort(a, _)
-            | Self::Limit(a, ..)
-            | Self::Distinct(a, _)
-            | Self::DistinctOn(a, _) => [&**a].into(),
-            Self::Join(_, a, b, _)
-            | Self::Lateral(a, b, ..)
-            | Self::SetOp(_, _, a, b, _)
-            | Self::Recursive(_, a, b, ..) => [&**a, &**b].into(),
-            Self::With(list, rest) => list.iter().map(|c| &c.1).chain([&**rest]).collect(),
-        }
+        inputs_of!(self, iter, as_ref)
     }
 
     /// The nodes below it, to change them.
     pub fn inputs_mut(&mut self) -> Vec<&mut Plan> {
-        match self {
-            Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
-            Self::Filter(a, _)
-            | Self::Project(a, _)
-            | Self::Aggregate(a, ..)
-            | Self::Window(a, _)
-            | Self::Sort(a, _)
-            | Self::Limit(a, ..)
-            | Self::Distinct(a, _)
-            | Self::DistinctOn(a, _) => [&mut **a].into(),
-            Self::Join(_, a, b, _)
-            | Self::Lateral(a, b, ..)
-            | Self::SetOp(_, _, a, b, _)
-            | Self::Recursive(_, a, b, ..) => [&mut **a, &mut **b].into(),
-            Self::With(list, rest) => list.iter_mut().map(|c| &mut c.1).chain([&mut **rest]).collect(),
-        }
+        inputs_of!(self, iter_mut, as_mut)
     }
 
     /// The expressions of this node itself.
     pub fn expressions<'a>(&'a self, each: &mut dyn FnMut(&'a Expr)) {
-        match self {
-            Self::Values(rows, _) => rows.iter().flatten().for_each(each),
-            Self::Scan(scan) => {
-                scan.range.equal.iter().for_each(&mut *each);
-                scan.range.low.iter().chain(&scan.range.high).for_each(|b| each(&b.0));
-            }
-            Self::Function(_, list, ..)
-            | Self::Filter(_, list)
-            | Self::Join(_, _, _, list)
-            | Self::Lateral(_, _, _, list)
-            | Self::DistinctOn(_, list) => list.iter().for_each(each),
-            Self::Project(_, list) => list.iter().for_each(|c| each(&c.0)),
-            Self::Aggregate(_, groups, calls, ..) => {
-                groups.iter().for_each(|c| each(&c.0));
-                calls.iter().for_each(|(call, _)| call_expressions(call, each));
-            }
-            Self::Window(_, calls) => {
-                for (call, _) in calls {
-                    call.arguments.iter().chain(&call.partition).for_each(&mut *each);
-                    call.order.iter().for_each(|k| each(&k.expr));
-                    for bound in [&call.start, &call.end] {
-                        if let FrameBound::Before(e) | FrameBound::Behind(e) = bound {
-                            each(e);
-                        }
-                    }
-                    if let WindowFunction::Aggregate(inner) = &call.function {
-                        call_expressions(inner, each);
-                    }
-                }
-            }
-            Self::Sort(_, keys) => keys.iter().for_each(|k| each(&k.expr)),
-            Self::Limit(_, limit, offset, ties) => {
-                limit.iter().chain(offset).for_each(&mut *each);
-                ties.iter().flatten().for_each(|k| each(&k.expr));
-            }
-            Self::Distinct(..) | Self::SetOp(..) | Self::Slot(..) | Self::With(..) | Self::Recursive(..) => {}
-        }
+        expressions_of!(self, each, iter, ());
+    }
+
+    /// The expressions of this node itself, to change them.
+    pub fn expressions_mut(&mut self, each: &mut dyn FnMut(&mut Expr)) {
+        expressions_of!(self, each, iter_mut, (mut));
     }
 
     /// Columns that nodes of it read without an expression.
@@ -430,10 +448,10 @@ impl Plan {
         match self {
             Self::Distinct(_, cols) => cols.iter().for_each(|c| each(*c)),
             Self::SetOp(_, _, _, _, cols) | Self::Recursive(_, _, _, _, cols) => {
-                cols.iter().for_each(|c| {
-                    each(c.0);
-                    each(c.1);
-                });
+                for (left, right, _) in cols {
+                    each(*left);
+                    each(*right);
+                }
             }
             Self::With(list, _) => list.iter().for_each(|w| w.2.iter().for_each(|c| each(*c))),
             _ => {}
@@ -484,11 +502,6 @@ fn read_in(expr: &Expr, each: &mut dyn FnMut(Col)) {
         plan.columns().into_iter().for_each(&mut *each);
     }
     expr.parts(&mut |part| read_in(part, each));
-}
-
-fn call_expressions<'a>(call: &'a AggregateCall, each: &mut dyn FnMut(&'a Expr)) {
-    call.arguments.iter().chain(&call.filter).for_each(&mut *each);
-    call.order.iter().for_each(|k| each(&k.expr));
 }
 
 /// A constant range, once its expressions have values. `None`: nothing can lie in it.

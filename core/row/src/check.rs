@@ -3,10 +3,11 @@
 //! A pure function of the schema, the writes and the rows under them, so that the planner can ask it early and the
 //! kernel decides by it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use kimberlite_types::LogPosition;
 
@@ -49,13 +50,32 @@ struct Checker<'a> {
 
 /// Decides whether the writes may be installed on the rows at `at`. The writes are net: one per row.
 pub fn check(catalogue: &Catalogue, writes: &[Write], rows: &dyn Rows, at: LogPosition) -> Result<(), Stop> {
+    check_part(catalogue, writes, 0..writes.len(), rows, at)
+}
+
+/// Decides it for a part of the writes, as if all were installed: who does so for every part has decided it for all, and
+/// needs the pages of one part at a time.
+pub fn check_part(
+    catalogue: &Catalogue,
+    writes: &[Write],
+    part: Range<usize>,
+    rows: &dyn Rows,
+    at: LogPosition,
+) -> Result<(), Stop> {
     let net = writes.iter().map(|write| ((write.table, &write.id), write)).collect();
     let checker = Checker { catalogue, rows, at, net };
-    let mut by_table: BTreeMap<ObjectId, Vec<&Write>> = BTreeMap::new();
-    for write in writes {
-        by_table.entry(write.table).or_default().push(write);
+    let mut by_table: BTreeMap<ObjectId, (Vec<&Write>, Vec<&Write>)> = BTreeMap::new();
+    for (at, write) in writes.iter().enumerate() {
+        let (all, here) = by_table.entry(write.table).or_default();
+        all.push(write);
+        if part.contains(&at) {
+            here.push(write);
+        }
     }
-    for (id, writes) in by_table {
+    for (id, (all, writes)) in by_table {
+        if writes.is_empty() {
+            continue;
+        }
         let Some(table) = catalogue.table(id) else {
             return Err(SqlError::new(SqlState::UndefinedTable, "the table does not exist").into());
         };
@@ -64,7 +84,7 @@ pub fn check(catalogue: &Catalogue, writes: &[Write], rows: &dyn Rows, at: LogPo
         }
         checker.primary_key(table, &writes)?;
         for index in table.indexes.iter().filter(|index| index.unique) {
-            checker.unique(table, index, &writes)?;
+            checker.unique(table, index, &all, &writes)?;
         }
         for key in &table.foreign_keys {
             checker.parents(table, key, &writes)?;
@@ -91,7 +111,7 @@ pub fn check_all(
         check_row(table, write)?;
     }
     for index in table.indexes.iter().filter(|index| index.unique) {
-        checker.unique(table, index, &all)?;
+        checker.unique(table, index, &all, &all)?;
     }
     // Without a state before, every parent is looked for.
     let fresh: Vec<Write> = writes.iter().map(|w| Write { before: None, ..w.clone() }).collect();
@@ -150,8 +170,9 @@ fn duplicate(table: &Table, constraint: &str, places: &[usize], key: &[Value]) -
     .detail(format!("Key {} already exists.", key_text(table, places, key)))
 }
 
-/// A scan that finds rows by some columns: the key or an index that starts with them, or else all rows.
-fn access<'a>(table: &'a Table, columns: &[ColumnId], values: &[Value]) -> (Option<&'a Index>, KeyRange) {
+/// A scan that finds rows by some columns: the key or an index that starts with them, or else all rows. It is what
+/// [`find`] reads.
+pub fn access<'a>(table: &'a Table, columns: &[ColumnId], values: &[Value]) -> (Option<&'a Index>, KeyRange) {
     let prefix = |of: &[ColumnId]| -> Option<Vec<Value>> {
         let head = of.get(..columns.len())?;
         head.iter().map(|c| columns.iter().position(|d| d == c).map(|at| values[at].clone())).collect()
@@ -214,19 +235,23 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn unique(&self, table: &Table, index: &Index, writes: &[&Write]) -> Result<(), Stop> {
+    /// No two of all writes give one key, and none of these gives one that a stored row has.
+    fn unique(&self, table: &Table, index: &Index, all: &[&Write], writes: &[&Write]) -> Result<(), Stop> {
         let columns: Vec<ColumnId> = index.columns.iter().map(|c| c.column).collect();
         let places = table.places(&columns);
-        let mut new: BTreeMap<Vec<Value>, &RowId> = BTreeMap::new();
-        for write in writes {
-            let Some(row) = &write.after else { continue };
-            let values = project(row, &places);
-            if values.iter().any(Value::is_null) {
-                continue;
-            }
-            if new.insert(values.clone(), &write.id).is_some() {
+        let key_of = |write: &Write| {
+            let values = project(write.after.as_ref()?, &places);
+            (!values.iter().any(Value::is_null)).then_some(values)
+        };
+        let mut new: BTreeSet<Vec<Value>> = BTreeSet::new();
+        for values in all.iter().filter_map(|write| key_of(write)) {
+            if new.contains(&values) {
                 return Err(duplicate(table, &index.name, &places, &values).into());
             }
+            new.insert(values);
+        }
+        for write in writes {
+            let Some(values) = key_of(write) else { continue };
             if write.before.as_ref().is_some_and(|before| project(before, &places) == values) {
                 continue;
             }

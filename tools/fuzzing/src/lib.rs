@@ -10,6 +10,7 @@
 //! | `journal`, `superblock` | what stands on a disk that was damaged |
 //! | `bundle` | what stands in a file |
 //! | `tree`, `row` | tables: any commands against a map; keys and rows as bytes |
+//! | `query` | SQL as text, and statements run in several ways; `rows`, `generate` are those of the query layer's tests |
 //! | `machine`, `client` | real nodes, and the real client, under arbitrary events |
 //! | `world` | a simulated cluster whose decisions are the fuzzer's, under all checkers |
 //! | `script`, `mend` | bytes as choices; checksums made true again |
@@ -24,12 +25,17 @@ mod client;
 mod cluster;
 mod desk;
 mod frame;
+#[path = "../../../core/query/tests/query/generate.rs"]
+mod generate;
 mod images;
 mod journal;
 mod machine;
 mod mend;
 mod platter;
+mod query;
 mod row;
+#[path = "../../../core/query/tests/query/rows.rs"]
+mod rows;
 mod script;
 mod seat;
 mod seeds;
@@ -74,7 +80,7 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target {
         name: "frame",
         summary: "frame headers, and cutting a client's stream into frames",
@@ -140,5 +146,17 @@ pub const TARGETS: [Target; 11] = [
         summary: "rows from anywhere, for tables of any columns",
         body: row::rows,
         seeds: seeds::rows,
+    },
+    Target {
+        name: "sql_text",
+        summary: "SQL from anywhere ends in answers or refusals",
+        body: query::text,
+        seeds: seeds::sql,
+    },
+    Target {
+        name: "plan_and_execute",
+        summary: "statements say the same with and without misses, with and without the planner",
+        body: query::differential,
+        seeds: seeds::statements,
     },
 ];

@@ -404,3 +404,47 @@ pub(crate) fn rows() -> Vec<Seed> {
     }
     seeds
 }
+
+pub(crate) fn sql() -> Vec<Seed> {
+    let texts = [
+        (
+            "select",
+            "SELECT a, sum(b) OVER (PARTITION BY c ORDER BY d DESC) FROM t WHERE b IN (1, 2) OR c LIKE 'a%' LIMIT 3",
+        ),
+        (
+            "join",
+            "SELECT * FROM t LEFT JOIN u ON t.b = u.y FULL JOIN t AS v USING (a) WHERE EXISTS (SELECT 1 FROM u)",
+        ),
+        (
+            "group",
+            "SELECT c, count(*) FILTER (WHERE b > 1), grouping(c) FROM t GROUP BY ROLLUP (c) HAVING max(b) > 0",
+        ),
+        (
+            "recursive",
+            "WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 9) SELECT * FROM r",
+        ),
+        (
+            "write",
+            "INSERT INTO t VALUES (3, 4) ON CONFLICT (a) DO UPDATE SET b = excluded.b RETURNING *; DELETE FROM t",
+        ),
+        (
+            "define",
+            "CREATE TABLE x (a serial PRIMARY KEY, b int REFERENCES t ON DELETE CASCADE); ALTER TABLE x ADD c text",
+        ),
+        (
+            "transaction",
+            "BEGIN; SAVEPOINT s; UPDATE t SET b = 1; ROLLBACK TO s; COMMIT; EXPLAIN SELECT * FROM t WHERE a = 1",
+        ),
+        (
+            "values",
+            "SELECT date '2024-02-29' + interval '1 year', '{\"a\": [1]}'::jsonb -> 'a', ARRAY[1, 2][1], 1.5::numeric",
+        ),
+        ("deep", "SELECT ((((((((((-(-(- 1))))))))))))"),
+        ("quotes", "SELECT E'\\x41', $$a$$, U&'\\0041', \"c\" FROM t -- end"),
+    ];
+    texts.into_iter().map(|(name, text)| seed(name, text.as_bytes().to_vec())).collect()
+}
+
+pub(crate) fn statements() -> Vec<Seed> {
+    (0..SCRIPTS).map(|key| seed(format!("luck-{key}"), noise("statements", key, 300))).collect()
+}

@@ -71,6 +71,8 @@ replayed! {
     btree_ops
     key_encoding
     row_codec
+    sql_text
+    plan_and_execute
 }
 
 #[test]

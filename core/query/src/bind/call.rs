@@ -1,8 +1,9 @@
 //! Calls: scalar functions, aggregates, window functions, and the functions that are syntax in disguise.
+#![allow(clippy::match_same_arms, reason = "tables of cases keep one case per line")]
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
@@ -65,6 +66,9 @@ pub(super) fn table_function(name: &str) -> Option<TableFunction> {
         _ => return None,
     })
 }
+
+/// Arguments of a function that gives rows, and its columns.
+type TableCall = (Vec<Expr>, Vec<(String, Type)>);
 
 impl Binder<'_> {
     /// The arguments of a call; `*` is none.
@@ -162,12 +166,12 @@ impl Binder<'_> {
         table: TableFunction,
         name: &str,
         args: Vec<Typed>,
-    ) -> Result<(Vec<Expr>, Vec<(alloc::string::String, Type)>), SqlError> {
+    ) -> Result<TableCall, SqlError> {
         let named = |kind: Type| [(name.to_string(), kind)].to_vec();
         match table {
             TableFunction::Series => {
                 if !(2..=3).contains(&args.len()) {
-                    return Err(self.no_function(name, &args));
+                    return Err(Self::no_function(name, &args));
                 }
                 let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
                 if kinds[0].is_datetime() || kinds[1].is_datetime() {
@@ -185,7 +189,7 @@ impl Binder<'_> {
                     Type::Text => Type::Integer,
                     kind @ (Type::Integer | Type::BigInt | Type::Decimal(_)) => kind,
                     Type::SmallInt => Type::Integer,
-                    _ => return Err(self.no_function(name, &args)),
+                    _ => return Err(Self::no_function(name, &args)),
                 };
                 let out = args
                     .into_iter()
@@ -198,7 +202,7 @@ impl Binder<'_> {
                 for arg in &args {
                     match &arg.kind {
                         Type::Array(element) => kinds.push((name.to_string(), (**element).clone())),
-                        _ => return Err(self.no_function(name, &args)),
+                        _ => return Err(Self::no_function(name, &args)),
                     }
                 }
                 Ok((args.into_iter().map(|a| a.expr).collect(), kinds))
@@ -297,7 +301,7 @@ impl Binder<'_> {
         }
     }
 
-    fn no_function(&self, name: &str, args: &[Typed]) -> SqlError {
+    fn no_function(name: &str, args: &[Typed]) -> SqlError {
         let kinds: Vec<_> = args.iter().map(|a| a.kind.name()).collect();
         let error = SqlError::new(
             SqlState::UndefinedFunction,
@@ -328,7 +332,7 @@ impl Binder<'_> {
                 best = Some((cost, function));
             }
         }
-        let Some((_, function)) = best else { return Err(self.no_function(name, &args)) };
+        let Some((_, function)) = best else { return Err(Self::no_function(name, &args)) };
         let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
         let element = match kinds.first() {
             Some(Type::Array(element)) => (**element).clone(),
@@ -397,6 +401,7 @@ impl Binder<'_> {
         Ok(Typed { expr: Expr::Col(col), kind })
     }
 
+    #[allow(clippy::too_many_lines, reason = "the parts of a call in order, and the table of types")]
     fn aggregate_call(
         &mut self,
         aggregate: Aggregate,
@@ -438,15 +443,17 @@ impl Binder<'_> {
         };
         let wanted = match aggregate {
             Aggregate::Count if star => 0,
-            Aggregate::StringAgg | Aggregate::JsonObjectAgg | Aggregate::Pair(_) => 2,
-            Aggregate::Percentile { .. } => 2,
+            Aggregate::StringAgg
+            | Aggregate::JsonObjectAgg
+            | Aggregate::Pair(_)
+            | Aggregate::Percentile { .. } => 2,
             _ => 1,
         };
         if args.len() != wanted || (star && aggregate != Aggregate::Count) {
-            return Err(self.no_function(name, &args));
+            return Err(Self::no_function(name, &args));
         }
         let argument_kind = args.first().map_or(Type::Unknown, |a| a.kind.clone());
-        let refuse = |binder: &Self, args: &[Typed]| Err(binder.no_function(name, args));
+        let refuse = |args: &[Typed]| Err(Self::no_function(name, args));
         // The type the aggregate works in, and the one it gives.
         let (to, kind): (Option<Type>, Type) = match (aggregate, &argument_kind) {
             (Aggregate::Count | Aggregate::CountAll, _) => (None, Type::BigInt),
@@ -458,7 +465,7 @@ impl Binder<'_> {
             (Aggregate::Sum | Aggregate::Avg, Type::Double) => (None, Type::Double),
             (Aggregate::Sum | Aggregate::Avg, Type::Interval) => (None, Type::Interval),
             (Aggregate::Min | Aggregate::Max, Type::Bool | Type::Jsonb | Type::Uuid) => {
-                return refuse(self, &args);
+                return refuse(&args);
             }
             (Aggregate::Min | Aggregate::Max, Type::Unknown | Type::Varchar(_)) => {
                 (Some(Type::Text), Type::Text)
@@ -491,7 +498,7 @@ impl Binder<'_> {
                 let gives = if statistic == PairStatistic::Count { Type::BigInt } else { Type::Double };
                 (Some(Type::Double), gives)
             }
-            _ => return refuse(self, &args),
+            _ => return refuse(&args),
         };
         let mut arguments = Vec::new();
         for (at, arg) in args.into_iter().enumerate() {
@@ -522,6 +529,7 @@ impl Binder<'_> {
         Ok(Typed { expr: Expr::Col(col), kind })
     }
 
+    #[allow(clippy::too_many_lines, reason = "the parts of a call in order, and the table of types")]
     fn window_call(&mut self, name: &str, function: &ast::Function) -> Result<(WindowCall, Type), SqlError> {
         let spec = match &function.over {
             Some(ast::WindowType::WindowSpec(spec)) => spec.clone(),
@@ -597,7 +605,7 @@ impl Binder<'_> {
                     _ => 0,
                 };
                 if args.len() < least {
-                    return Err(self.no_function(name, &args));
+                    return Err(Self::no_function(name, &args));
                 }
                 let mut kind = kind;
                 if kind == Type::Unknown {
@@ -612,8 +620,7 @@ impl Binder<'_> {
                 let mut list = Vec::new();
                 for (at, arg) in args.drain(..).enumerate() {
                     let to = match (&window, at) {
-                        (WindowFunction::Ntile, _) => Type::Integer,
-                        (_, 1) => Type::Integer,
+                        (WindowFunction::Ntile, _) | (_, 1) => Type::Integer,
                         _ => kind.clone(),
                     };
                     list.push(self.coerce(arg, &to, Willing::Implicit)?);
@@ -627,7 +634,7 @@ impl Binder<'_> {
             }
             (None, None) => {
                 let args = self.arguments(function)?;
-                return Err(self.no_function(name, &args));
+                return Err(Self::no_function(name, &args));
             }
         };
         Ok((WindowCall { function, arguments, partition, order: keys, unit, start, end }, kind))

@@ -33,6 +33,7 @@ impl Binder<'_> {
         self.deeper(|binder| binder.expr_here(expr))
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per form of an expression")]
     fn expr_here(&mut self, expr: &ast::Expr) -> Result<Typed, SqlError> {
         use ast::Expr as E;
         match expr {
@@ -41,7 +42,7 @@ impl Binder<'_> {
             E::Value(value) => self.literal(&value.value),
             E::Nested(inner) | E::Collate { expr: inner, .. } => self.expr(inner),
             E::BinaryOp { left, op, right } => self.binary_expr(left, op, right),
-            E::UnaryOp { op, expr } => self.unary(op, expr),
+            E::UnaryOp { op, expr } => self.unary(*op, expr),
             E::IsNull(inner) => self.is_null(inner, false),
             E::IsNotNull(inner) => self.is_null(inner, true),
             E::IsTrue(e) => self.is(e, true, false),
@@ -88,7 +89,7 @@ impl Binder<'_> {
                 };
                 Ok(Typed { expr: Expr::Const(text::parse(&literal, &kind)?), kind })
             }
-            E::Interval(interval) => self.interval(interval),
+            E::Interval(interval) => Self::interval(interval),
             E::Extract { field, expr, .. } => {
                 let field = Typed {
                     expr: Expr::Const(Value::from(
@@ -190,8 +191,11 @@ impl Binder<'_> {
         Ok(None)
     }
 
-    fn unknown_column(&self, table: Option<&str>, ident: &ast::Ident) -> SqlError {
+    fn unknown_column(&self, table: Option<&ast::Ident>, ident: &ast::Ident) -> SqlError {
         let name = folded(ident);
+        let first = table.unwrap_or(ident);
+        let table = table.map(folded);
+        let table = table.as_deref();
         let known =
             |t: &str| self.scopes.iter().any(|s| s.columns.iter().any(|c| c.table.as_deref() == Some(t)));
         let error = match table {
@@ -205,11 +209,12 @@ impl Binder<'_> {
             None => SqlError::new(SqlState::UndefinedColumn, format!("column \"{name}\" does not exist")),
         };
         let names = self.scopes.iter().flat_map(|s| s.columns.iter().map(|c| c.name.as_str()));
-        let error = match near(&name, names) {
+        let known = table.is_none_or(known);
+        let error = match near(&name, names).filter(|_| known) {
             Some(near) => error.hint(format!("Perhaps you meant to reference the column \"{near}\".")),
             None => error,
         };
-        error.at(self.position(ident))
+        error.at(self.position(first))
     }
 
     fn visible(column: Visible) -> Typed {
@@ -237,7 +242,7 @@ impl Binder<'_> {
         let name = folded(table);
         match self.find(Some(&name), &folded(column))? {
             Some(column) => Ok(Self::visible(column)),
-            None => Err(self.unknown_column(Some(&name), column)),
+            None => Err(self.unknown_column(Some(table), column)),
         }
     }
 
@@ -345,7 +350,7 @@ impl Binder<'_> {
         Ok(boolean(if and { Expr::And(list) } else { Expr::Or(list) }))
     }
 
-    fn unary(&mut self, op: &ast::UnaryOperator, expr: &ast::Expr) -> Result<Typed, SqlError> {
+    fn unary(&mut self, op: ast::UnaryOperator, expr: &ast::Expr) -> Result<Typed, SqlError> {
         use ast::UnaryOperator as U;
         match op {
             U::Not => {
@@ -363,11 +368,9 @@ impl Binder<'_> {
                 ))
             }
             U::Minus => {
-                if let ast::Expr::Value(value) = expr
-                    && let ast::Value::Number(digits, _) = &value.value
-                {
-                    // The smallest number of a type has no positive twin.
-                    return number(&format!("-{digits}"));
+                // The smallest number of a type has no positive twin: a sign belongs to its literal.
+                if let Some(literal) = negated(expr) {
+                    return number(&literal);
                 }
                 let inner = self.expr(expr)?;
                 let kind = if inner.kind == Type::Unknown { Type::Integer } else { inner.kind.clone() };
@@ -543,7 +546,7 @@ impl Binder<'_> {
         Ok(not_if(negated, found.expr))
     }
 
-    fn interval(&mut self, interval: &ast::Interval) -> Result<Typed, SqlError> {
+    fn interval(interval: &ast::Interval) -> Result<Typed, SqlError> {
         let ast::Expr::Value(value) = unwrapped(&interval.value) else {
             return Err(unsupported("an interval that is no literal"));
         };
@@ -643,6 +646,21 @@ pub(super) fn string_of(value: &ast::Value) -> Option<String> {
         ast::Value::DollarQuotedString(text) => text.value.clone(),
         _ => return None,
     })
+}
+
+/// The negation of a number that is written out, with as many signs as there are.
+fn negated(expr: &ast::Expr) -> Option<String> {
+    match unwrapped(expr) {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(digits, _) => Some(format!("-{digits}")),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
+            let inner = negated(expr)?;
+            Some(inner.strip_prefix('-').map_or_else(|| format!("-{inner}"), String::from))
+        }
+        _ => None,
+    }
 }
 
 fn number(digits: &str) -> Result<Typed, SqlError> {

@@ -14,7 +14,7 @@ use sqlparser::ast;
 
 use super::call::table_function;
 use super::query::known_type;
-use super::{Binder, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
+use super::{Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
 use crate::expr::{Col, Comparison, Expr};
 use crate::plan::{Access, JoinKind, Plan, ScanPlan};
 
@@ -35,20 +35,21 @@ pub(super) struct Past {
 
 impl Binder<'_> {
     /// The FROM clause: comma-separated tables are joined without a condition.
+    #[allow(clippy::wrong_self_convention, reason = "FROM is a clause here")]
     pub(super) fn from_list(
         &mut self,
         from: &[ast::TableWithJoins],
     ) -> Result<(Plan, Vec<Visible>), SqlError> {
         let mut all: Option<(Plan, Vec<Visible>)> = None;
         for item in from {
-            let left = all.as_ref().map_or(&[][..], |(_, columns)| columns).to_vec();
+            let left = all.as_ref().map_or(&[][..], |(_, columns)| columns);
             let (plan, columns) = self.joins(item, left)?;
             all = Some(match all {
                 None => (plan, columns),
                 Some((left, mut known)) => {
                     Self::check_names(&known, &columns)?;
                     known.extend(columns);
-                    (self.pair(left, plan, JoinKind::Inner, Vec::new()), known)
+                    (Self::pair(left, plan, JoinKind::Inner, Vec::new()), known)
                 }
             });
         }
@@ -70,7 +71,7 @@ impl Binder<'_> {
     }
 
     /// A join; a right side that looks at the left one is run once per left row.
-    fn pair(&mut self, left: Plan, right: Plan, kind: JoinKind, on: Vec<Expr>) -> Plan {
+    fn pair(left: Plan, right: Plan, kind: JoinKind, on: Vec<Expr>) -> Plan {
         let columns = left.columns();
         let mut tied = false;
         right.free_columns(&mut |c| tied |= columns.contains(&c));
@@ -83,13 +84,14 @@ impl Binder<'_> {
     fn joins(
         &mut self,
         item: &ast::TableWithJoins,
-        lateral: Vec<Visible>,
+        lateral: &[Visible],
     ) -> Result<(Plan, Vec<Visible>), SqlError> {
-        let (mut plan, mut columns) = self.factor(&item.relation, &lateral)?;
+        use ast::JoinOperator as J;
+
+        let (mut plan, mut columns) = self.factor(&item.relation, lateral)?;
         for join in &item.joins {
             let in_sight: Vec<Visible> = lateral.iter().chain(&columns).cloned().collect();
             let (right, right_columns) = self.factor(&join.relation, &in_sight)?;
-            use ast::JoinOperator as J;
             let (kind, constraint) = match &join.join_operator {
                 J::Join(c) | J::Inner(c) | J::CrossJoin(c) => (JoinKind::Inner, c),
                 J::Left(c) | J::LeftOuter(c) => (JoinKind::Left, c),
@@ -106,7 +108,7 @@ impl Binder<'_> {
             };
             let (on, all) = self.constraint(constraint, columns, right_columns, kind, false)?;
             columns = all;
-            plan = self.pair(plan, right, kind, on);
+            plan = Self::pair(plan, right, kind, on);
         }
         Ok((plan, columns))
     }
@@ -216,7 +218,7 @@ impl Binder<'_> {
                 Ok((plan, visible))
             }
             ast::TableFactor::NestedJoin { table_with_joins, alias } => {
-                let (plan, mut columns) = self.joins(table_with_joins, lateral.to_vec())?;
+                let (plan, mut columns) = self.joins(table_with_joins, lateral)?;
                 if let Some(alias) = alias {
                     let list =
                         columns.drain(..).filter(|c| !c.merged).map(|c| (c.name, c.kind, c.col)).collect();
@@ -316,7 +318,7 @@ impl Binder<'_> {
                 }
             }
             ast::TableVersion::VersionAsOf(expr) => match constant(self, expr, &Type::BigInt)? {
-                Value::Int(n) if n >= 0 => self.stopped(travel.at_position(n as u64))?,
+                Value::Int(n) if n >= 0 => self.stopped(travel.at_position(n.cast_unsigned()))?,
                 _ => {
                     return Err(SqlError::new(SqlState::InvalidParameterValue, "a position is not negative"));
                 }
@@ -438,7 +440,9 @@ impl Binder<'_> {
         let mut visible = aliased(Some(&table.name), list, alias)?;
         if let Some(places) = table.key_places() {
             let key: Arc<Vec<Col>> = Arc::new(places.iter().map(|at| columns[*at].0).collect());
-            visible.iter_mut().for_each(|c| c.key = Some(key.clone()));
+            for column in &mut visible {
+                column.key = Some(key.clone());
+            }
         }
         let alias = alias.map_or_else(|| table.name.clone(), |a| folded(&a.name));
         let scan = ScanPlan {
@@ -476,7 +480,8 @@ impl Binder<'_> {
     }
 
     /// A table of the information schema, made from the catalogue.
-    fn system(&mut self, schema: &str, name: &str) -> Option<(Plan, Vec<(String, Type, Col)>)> {
+    #[allow(clippy::too_many_lines, reason = "one arm per system table")]
+    fn system(&mut self, schema: &str, name: &str) -> Option<(Plan, Vec<NamedColumn>)> {
         let text = |s: &str| Value::text(s);
         let mut rows: Vec<Vec<Value>> = Vec::new();
         let names: &[(&str, Type)] = match (schema, name) {
@@ -510,7 +515,7 @@ impl Binder<'_> {
                                 text("public"),
                                 text(&table.name),
                                 text(&column.name),
-                                Value::Int(at as i64 + 1),
+                                Value::Int(i64::try_from(at + 1).unwrap_or(i64::MAX)),
                                 column.default.as_deref().map_or(Value::Null, text),
                                 text(if column.not_null { "NO" } else { "YES" }),
                                 text(&column.kind.base().name()),

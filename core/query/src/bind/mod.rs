@@ -3,8 +3,10 @@
 mod call;
 mod expr;
 mod from;
+mod group;
 mod operator;
 mod query;
+mod select;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -31,6 +33,9 @@ pub struct Typed {
     /// Its type.
     pub kind: Type,
 }
+
+/// A column with its name and type, of something that has no table.
+type NamedColumn = (String, Type, Col);
 
 /// A column that a name can mean.
 #[derive(Clone, Debug)]
@@ -230,6 +235,7 @@ impl<'a> Binder<'a> {
     }
 
     /// A type by its SQL name.
+    #[allow(clippy::match_same_arms, reason = "a table of names keeps one case per line")]
     pub fn type_of(kind: &ast::DataType) -> Result<Type, SqlError> {
         use ast::{CharacterLength, DataType, ExactNumberInfo, TimezoneInfo};
         let length = |length: &Option<CharacterLength>| match length {
@@ -307,6 +313,7 @@ impl<'a> Binder<'a> {
     }
 
     /// Casts an expression to a type, if it may be at this willingness.
+    #[allow(clippy::match_same_arms, reason = "a table of pairs keeps one case per line")]
     pub fn coerce(&mut self, typed: Typed, to: &Type, willing: Willing) -> Result<Expr, SqlError> {
         let Typed { expr, kind } = typed;
         if kind == Type::Unknown {
@@ -420,13 +427,13 @@ fn decimal_type(precision: u64, scale: i64) -> Result<Type, SqlError> {
     if precision == 0 || precision > 1000 {
         return refuse(format!("NUMERIC precision {precision} must be between 1 and 1000"));
     }
-    if scale < 0 || scale > precision as i64 {
+    let Some(places) = u64::try_from(scale).ok().filter(|places| *places <= precision) else {
         return refuse(format!("NUMERIC scale {scale} must be between 0 and precision {precision}"));
-    }
+    };
     if precision > 38 {
         return Err(unsupported("DECIMAL of more than 38 digits"));
     }
-    Ok(Type::Decimal(Some((precision as u8, scale as u8))))
+    Ok(Type::Decimal(Some((precision as u8, places as u8))))
 }
 
 /// The character of the text that stands at a line and column.

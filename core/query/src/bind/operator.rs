@@ -1,4 +1,5 @@
 //! Operators: which code and which type.
+#![allow(clippy::match_same_arms, reason = "tables of cases keep one case per line")]
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -1,4 +1,11 @@
 //! Aggregate functions: one state per group and call.
+#![allow(clippy::match_same_arms, reason = "tables of cases keep one case per line")]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts of rows, which memory bounds; averages of DOUBLE are as exact as DOUBLE"
+)]
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

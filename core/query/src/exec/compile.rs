@@ -107,7 +107,9 @@ impl Compiler<'_> {
     }
 
     fn resolve_all(&mut self, list: &mut [Expr], layout: &[Col]) {
-        list.iter_mut().for_each(|e| self.resolve(e, layout));
+        for expr in list {
+            self.resolve(expr, layout);
+        }
     }
 
     /// Compiles a subplan as a program of its own, with expressions that give its outer values.
@@ -201,10 +203,13 @@ impl Compiler<'_> {
         for key in keys.iter_mut() {
             self.prepare(&mut key.expr, open)?;
         }
-        keys.iter_mut().for_each(|key| self.resolve(&mut key.expr, &open.layout));
+        for key in keys {
+            self.resolve(&mut key.expr, &open.layout);
+        }
         Ok(())
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per node")]
     fn node(&mut self, plan: Plan) -> Result<Open, SqlError> {
         match plan {
             Plan::Values(mut rows, cols) => {
@@ -220,7 +225,9 @@ impl Compiler<'_> {
                     }
                     return Ok(Open::new(Source::Slot(slot, None), cols));
                 }
-                rows.iter_mut().for_each(|row| self.resolve_all(row, &[]));
+                for row in &mut rows {
+                    self.resolve_all(row, &[]);
+                }
                 open.source = Source::Values(rows);
                 open.layout = cols;
                 Ok(open)
@@ -316,7 +323,9 @@ impl Compiler<'_> {
                 }
                 let layout = open.layout.clone();
                 self.resolve_all(&mut groups, &layout);
-                calls.iter_mut().for_each(|call| self.resolve_call(call, &layout));
+                for call in &mut calls {
+                    self.resolve_call(call, &layout);
+                }
                 cols.extend(call_cols);
                 cols.extend(grouping);
                 let spec = AggregateSpec { groups, calls, sets, grouping: grouping.is_some() };
@@ -332,7 +341,9 @@ impl Compiler<'_> {
                 for call in &mut calls {
                     self.resolve_all(&mut call.arguments, &layout);
                     self.resolve_all(&mut call.partition, &layout);
-                    call.order.iter_mut().for_each(|k| self.resolve(&mut k.expr, &layout));
+                    for key in &mut call.order {
+                        self.resolve(&mut key.expr, &layout);
+                    }
                     for bound in [&mut call.start, &mut call.end] {
                         if let FrameBound::Before(e) | FrameBound::Behind(e) = bound {
                             self.resolve(e, &layout);
@@ -427,7 +438,9 @@ impl Compiler<'_> {
         if let Some(filter) = &mut call.filter {
             self.resolve(filter, layout);
         }
-        call.order.iter_mut().for_each(|k| self.resolve(&mut k.expr, layout));
+        for key in &mut call.order {
+            self.resolve(&mut key.expr, layout);
+        }
     }
 
     fn prepare_window(&mut self, call: &mut WindowCall, open: &mut Open) -> Result<(), SqlError> {

@@ -32,7 +32,9 @@ impl Hasher for Fixed {
 
 fn hash(key: &[Value]) -> u64 {
     let mut state = Fixed(0xCBF2_9CE4_8422_2325);
-    key.iter().for_each(|value| value.hash(&mut state));
+    for value in key {
+        value.hash(&mut state);
+    }
     state.finish()
 }
 

@@ -164,6 +164,12 @@ pub(crate) struct AggregateSpec {
     grouping: bool,
 }
 
+impl Stage {
+    fn is_join(&self) -> bool {
+        matches!(self, Self::HashJoin { .. } | Self::LoopJoin { .. })
+    }
+}
+
 /// A hash table over kept rows.
 #[derive(Debug, Default)]
 pub(crate) struct Built {
@@ -192,6 +198,12 @@ pub struct Execution {
     slots: Vec<Option<Arc<Kept>>>,
     builds: Vec<Option<Arc<Built>>>,
     outer: Vec<Value>,
+    /// Rows that wait before a stage, those of the last stage behind: a join stops when it has done enough for one step.
+    pending: Vec<(usize, Vec<Row>)>,
+    /// Whether the source of the pipeline is at its end.
+    ended: bool,
+    /// Stages that were told so.
+    finished: usize,
     /// Rows that are ready.
     pub output: Vec<Row>,
     done: bool,
@@ -210,6 +222,9 @@ impl Execution {
             slots,
             builds: Vec::new(),
             outer,
+            pending: Vec::new(),
+            ended: false,
+            finished: 0,
             output: Vec::new(),
         };
         execution.open();
@@ -223,6 +238,8 @@ impl Execution {
 
     fn open(&mut self) {
         self.cursor = Cursor::Start;
+        self.ended = false;
+        self.finished = 0;
         let program = self.program.clone();
         let Some(pipeline) = program.pipelines.get(self.pipeline) else {
             self.done = true;
@@ -241,7 +258,9 @@ impl Execution {
     /// What the next step needs from pages.
     pub fn read(&self, rows: &dyn Rows, at: LogPosition) -> Result<Read, Miss> {
         match self.program.pipelines.get(self.pipeline) {
-            Some(pipeline) if !self.done => self.cursor.read(&pipeline.source, rows, at),
+            Some(pipeline) if !self.done && !self.ended && self.pending.is_empty() => {
+                self.cursor.read(&pipeline.source, rows, at)
+            }
             _ => Ok(Read::Nothing),
         }
     }
@@ -253,20 +272,34 @@ impl Execution {
         }
         let program = self.program.clone();
         let pipeline = &program.pipelines[self.pipeline];
-        let mut cursor = core::mem::take(&mut self.cursor);
-        let mut batch = Vec::new();
-        let more = {
-            let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
-            cursor.advance(&pipeline.source, read, &mut batch, &mut scope)?
-        };
-        self.cursor = cursor;
         let mut full = false;
-        if !batch.is_empty() {
-            shared.work(batch.len() as u64)?;
-            full = self.push(pipeline, 0, batch, shared)?;
+        if let Some((place, batch)) = self.pending.pop() {
+            full = self.push(pipeline, place, batch, shared)?;
+        } else if !self.ended {
+            let mut cursor = core::mem::take(&mut self.cursor);
+            let mut batch = Vec::new();
+            let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
+            self.ended = !cursor.advance(&pipeline.source, read, &mut batch, &mut scope)?;
+            self.cursor = cursor;
+            if !batch.is_empty() {
+                shared.work(batch.len() as u64)?;
+                full = self.push(pipeline, 0, batch, shared)?;
+            }
         }
-        if !more || full {
-            self.finish(pipeline, shared)?;
+        if full {
+            self.ended = true;
+            self.pending.clear();
+        }
+        while self.ended && self.pending.is_empty() {
+            if self.finished == pipeline.stages.len() {
+                return self.finish(pipeline, shared);
+            }
+            let at = self.finished;
+            self.finished += 1;
+            let last = self.states[at].finish(&pipeline.stages[at], &self.slots);
+            if !last.is_empty() {
+                self.push(pipeline, at + 1, last, shared)?;
+            }
         }
         Ok(())
     }
@@ -282,9 +315,16 @@ impl Execution {
         let mut full = false;
         for place in at..pipeline.stages.len() {
             let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
-            let done =
-                self.states[place].push(&pipeline.stages[place], &mut batch, &self.builds, &mut scope)?;
-            full |= done;
+            let stage = &pipeline.stages[place];
+            if stage.is_join() {
+                let pairs = self.states[place].join(stage, &mut batch, &self.builds, &mut scope)?;
+                let rest = core::mem::replace(&mut batch, pairs);
+                if !rest.is_empty() {
+                    self.pending.push((place, rest));
+                }
+            } else {
+                full |= self.states[place].push(stage, &mut batch, &mut scope)?;
+            }
             if batch.is_empty() {
                 return Ok(full);
             }
@@ -349,12 +389,6 @@ impl Execution {
     }
 
     fn finish(&mut self, pipeline: &Pipeline, shared: &mut Shared) -> Result<(), SqlError> {
-        for at in 0..pipeline.stages.len() {
-            let last = self.states[at].finish(&pipeline.stages[at], &self.builds, &self.slots);
-            if !last.is_empty() {
-                self.push(pipeline, at + 1, last, shared)?;
-            }
-        }
         let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
         let kept = match (core::mem::take(&mut self.collected), &pipeline.sink) {
             (Collected::Rows(rows), Sink::Keep(slot)) => Some((*slot, rows, false)),
@@ -414,7 +448,7 @@ fn group_key(spec: &AggregateSpec, number: usize, set: &[usize], all: &[Value]) 
         .map(|(at, value)| if set.contains(&at) { value.clone() } else { Value::Null })
         .collect();
     if spec.sets.len() > 1 || spec.grouping {
-        key.push(Value::Int(number as i64));
+        key.push(Value::Int(i64::from(number as u32)));
     }
     key
 }
@@ -434,7 +468,8 @@ fn groups(
             }
             if spec.grouping {
                 // Bit i from the left is set when column i is not grouped by.
-                let set = key.last().and_then(Value::as_int).map_or(&[][..], |n| &spec.sets[n as usize]);
+                let set = key.last().and_then(Value::as_int).and_then(|n| usize::try_from(n).ok());
+                let set = set.map_or(&[][..], |n| &spec.sets[n]);
                 let bits =
                     (0..spec.groups.len()).fold(0, |bits, at| bits * 2 + i64::from(!set.contains(&at)));
                 row.push(Value::Int(bits));

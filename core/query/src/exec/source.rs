@@ -159,7 +159,7 @@ impl Cursor {
                 let more = self.function(*function, arguments, batch, scope)?;
                 if *ordinal {
                     for (row, number) in batch.iter_mut().zip(given + 1..) {
-                        row.push(Value::Int(number as i64));
+                        row.push(Value::Int(number.cast_signed()));
                     }
                 }
                 Ok(more)

@@ -9,6 +9,7 @@ use super::hash::Keys;
 use super::sort::{compare_keys, key_of};
 use super::{Built, Stage};
 use crate::eval::{Kept, Scope};
+use crate::limits::STEP_ROWS_MAX;
 use crate::plan::{JoinKind, SetOp};
 
 /// What a stage remembers between batches.
@@ -43,14 +44,15 @@ impl State {
     }
 
     /// Takes a batch and leaves what goes on; true when no more rows are wanted.
+    #[allow(clippy::too_many_lines, reason = "one arm per stage")]
     pub(super) fn push(
         &mut self,
         stage: &Stage,
         batch: &mut Vec<Row>,
-        builds: &[Option<Arc<Built>>],
         scope: &mut Scope<'_>,
     ) -> Result<bool, SqlError> {
         match stage {
+            Stage::HashJoin { .. } | Stage::LoopJoin { .. } => Ok(false),
             Stage::Filter(conditions) => {
                 let mut error = None;
                 batch.retain(|row| {
@@ -79,55 +81,6 @@ impl State {
                 for row in batch.iter_mut() {
                     *row = places.iter().map(|at| row[*at].clone()).collect();
                 }
-                Ok(false)
-            }
-            Stage::HashJoin { slot, kind, keys, rest, right_width, .. } => {
-                let (Some(Some(built)), Some(Some(kept))) = (builds.get(*slot), scope.slots.get(*slot))
-                else {
-                    return Ok(true);
-                };
-                let (built, kept) = (built.clone(), kept.clone());
-                let mut out = Vec::with_capacity(batch.len());
-                for row in batch.drain(..) {
-                    let mut key = Vec::with_capacity(keys.len());
-                    for part in keys {
-                        key.push(part.eval(&row, scope)?);
-                    }
-                    let partners = match built.keys.find(&key) {
-                        Some(number) if !key.iter().any(Value::is_null) => &built.rows[number][..],
-                        _ => &[],
-                    };
-                    let partners = partners.iter().map(|at| *at as usize);
-                    self.pairs(
-                        *kind,
-                        row,
-                        partners,
-                        &kept.rows,
-                        rest.as_ref(),
-                        *right_width,
-                        &mut out,
-                        scope,
-                    )?;
-                }
-                *batch = out;
-                Ok(false)
-            }
-            Stage::LoopJoin { slot, kind, on, right_width, .. } => {
-                let kept = scope.slots.get(*slot).and_then(Clone::clone).unwrap_or_default();
-                let mut out = Vec::new();
-                for row in batch.drain(..) {
-                    scope.shared.work(kept.rows.len() as u64)?;
-                    let partners = 0..kept.rows.len();
-                    self.pairs(*kind, row, partners, &kept.rows, on.as_ref(), *right_width, &mut out, scope)?;
-                    scope.shared.hold(0)?;
-                    if out.len() > 20_000_000 {
-                        return Err(SqlError::new(
-                            SqlState::OutOfMemory,
-                            "a join gives too many rows at once",
-                        ));
-                    }
-                }
-                *batch = out;
                 Ok(false)
             }
             Stage::Limit { limit, offset, ties } => {
@@ -191,6 +144,64 @@ impl State {
                 Ok(false)
             }
         }
+    }
+
+    /// Joins rows from the front of a batch with the right side, until the batch is empty or enough was done for one step.
+    pub(super) fn join(
+        &mut self,
+        stage: &Stage,
+        batch: &mut Vec<Row>,
+        builds: &[Option<Arc<Built>>],
+        scope: &mut Scope<'_>,
+    ) -> Result<Vec<Row>, SqlError> {
+        let (Stage::HashJoin { slot, kind, right_width, .. }
+        | Stage::LoopJoin { slot, kind, right_width, .. }) = stage
+        else {
+            return Ok(Vec::new());
+        };
+        let kept = scope.slots.get(*slot).and_then(Clone::clone).unwrap_or_default();
+        let built = builds.get(*slot).and_then(Clone::clone).unwrap_or_default();
+        let mut out = Vec::new();
+        let (mut taken, mut looked_at) = (0, 0);
+        for row in batch.iter_mut() {
+            if looked_at > STEP_ROWS_MAX {
+                break;
+            }
+            taken += 1;
+            let row = core::mem::take(row);
+            match stage {
+                Stage::HashJoin { keys, rest, .. } => {
+                    let key =
+                        keys.iter().map(|part| part.eval(&row, scope)).collect::<Result<Vec<_>, _>>()?;
+                    let partners = match built.keys.find(&key) {
+                        Some(number) if !key.iter().any(Value::is_null) => &built.rows[number][..],
+                        _ => &[],
+                    };
+                    looked_at += partners.len();
+                    scope.shared.work(partners.len() as u64)?;
+                    let partners = partners.iter().map(|at| *at as usize);
+                    self.pairs(
+                        *kind,
+                        row,
+                        partners,
+                        &kept.rows,
+                        rest.as_ref(),
+                        *right_width,
+                        &mut out,
+                        scope,
+                    )?;
+                }
+                Stage::LoopJoin { on, .. } => {
+                    looked_at += kept.rows.len();
+                    scope.shared.work(kept.rows.len() as u64)?;
+                    let partners = 0..kept.rows.len();
+                    self.pairs(*kind, row, partners, &kept.rows, on.as_ref(), *right_width, &mut out, scope)?;
+                }
+                _ => {}
+            }
+        }
+        batch.drain(..taken);
+        Ok(out)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one loop of both kinds of join")]
@@ -304,12 +315,7 @@ impl State {
     }
 
     /// What comes behind the last batch: right rows of a full join without a partner.
-    pub(super) fn finish(
-        &mut self,
-        stage: &Stage,
-        _builds: &[Option<Arc<Built>>],
-        slots: &[Option<Arc<Kept>>],
-    ) -> Vec<Row> {
+    pub(super) fn finish(&mut self, stage: &Stage, slots: &[Option<Arc<Kept>>]) -> Vec<Row> {
         let (
             Self::Matched(matched),
             Stage::HashJoin { slot, left_width, .. } | Stage::LoopJoin { slot, left_width, .. },

@@ -1,4 +1,10 @@
 //! Window functions over rows that are all in memory: sort into partitions, then walk each.
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "places in a partition, which memory bounds far below any of these types"
+)]
 
 use alloc::vec::Vec;
 use core::ops::Range;

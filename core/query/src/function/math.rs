@@ -92,12 +92,17 @@ fn logarithm(x: f64, code: fn(f64) -> f64) -> Result<f64, SqlError> {
     Ok(code(x))
 }
 
+#[allow(clippy::float_cmp, reason = "exactly")]
+fn is_whole(x: f64) -> bool {
+    libm::floor(x) == x
+}
+
 fn power(a: f64, b: f64) -> Result<f64, SqlError> {
     let refuse = |text: &str| Err(SqlError::new(SqlState::InvalidArgumentForPower, text));
     if a == 0.0 && b < 0.0 {
         return refuse("zero raised to a negative power is undefined");
     }
-    if a < 0.0 && libm::floor(b) != b {
+    if a < 0.0 && !is_whole(b) {
         return refuse("a negative number raised to a non-integer power yields a complex result");
     }
     Ok(libm::pow(a, b))
@@ -192,6 +197,7 @@ fn pick(v: &[Value], largest: bool) -> Value {
     if largest { present.max() } else { present.min() }.cloned().unwrap_or_default()
 }
 
+#[allow(clippy::float_cmp, reason = "only equal bounds divide by zero")]
 fn width_bucket(v: &[Value], _: &Type) -> Answer {
     let (x, low, high, count) = (double(&v[0]), double(&v[1]), double(&v[2]), int(&v[3]));
     if count <= 0 || low == high {

@@ -345,9 +345,23 @@ fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {
         span.days = span.days.saturating_add((span.micros / DAY) as i32);
         span.micros %= DAY;
     }
+    // Parts get one sign, that of the largest.
     if by_days {
         span.months = span.months.saturating_add(span.days / 30);
         span.days %= 30;
+        let rest = if hours { (span.days, span.micros) } else { (span.days, 0) };
+        if span.months > 0 && rest < (0, 0) {
+            (span.months, span.days) = (span.months - 1, span.days + 30);
+        } else if span.months < 0 && rest > (0, 0) {
+            (span.months, span.days) = (span.months + 1, span.days - 30);
+        }
+    }
+    if hours {
+        if span.days > 0 && span.micros < 0 {
+            (span.days, span.micros) = (span.days - 1, span.micros + DAY);
+        } else if span.days < 0 && span.micros > 0 {
+            (span.days, span.micros) = (span.days + 1, span.micros - DAY);
+        }
     }
     Ok(Value::Interval(span))
 }

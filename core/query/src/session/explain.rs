@@ -10,10 +10,11 @@ use super::Answer;
 use crate::bind::Output;
 use crate::plan::{JoinKind, Plan, SetOp};
 
-/// The lines of a plan, inputs indented below.
-pub(super) fn lines(plan: &Plan) -> Vec<String> {
-    let mut out = Vec::new();
-    describe(plan, 0, &mut out);
+/// The lines of a plan, below that of what is done with its rows; inputs are indented below.
+pub(super) fn lines(plan: &Plan, above: Option<String>) -> Vec<String> {
+    let depth = usize::from(above.is_some());
+    let mut out: Vec<String> = above.into_iter().collect();
+    describe(plan, depth, &mut out);
     out
 }
 

@@ -4,30 +4,37 @@
 //! nothing, and the same step is made again when the pages are there. What a transaction has written lies in its
 //! [`Overlay`]; at its end the caller gets the facts and says what became of them.
 
+mod control;
 mod define;
 mod explain;
-pub mod write;
+mod schema;
+mod write;
 
+pub use control::reindex_target;
+
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::check::{Stop, check_all};
-use kimberlite_row::fact::{Facts, KeyRange, RowId, Rows, Scan, TimePoint, Write};
-use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Type, Value};
+use kimberlite_row::check::Stop;
+use kimberlite_row::fact::{Facts, Rows, TimePoint};
+use kimberlite_row::schema::SchemaVersion;
+use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Type, Value};
 use kimberlite_types::{LogPosition, Op, Streams};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, TimeTravel, folded, last_part, parts, unsupported};
+use crate::bind::{Binder, Output, TimeTravel, unsupported};
 use crate::eval::{Shared, fold};
-use crate::exec::{Execution, Program, compile};
+use crate::exec::{Execution, compile};
+use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
 use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
-use define::Definer;
-use write::WritePlan;
+use schema::Recheck;
+use write::{WritePlan, Writing};
 
 /// What a statement answers.
 #[derive(Clone, Debug, Default)]
@@ -74,18 +81,31 @@ pub struct Session {
     last_sequence: Option<ObjectId>,
 }
 
+/// What is done with the rows of a program.
 #[derive(Debug)]
 enum After {
     Rows,
-    Write(WritePlan),
+    Write(Box<Writing>),
     Explain(Vec<String>),
+}
+
+/// A program that runs.
+#[derive(Debug)]
+struct Run {
+    execution: Execution,
+    shared: Shared,
+    after: After,
+    /// The rows so far.
+    given: Vec<Row>,
+    /// The objects it was bound under.
+    used: Vec<(ObjectId, SchemaVersion)>,
 }
 
 #[derive(Debug)]
 enum Stage {
     Begin,
-    Run(alloc::boxed::Box<(Execution, Shared, After, Vec<Row>)>),
-    Recheck(Vec<ObjectId>),
+    Run(Box<Run>),
+    Recheck(Box<Recheck>),
 }
 
 /// A statement that runs.
@@ -97,6 +117,7 @@ pub struct Running {
     now: i64,
     seed: u64,
     answer: Option<Answer>,
+    as_bound: bool,
     /// The transaction's writes before the statement.
     before: Option<Overlay>,
 }
@@ -111,8 +132,19 @@ impl Running {
             now,
             seed,
             answer: None,
+            as_bound: false,
             before: None,
         }
+    }
+}
+
+impl Running {
+    /// Leaves the plans as they were bound. What they answer is the same, only later: that is what the planner is held
+    /// against.
+    #[must_use]
+    pub fn as_bound(mut self) -> Self {
+        self.as_bound = true;
+        self
     }
 }
 
@@ -193,7 +225,12 @@ impl Session {
                     Some(transaction) if transaction.explicit => {
                         transaction.failed = true;
                         if let Some(before) = running.before.take() {
-                            transaction.overlay = before;
+                            transaction.overlay.restore(before);
+                        }
+                        // The client saw the refusal, and may go on behind a savepoint: what led to it is a read.
+                        if let Stage::Run(run) = &mut running.stage {
+                            let read = core::mem::take(&mut run.shared.read);
+                            transaction.overlay.guard_reads(read, transaction.at);
                         }
                     }
                     _ => self.transaction = None,
@@ -212,12 +249,12 @@ impl Session {
         match &mut running.stage {
             Stage::Begin => {
                 let Some((statement, text)) = running.queue.front().cloned() else {
-                    return self.end(running);
+                    return Ok(self.end(running));
                 };
                 self.begin(running, &statement, &text, rows)
             }
             Stage::Run(run) => {
-                let (execution, shared, _, given) = &mut **run;
+                let Run { execution, shared, given, .. } = &mut **run;
                 if !execution.is_done() {
                     let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
                     let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
@@ -231,30 +268,32 @@ impl Session {
                 }
                 self.after(running, rows)
             }
-            Stage::Recheck(tables) => {
-                let tables = tables.clone();
-                self.recheck(&tables, rows)?;
-                running.queue.pop_front();
-                running.stage = Stage::Begin;
+            Stage::Recheck(recheck) => {
+                let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
+                let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+                let catalogue = view.catalogue(transaction.at)?;
+                let read = recheck.read(&catalogue, &view, transaction.at)?;
+                recheck.advance(read, &catalogue, transaction.now)?;
+                if recheck.is_done() {
+                    transaction.overlay.guard_reads(recheck.reads(&catalogue), transaction.at);
+                    running.queue.pop_front();
+                    running.stage = Stage::Begin;
+                }
                 Ok(Step::More)
             }
         }
     }
 
     /// The last statement of the queue is done.
-    fn end(&mut self, running: &mut Running) -> Result<Step, Stop> {
+    fn end(&mut self, running: &mut Running) -> Step {
         let answer = running.answer.take().unwrap_or_default();
         match &self.transaction {
             Some(transaction) if !transaction.explicit => {
                 let transaction = self.transaction.take();
                 let overlay = transaction.map(|t| t.overlay).unwrap_or_default();
-                if overlay.is_empty() {
-                    Ok(Step::Done(answer))
-                } else {
-                    Ok(Step::Commit(overlay.facts(), answer))
-                }
+                if overlay.is_empty() { Step::Done(answer) } else { Step::Commit(overlay.facts(), answer) }
             }
-            _ => Ok(Step::Done(answer)),
+            _ => Step::Done(answer),
         }
     }
 
@@ -267,6 +306,11 @@ impl Session {
         Step::More
     }
 
+    /// A limit that the client lowered with SET.
+    fn bound(&self, name: &str) -> Option<u64> {
+        self.settings.get(name)?.parse().ok()
+    }
+
     fn shared(
         &self,
         running: &Running,
@@ -275,18 +319,19 @@ impl Session {
     ) -> Shared {
         Shared {
             params: running.params.clone(),
-            now,
-            rng: Streams::new(running.seed).stream("sql", 0),
             sequences,
             current: self.current.clone(),
             last_sequence: self.last_sequence,
-            read: Vec::new(),
-            memory: 0,
-            work: 0,
+            work_max: self.bound("work_rows_max").unwrap_or(WORK_ROWS_MAX).min(WORK_ROWS_MAX),
+            memory_max: self
+                .bound("memory_bytes_max")
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or(MEMORY_BYTES_MAX)
+                .min(MEMORY_BYTES_MAX),
+            ..Shared::new(now, Streams::new(running.seed).stream("sql", 0))
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
     fn begin(
         &mut self,
         running: &mut Running,
@@ -294,7 +339,6 @@ impl Session {
         text: &str,
         rows: &dyn Rows,
     ) -> Result<Step, Stop> {
-        use ast::Statement as S;
         if let Some(step) = self.control(running, statement)? {
             return Ok(step);
         }
@@ -306,149 +350,147 @@ impl Session {
             )
             .into());
         }
-        let (at, now, read_only) = (transaction.at, transaction.now, transaction.read_only);
-        let view = View { base: rows, overlay: &transaction.overlay, at };
-        let catalogue = view.catalogue(at)?;
-        if running.before.is_none() && transaction.explicit {
-            running.before = Some(transaction.overlay.clone());
-        }
-        let travel = Travel { view: &view };
-        let mut binder = Binder::new(&catalogue, text, now);
-        binder.travel = Some(&travel);
-        binder.params = running.params.iter().map(|_| Type::Unknown).collect();
-        let writes = |what: &str| -> Result<(), SqlError> {
-            if read_only {
-                return Err(SqlError::new(
-                    SqlState::ReadOnlyTransaction,
-                    format!("cannot execute {what} in a read-only transaction"),
-                ));
-            }
-            Ok(())
-        };
-        let (statement, explain) = match statement {
-            S::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let catalogue = view.catalogue(transaction.at)?;
+        let (inner, explain) = match statement {
+            ast::Statement::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
             other => (other, None),
         };
+        if transaction.read_only
+            && let Some(what) = writes(inner)
+        {
+            return Err(SqlError::new(
+                SqlState::ReadOnlyTransaction,
+                format!("cannot execute {what} in a read-only transaction"),
+            )
+            .into());
+        }
+        match inner {
+            ast::Statement::Query(_)
+            | ast::Statement::Insert(_)
+            | ast::Statement::Update(_)
+            | ast::Statement::Delete(_) => self.start(running, inner, explain, text, (rows, &catalogue)),
+            ast::Statement::CreateTable(create) if create.query.is_some() => {
+                self.create_table_as(running, create, text, &catalogue)
+            }
+            _ => self.define(running, inner, text, &catalogue),
+        }
+    }
+
+    /// Binds, plans and compiles a statement that has a program.
+    fn start(
+        &mut self,
+        running: &mut Running,
+        statement: &ast::Statement,
+        explain: Option<bool>,
+        text: &str,
+        (rows, catalogue): (&dyn Rows, &Arc<Catalogue>),
+    ) -> Result<Step, Stop> {
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        let now = transaction.now;
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let travel = Travel { view: &view };
+        let mut binder = Binder::new(catalogue, text, now);
+        binder.travel = Some(&travel);
+        binder.params = running.params.iter().map(|_| Type::Unknown).collect();
+        let (plan, columns, writing) = binder.bound(|binder| match statement {
+            ast::Statement::Query(query) => binder.query(query).map(|(plan, output)| (plan, output, None)),
+            ast::Statement::Insert(insert) => write::insert(binder, insert).map(WritePlan::taken_apart),
+            ast::Statement::Update(update) => write::update(binder, update).map(WritePlan::taken_apart),
+            ast::Statement::Delete(delete) => write::delete(binder, delete).map(WritePlan::taken_apart),
+            _ => Err(unsupported("this statement")),
+        })?;
+        let plan = self.improve(running, plan, now);
         let mut lines = Vec::new();
-        let (program, columns, after): (Arc<Program>, Vec<Output>, After) = match statement {
-            S::Query(query) => {
-                let (plan, output) = binder.bound(|b| b.query(query))?;
-                let plan = self.improve(running, &binder, plan, now);
-                if explain.is_some() {
-                    lines = explain::lines(&plan);
-                }
-                let mut slots = binder.slots;
-                (Arc::new(compile(plan, &mut slots)?), output, After::Rows)
-            }
-            S::Insert(insert) => {
-                writes("INSERT")?;
-                let plan = binder.bound(|b| write::insert(b, insert))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::Update(update) => {
-                writes("UPDATE")?;
-                let plan = binder.bound(|b| write::update(b, update))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::Delete(delete) => {
-                writes("DELETE")?;
-                let plan = binder.bound(|b| write::delete(b, delete))?;
-                (plan.program.clone(), plan.output.clone(), After::Write(plan))
-            }
-            S::CreateTable(create) if create.query.is_some() => {
-                writes("CREATE TABLE")?;
-                return self.create_table_as(running, create, text, &catalogue, rows);
-            }
-            _ => {
-                writes("this statement")?;
-                drop(binder);
-                return self.define(running, statement, text, &catalogue);
-            }
-        };
+        if explain.is_some() {
+            lines = explain::lines(&plan, writing.as_ref().map(WritePlan::explained));
+        }
         if explain == Some(false) {
-            if lines.is_empty() {
-                lines.push("Modify".to_string());
-            }
             let step = Self::done(running, "EXPLAIN");
             running.answer = Some(explain::answer(lines));
             return Ok(step);
         }
+        let program = Arc::new(compile(plan, &mut binder.slots)?);
+        let mut used = Vec::new();
+        let target = writing.iter().map(|plan| plan.table.id);
+        for id in binder.reads.iter().chain(&binder.sequences).copied().chain(target) {
+            used.extend(catalogue.object(id).map(|object| (id, object.version())));
+        }
         let mut sequences = BTreeMap::new();
         for id in &binder.sequences {
-            let stored = match catalogue.object(*id) {
-                Some(kimberlite_row::Object::Sequence(sequence)) => (**sequence).clone(),
-                _ => continue,
-            };
-            sequences.insert(*id, transaction.overlay.sequences.get(id).cloned().unwrap_or(stored));
+            let Some(Object::Sequence(stored)) = catalogue.object(*id) else { continue };
+            let own = transaction.overlay.sequences.get(id).cloned();
+            sequences.insert(*id, own.unwrap_or_else(|| (**stored).clone()));
         }
-        let kinds = binder.params.clone();
+        let kinds = core::mem::take(&mut binder.params);
         drop(binder);
-        let after = if explain == Some(true) { After::Explain(lines) } else { after };
         // Parameters come as text or as values of the type that was found.
         for (value, kind) in running.params.iter_mut().zip(&kinds) {
             if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
                 *value = kimberlite_row::text::parse(text, kind)?;
             }
         }
+        let after = match (explain, writing) {
+            (Some(_), _) => After::Explain(lines),
+            (None, Some(plan)) => After::Write(Box::new(Writing::new(plan))),
+            (None, None) => After::Rows,
+        };
         let shared = self.shared(running, now, sequences);
         let execution = Execution::new(program, Vec::new(), Vec::new());
         if running.queue.len() == 1 && running.answer.is_none() {
             running.answer = Some(Answer { columns, ..Answer::default() });
         }
-        running.stage = Stage::Run(alloc::boxed::Box::new((execution, shared, after, Vec::new())));
+        running.stage = Stage::Run(Box::new(Run { execution, shared, after, given: Vec::new(), used }));
         Ok(Step::More)
     }
 
     /// Folds constants and plans.
-    fn improve(&self, running: &Running, _binder: &Binder<'_>, mut plan: Plan, now: i64) -> Plan {
+    fn improve(&self, running: &Running, mut plan: Plan, now: i64) -> Plan {
+        if running.as_bound {
+            return plan;
+        }
         let mut shared = self.shared(running, now, BTreeMap::new());
         fold_plan(&mut plan, &mut shared);
         optimize(plan)
     }
 
+    /// The program has run to its end: its rows are the answer, or become writes.
     fn after(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
         let Stage::Run(run) = &mut running.stage else { return Ok(Step::More) };
-        let (_, shared, after, given) = &mut **run;
+        let Run { shared, after, given, used, .. } = &mut **run;
         let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
-        let mut notices = Vec::new();
         let (tag, out) = match after {
             After::Rows => (format!("SELECT {}", given.len()), core::mem::take(given)),
             After::Explain(lines) => {
-                let mut lines = lines.clone();
                 lines.push(format!("Rows: {}  Work: {} rows", given.len(), shared.work));
-                let answer = explain::answer(lines);
+                let answer = explain::answer(core::mem::take(lines));
                 running.answer = Some(Answer { columns: answer.columns, ..Answer::default() });
                 ("EXPLAIN".to_string(), answer.rows)
             }
-            After::Write(plan) => {
+            After::Write(writing) if !writing.is_done() => {
                 let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
                 let catalogue = view.catalogue(transaction.at)?;
-                let fresh = transaction.overlay.fresh;
-                let written = plan.writes(given, &catalogue, &view, transaction.at, fresh, shared)?;
-                transaction.overlay.fresh = written.fresh;
-                transaction
-                    .overlay
-                    .guards
-                    .push(kimberlite_row::fact::Guard::Schema(plan.table.id, plan.table.version));
-                for write in &written.writes {
-                    if let Some(true) = write.before.as_ref().map(|_| true) {
-                        transaction.overlay.guards.push(kimberlite_row::fact::Guard::Version(
-                            write.table,
-                            write.id.clone(),
-                            transaction.at,
-                        ));
-                    }
-                    transaction.overlay.put(write.clone());
+                if !given.is_empty() {
+                    writing.take(core::mem::take(given), transaction.overlay.fresh);
                 }
-                (plan.tag(written.count), written.rows)
+                let read = writing.read(&catalogue, &view, transaction.at)?;
+                writing.advance(read, &catalogue, shared)?;
+                return Ok(Step::More);
+            }
+            After::Write(writing) => {
+                if writing.fresh > 0 {
+                    transaction.overlay.fresh = writing.fresh;
+                }
+                for write in core::mem::take(&mut writing.writes) {
+                    transaction.overlay.put(write, transaction.at);
+                }
+                (writing.plan.tag(writing.count), core::mem::take(&mut writing.rows))
             }
         };
-        // What was read must not have changed when what follows from it is installed.
-        for (table, index, range) in core::mem::take(&mut shared.read) {
-            let guard = kimberlite_row::fact::Guard::Unchanged(table, index, range, transaction.at);
-            if !transaction.overlay.guards.contains(&guard) {
-                transaction.overlay.guards.push(guard);
-            }
+        // What was read, and under which schema, must be so still when what follows from it is installed.
+        transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
+        for (id, version) in used.drain(..) {
+            transaction.overlay.guard_schema(id, version);
         }
         for (id, sequence) in &shared.sequences {
             transaction.overlay.sequences.insert(*id, sequence.clone());
@@ -462,422 +504,30 @@ impl Session {
             answer.tag = tag;
             answer.rows = out;
         }
-        answer.notices.append(&mut notices);
         Ok(Step::More)
-    }
-
-    /// Checks every row of tables that got a constraint.
-    fn recheck(&mut self, tables: &[ObjectId], rows: &dyn Rows) -> Result<(), Stop> {
-        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
-        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
-        let catalogue = view.catalogue(transaction.at)?;
-        for id in tables {
-            let Some(table) = catalogue.table(*id) else { continue };
-            let mut writes = Vec::new();
-            let scan = Scan { table, index: None, at: transaction.at, range: &KeyRange::ALL, after: None };
-            view.scan(&scan, &mut |found| {
-                let id = RowId::of(table, found.row, found.hidden);
-                writes.push(Write {
-                    table: table.id,
-                    id,
-                    before: Some(found.row.to_vec()),
-                    after: Some(found.row.to_vec()),
-                });
-                true
-            })?;
-            let mut binder = Binder::new(&catalogue, "", transaction.now);
-            let checks = write::checks(&mut binder, table)?;
-            let mut shared = Shared {
-                params: Vec::new(),
-                now: transaction.now,
-                rng: Streams::new(0).stream("sql", 0),
-                sequences: BTreeMap::new(),
-                current: BTreeMap::new(),
-                last_sequence: None,
-                read: Vec::new(),
-                memory: 0,
-                work: 0,
-            };
-            for write in &writes {
-                let Some(row) = &write.after else { continue };
-                for (name, expr) in &checks {
-                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
-                    if expr.eval(row, &mut scope)? == Value::Bool(false) {
-                        return Err(SqlError::new(
-                            SqlState::CheckViolation,
-                            format!(
-                                "check constraint \"{name}\" of relation \"{}\" is violated by some row",
-                                table.name
-                            ),
-                        )
-                        .into());
-                    }
-                }
-            }
-            check_all(&catalogue, table, &writes, &view, transaction.at)?;
-        }
-        Ok(())
-    }
-
-    fn create_table_as(
-        &mut self,
-        running: &mut Running,
-        create: &ast::CreateTable,
-        text: &str,
-        catalogue: &Arc<Catalogue>,
-        _rows: &dyn Rows,
-    ) -> Result<Step, Stop> {
-        let Some(query) = &create.query else { return Err(unsupported("this").into()) };
-        let now = self.transaction()?.now;
-        let mut binder = Binder::new(catalogue, text, now);
-        let (_, output) = binder.query(query)?;
-        drop(binder);
-        let created =
-            self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
-        running.queue.pop_front();
-        if created {
-            let name = last_part(&create.name);
-            let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
-            if let Some(statement) = crate::parse::statements(&insert)?.pop() {
-                running.queue.push_front((statement, insert));
-            }
-        }
-        running.answer = Some(Answer { tag: "SELECT".to_string(), ..Answer::default() });
-        running.stage = Stage::Begin;
-        Ok(Step::More)
-    }
-
-    /// Runs a change of the schema on a copy and keeps it.
-    fn change<T>(
-        &mut self,
-        running: &mut Running,
-        catalogue: &Arc<Catalogue>,
-        run: impl FnOnce(&mut Definer<'_>) -> Result<T, SqlError>,
-    ) -> Result<T, SqlError> {
-        let now = self.transaction()?.now;
-        let mut shared = self.shared(running, now, BTreeMap::new());
-        let mut overlay = self.transaction()?.overlay.clone();
-        let mut definer = Definer {
-            catalogue: (**catalogue).clone(),
-            overlay: &mut overlay,
-            now,
-            shared: &mut shared,
-            recheck: Vec::new(),
-            follow: Vec::new(),
-            notices: Vec::new(),
-        };
-        let result = run(&mut definer)?;
-        let (changed, recheck, follow) = (definer.catalogue, definer.recheck, definer.follow);
-        overlay.catalogue = Some(Arc::new(changed));
-        self.transaction()?.overlay = overlay;
-        for text in follow.into_iter().rev() {
-            if let Some(statement) = crate::parse::statements(&text)?.pop() {
-                running.queue.insert(1, (statement, text));
-            }
-        }
-        if !recheck.is_empty() {
-            running.stage = Stage::Recheck(recheck);
-        }
-        Ok(result)
-    }
-
-    fn define(
-        &mut self,
-        running: &mut Running,
-        statement: &ast::Statement,
-        text: &str,
-        catalogue: &Arc<Catalogue>,
-    ) -> Result<Step, Stop> {
-        use ast::Statement as S;
-        let tag = match statement {
-            S::CreateTable(create) => {
-                self.change(running, catalogue, |d| d.create_table(create, None))?;
-                "CREATE TABLE"
-            }
-            S::CreateIndex(create) => {
-                self.change(running, catalogue, |d| d.create_index(create))?;
-                "CREATE INDEX"
-            }
-            S::CreateView(create) => {
-                let now = self.transaction()?.now;
-                let mut binder = Binder::new(catalogue, text, now);
-                let (_, output) = binder.query(&create.query)?;
-                let reads = core::mem::take(&mut binder.reads);
-                drop(binder);
-                self.change(running, catalogue, |d| d.create_view(create, &output, reads))?;
-                "CREATE VIEW"
-            }
-            S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
-                self.change(running, catalogue, |d| {
-                    d.create_sequence(name, *if_not_exists, sequence_options)
-                })?;
-                "CREATE SEQUENCE"
-            }
-            S::Drop { object_type, if_exists, names, cascade, .. } => {
-                self.change(running, catalogue, |d| d.drop(object_type, names, *if_exists, *cascade))?;
-                "DROP"
-            }
-            S::AlterTable(alter) => {
-                self.change(running, catalogue, |d| d.alter_table(alter))?;
-                "ALTER TABLE"
-            }
-            S::Truncate(truncate) => {
-                self.truncate(truncate, catalogue)?;
-                "TRUNCATE TABLE"
-            }
-            other => return Err(unsupported(first_words(&other.to_string())).into()),
-        };
-        let waits = matches!(running.stage, Stage::Recheck(_));
-        if running.answer.is_none() {
-            running.answer = Some(Answer { tag: tag.to_string(), ..Answer::default() });
-        }
-        if !waits {
-            running.queue.pop_front();
-            running.stage = Stage::Begin;
-        }
-        Ok(Step::More)
-    }
-
-    fn truncate(&mut self, truncate: &ast::Truncate, catalogue: &Arc<Catalogue>) -> Result<(), SqlError> {
-        let mut ids = Vec::new();
-        for target in &truncate.table_names {
-            let name = last_part(&target.name);
-            match catalogue.named(&name) {
-                Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
-                _ if truncate.if_exists => {}
-                _ => {
-                    return Err(SqlError::new(
-                        SqlState::UndefinedTable,
-                        format!("relation \"{name}\" does not exist"),
-                    ));
-                }
-            }
-        }
-        let cascade = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
-        let mut at = 0;
-        while at < ids.len() {
-            for (child, _) in catalogue.children(ids[at]) {
-                if ids.contains(&child.id) {
-                    continue;
-                }
-                if !cascade {
-                    return Err(SqlError::new(
-                        SqlState::FeatureNotSupported,
-                        "cannot truncate a table referenced in a foreign key constraint",
-                    ));
-                }
-                ids.push(child.id);
-            }
-            at += 1;
-        }
-        let overlay = &mut self.transaction()?.overlay;
-        ids.into_iter().for_each(|id| overlay.truncate(id));
-        Ok(())
-    }
-
-    /// Statements about the session and its transaction.
-    #[allow(clippy::too_many_lines, reason = "one arm per kind of statement")]
-    fn control(&mut self, running: &mut Running, statement: &ast::Statement) -> Result<Option<Step>, Stop> {
-        use ast::Statement as S;
-        Ok(Some(match statement {
-            S::StartTransaction { modes, .. } => {
-                let read_only = modes.iter().any(|m| {
-                    matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly))
-                });
-                let transaction = self.transaction()?;
-                let step = Self::done(running, "BEGIN");
-                if transaction.explicit {
-                    if let Some(answer) = &mut running.answer {
-                        answer.notices.push("there is already a transaction in progress".to_string());
-                    }
-                } else {
-                    transaction.explicit = true;
-                    transaction.read_only = read_only;
-                }
-                step
-            }
-            S::Commit { .. } => {
-                running.queue.pop_front();
-                let transaction = self.transaction.take();
-                let mut answer = Answer { tag: "COMMIT".to_string(), ..Answer::default() };
-                let Some(transaction) = transaction.filter(|t| t.explicit) else {
-                    answer.notices.push("there is no transaction in progress".to_string());
-                    return Ok(Some(Step::Done(answer)));
-                };
-                if transaction.failed {
-                    answer.tag = "ROLLBACK".to_string();
-                    return Ok(Some(Step::Done(answer)));
-                }
-                if transaction.overlay.is_empty() {
-                    return Ok(Some(Step::Done(answer)));
-                }
-                return Ok(Some(Step::Commit(transaction.overlay.facts(), answer)));
-            }
-            S::Rollback { savepoint: Some(name), .. } => {
-                let name = folded(name);
-                let transaction = self.transaction()?;
-                if !transaction.explicit {
-                    return Err(in_transaction_only().into());
-                }
-                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
-                    return Err(no_savepoint(&name).into());
-                };
-                transaction.savepoints.truncate(at + 1);
-                transaction.overlay = transaction.savepoints[at].1.clone();
-                transaction.failed = false;
-                Self::done(running, "ROLLBACK")
-            }
-            S::Rollback { .. } => {
-                running.queue.pop_front();
-                self.transaction = None;
-                return Ok(Some(Step::Done(Answer { tag: "ROLLBACK".to_string(), ..Answer::default() })));
-            }
-            S::Savepoint { name } => {
-                let transaction = self.transaction()?;
-                if !transaction.explicit {
-                    return Err(in_transaction_only().into());
-                }
-                if transaction.failed {
-                    return Ok(None);
-                }
-                transaction.savepoints.push((folded(name), transaction.overlay.clone()));
-                Self::done(running, "SAVEPOINT")
-            }
-            S::ReleaseSavepoint { name } => {
-                let name = folded(name);
-                let transaction = self.transaction()?;
-                let Some(at) = transaction.savepoints.iter().rposition(|(known, _)| *known == name) else {
-                    return Err(no_savepoint(&name).into());
-                };
-                transaction.savepoints.truncate(at);
-                Self::done(running, "RELEASE")
-            }
-            S::Set(set) => {
-                if let ast::Set::SingleAssignment { variable, values, .. } = set {
-                    let value: Vec<String> =
-                        values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
-                    self.settings.insert(parts(variable).join("."), value.join(", "));
-                }
-                Self::done(running, "SET")
-            }
-            S::Reset(_) => {
-                self.settings.clear();
-                Self::done(running, "RESET")
-            }
-            S::ShowVariable { variable } => {
-                let name = variable.iter().map(folded).collect::<Vec<_>>().join("_");
-                let value = match (name.as_str(), self.settings.get(&name)) {
-                    (_, Some(value)) => value.clone(),
-                    ("server_version", _) => "15.0".to_string(),
-                    ("server_encoding" | "client_encoding", _) => "UTF8".to_string(),
-                    ("transaction_isolation" | "transaction_isolation_level", _) => {
-                        "serializable".to_string()
-                    }
-                    ("timezone" | "time_zone", _) => "UTC".to_string(),
-                    ("datestyle", _) => "ISO, MDY".to_string(),
-                    ("search_path", _) => "\"$user\", public".to_string(),
-                    _ => {
-                        return Err(SqlError::new(
-                            SqlState::UndefinedObject,
-                            format!("unrecognized configuration parameter \"{name}\""),
-                        )
-                        .into());
-                    }
-                };
-                let step = Self::done(running, "SHOW");
-                if let Some(answer) = &mut running.answer {
-                    answer.columns = [Output { name, kind: Type::Text }].into();
-                    answer.rows = [[Value::from(value)].into()].into();
-                }
-                step
-            }
-            S::Prepare { name, statement, .. } => {
-                if self.prepared.insert(folded(name), (**statement).clone()).is_some() {
-                    return Err(SqlError::new(
-                        SqlState::DuplicatePreparedStatement,
-                        format!("prepared statement \"{}\" already exists", folded(name)),
-                    )
-                    .into());
-                }
-                Self::done(running, "PREPARE")
-            }
-            S::Execute { name: Some(name), parameters, .. } => {
-                let name = last_part(name);
-                let Some(statement) = self.prepared.get(&name).cloned() else {
-                    return Err(SqlError::new(
-                        SqlState::InvalidStatementName,
-                        format!("prepared statement \"{name}\" does not exist"),
-                    )
-                    .into());
-                };
-                let catalogue = Catalogue::default();
-                let mut params = Vec::new();
-                for parameter in parameters {
-                    let mut binder = Binder::new(&catalogue, "", running.now);
-                    let typed = binder.expr(parameter)?;
-                    let mut shared = self.shared(running, running.now, BTreeMap::new());
-                    let mut scope = crate::eval::Scope { outer: &[], slots: &[], shared: &mut shared };
-                    let value = typed.expr.eval(&[], &mut scope)?;
-                    // As text, so that it takes the type that the statement needs.
-                    params.push(
-                        kimberlite_row::text::output(&value, &typed.kind).map_or(Value::Null, Value::from),
-                    );
-                }
-                running.params = params;
-                running.queue.pop_front();
-                running.queue.push_front((statement, String::new()));
-                Step::More
-            }
-            S::Deallocate { name, .. } => {
-                if folded(name) == "all" {
-                    self.prepared.clear();
-                } else if self.prepared.remove(&folded(name)).is_none() {
-                    return Err(SqlError::new(
-                        SqlState::InvalidStatementName,
-                        format!("prepared statement \"{}\" does not exist", folded(name)),
-                    )
-                    .into());
-                }
-                Self::done(running, "DEALLOCATE")
-            }
-            S::Vacuum(_) | S::Analyze(_) => Self::done(running, "VACUUM"),
-            _ => return Ok(None),
-        }))
-    }
-
-    /// REINDEX, which the parser does not know: only the name is looked at.
-    pub fn reindex(&self, name: &str, rows: &dyn Rows) -> Result<(), Stop> {
-        let catalogue = rows.catalogue(rows.last())?;
-        if catalogue.taken(name) {
-            return Ok(());
-        }
-        Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist")).into())
     }
 }
 
-fn no_savepoint(name: &str) -> SqlError {
-    SqlError::new(SqlState::InvalidSavepoint, format!("savepoint \"{name}\" does not exist"))
-}
-
-/// The name that a REINDEX statement names; the parser does not know it.
-pub fn reindex_target(text: &str) -> Option<String> {
-    let mut words = text.trim().trim_end_matches(';').split_whitespace();
-    if !words.next()?.eq_ignore_ascii_case("reindex") {
-        return None;
+/// What a statement is called that writes.
+fn writes(statement: &ast::Statement) -> Option<&'static str> {
+    match statement {
+        ast::Statement::Query(_) => None,
+        ast::Statement::Insert(_) => Some("INSERT"),
+        ast::Statement::Update(_) => Some("UPDATE"),
+        ast::Statement::Delete(_) => Some("DELETE"),
+        ast::Statement::CreateTable(_) => Some("CREATE TABLE"),
+        _ => Some("this statement"),
     }
-    words.next_back().map(str::to_lowercase)
-}
-
-fn first_words(text: &str) -> String {
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn fold_plan(plan: &mut Plan, shared: &mut Shared) {
-    crate::optimize::expressions_mut(plan, &mut |e| {
+    plan.expressions_mut(&mut |e| {
         fold_subqueries(e, shared);
         fold(e, shared);
     });
-    plan.inputs_mut().into_iter().for_each(|input| fold_plan(input, shared));
+    for input in plan.inputs_mut() {
+        fold_plan(input, shared);
+    }
 }
 
 fn fold_subqueries(expr: &mut crate::expr::Expr, shared: &mut Shared) {

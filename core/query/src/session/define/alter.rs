@@ -1,0 +1,274 @@
+//! ALTER TABLE.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use kimberlite_row::cast::Willing;
+use kimberlite_row::{Object, SqlError, SqlState, Table};
+use sqlparser::ast;
+
+use super::{Definer, exists, quoted};
+use crate::bind::{Binder, folded, last_part, unsupported};
+use crate::eval::Scope as Seen;
+
+impl Definer<'_> {
+    /// ALTER TABLE.
+    pub(in crate::session) fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<(), SqlError> {
+        let name = last_part(&alter.name);
+        if self.catalogue.named(&name).is_none() && alter.if_exists {
+            self.notices.push(format!("relation \"{name}\" does not exist, skipping"));
+            return Ok(());
+        }
+        for operation in &alter.operations {
+            self.alter_one(&name, operation)?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one arm per form of ALTER TABLE")]
+    fn alter_one(&mut self, name: &str, operation: &ast::AlterTableOperation) -> Result<(), SqlError> {
+        use ast::AlterTableOperation as A;
+        if let (A::RenameTable { table_name }, Some(Object::View(view))) =
+            (operation, self.catalogue.named(name))
+        {
+            let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
+            let mut view = (**view).clone();
+            view.name = last_part(to);
+            view.version += 1;
+            self.put(Object::View(Arc::new(view)));
+            return Ok(());
+        }
+        let mut table = (*self.table(name)?).clone();
+        let place = |table: &Table, ident: &ast::Ident| -> Result<usize, SqlError> {
+            let column = folded(ident);
+            table.place_of(&column).ok_or_else(|| {
+                SqlError::new(
+                    SqlState::UndefinedColumn,
+                    format!("column \"{column}\" of relation \"{}\" does not exist", table.name),
+                )
+            })
+        };
+        match operation {
+            A::AddColumn { if_not_exists, column_def, .. } => {
+                if *if_not_exists && table.place_of(&folded(&column_def.name)).is_some() {
+                    return Ok(());
+                }
+                let keys = (
+                    table.primary_key.is_some(),
+                    table.indexes.len(),
+                    table.foreign_keys.len(),
+                    table.checks.len(),
+                );
+                self.column(&mut table, column_def)?;
+                let at = table.columns.len() - 1;
+                if table.primary_key.is_some() && !keys.0 {
+                    return Err(unsupported("ADD COLUMN with PRIMARY KEY"));
+                }
+                if let Some(text) = table.columns[at].default.clone() {
+                    let parsed = crate::parse::expression(&text)?;
+                    let mut binder = Binder::new(&self.catalogue, "", self.now);
+                    let typed = binder.expr(&parsed)?;
+                    let expr = binder.coerce(typed, &table.columns[at].kind, Willing::Assignment)?;
+                    if expr.is_volatile() {
+                        self.follow.push(format!(
+                            "UPDATE {} SET {} = DEFAULT",
+                            quoted(name),
+                            quoted(&table.columns[at].name)
+                        ));
+                    } else {
+                        let value =
+                            expr.eval(&[], &mut Seen { outer: &[], slots: &[], shared: self.shared })?;
+                        table.columns[at].missing =
+                            kimberlite_row::text::output(&value, &table.columns[at].kind);
+                    }
+                }
+                if table.columns[at].generated.is_some() {
+                    self.follow.push(format!(
+                        "UPDATE {} SET {1} = {1}",
+                        quoted(name),
+                        quoted(&table.columns[0].name)
+                    ));
+                }
+                let added = (true, table.indexes.len(), table.foreign_keys.len(), table.checks.len());
+                if added.1 > keys.1 || added.2 > keys.2 || added.3 > keys.3 || table.columns[at].not_null {
+                    self.recheck.push(table.id);
+                }
+            }
+            A::DropColumn { column_names, if_exists, drop_behavior, .. } => {
+                for ident in column_names {
+                    let column = folded(ident);
+                    let Some(at) = table.place_of(&column) else {
+                        if *if_exists {
+                            continue;
+                        }
+                        return Err(place(&table, ident).err().unwrap_or_else(|| unsupported("this column")));
+                    };
+                    let id = table.columns[at].id;
+                    let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
+                    if table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id)) {
+                        return Err(unsupported("dropping a column of the primary key"));
+                    }
+                    let referenced =
+                        self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
+                    if referenced && !cascade {
+                        return Err(SqlError::new(
+                            SqlState::DependentObjectsStillExist,
+                            format!("cannot drop column {column} of table {name} because other objects depend on it"),
+                        )
+                        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+                    }
+                    if referenced {
+                        return Err(unsupported("DROP COLUMN CASCADE of a referenced column"));
+                    }
+                    if let Some(owned) = table.columns[at].owns {
+                        self.drop_object(owned);
+                    }
+                    table.columns.remove(at);
+                    table.indexes.retain(|i| i.columns.iter().all(|c| c.column != id));
+                    table.foreign_keys.retain(|k| !k.columns.contains(&id));
+                    let word = |text: &str| {
+                        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == column)
+                    };
+                    table.checks.retain(|c| !word(&c.expression));
+                }
+            }
+            A::RenameColumn { old_column_name, new_column_name } => {
+                let at = place(&table, old_column_name)?;
+                let (old, new) = (folded(old_column_name), folded(new_column_name));
+                if table.place_of(&new).is_some() {
+                    return Err(SqlError::new(
+                        SqlState::DuplicateColumn,
+                        format!("column \"{new}\" of relation \"{name}\" already exists"),
+                    ));
+                }
+                table.columns[at].name.clone_from(&new);
+                for check in &mut table.checks {
+                    check.expression = renamed(&check.expression, &old, &new);
+                }
+                for column in &mut table.columns {
+                    column.generated = column.generated.as_ref().map(|text| renamed(text, &old, &new));
+                }
+            }
+            A::RenameTable { table_name } => {
+                let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
+                let to = last_part(to);
+                if self.catalogue.taken(&to) {
+                    return Err(exists("relation", &to));
+                }
+                let views = self
+                    .catalogue
+                    .objects()
+                    .any(|o| matches!(o, Object::View(v) if v.reads.contains(&table.id)));
+                if views {
+                    return Err(unsupported("renaming a table that a view reads"));
+                }
+                table.name = to;
+            }
+            A::AddConstraint { constraint, .. } => {
+                if matches!(constraint, ast::TableConstraint::PrimaryKey(_)) {
+                    return self.add_primary_key(&table, constraint);
+                }
+                self.constraint(&mut table, constraint)?;
+                self.recheck.push(table.id);
+            }
+            A::DropConstraint { if_exists, name: ident, .. } => {
+                let constraint = folded(ident);
+                let before = (table.indexes.len(), table.checks.len(), table.foreign_keys.len());
+                table.indexes.retain(|i| !(i.constraint && i.name == constraint));
+                table.checks.retain(|c| c.name != constraint);
+                table.foreign_keys.retain(|k| k.name != constraint);
+                if table.primary_key.as_ref().is_some_and(|k| k.name == constraint) {
+                    return Err(unsupported("dropping a primary key"));
+                }
+                if before == (table.indexes.len(), table.checks.len(), table.foreign_keys.len()) {
+                    if *if_exists {
+                        return Ok(());
+                    }
+                    return Err(SqlError::new(
+                        SqlState::UndefinedObject,
+                        format!("constraint \"{constraint}\" of relation \"{name}\" does not exist"),
+                    ));
+                }
+            }
+            A::RenameConstraint { old_name, new_name } => {
+                let (old, new) = (folded(old_name), folded(new_name));
+                let names = table
+                    .checks
+                    .iter_mut()
+                    .map(|c| &mut c.name)
+                    .chain(table.indexes.iter_mut().map(|i| &mut i.name))
+                    .chain(table.foreign_keys.iter_mut().map(|k| &mut k.name))
+                    .chain(table.primary_key.iter_mut().map(|k| &mut k.name));
+                for constraint in names {
+                    if *constraint == old {
+                        constraint.clone_from(&new);
+                    }
+                }
+            }
+            A::AlterColumn { column_name, op } => {
+                let at = place(&table, column_name)?;
+                match op {
+                    ast::AlterColumnOperation::SetNotNull => {
+                        table.columns[at].not_null = true;
+                        self.recheck.push(table.id);
+                    }
+                    ast::AlterColumnOperation::DropNotNull => {
+                        let id = table.columns[at].id;
+                        if table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id)) {
+                            return Err(SqlError::new(
+                                SqlState::InvalidTableDefinition,
+                                format!("column \"{}\" is in a primary key", table.columns[at].name),
+                            ));
+                        }
+                        table.columns[at].not_null = false;
+                    }
+                    ast::AlterColumnOperation::SetDefault { value } => {
+                        self.set_default(&mut table, at, Some(value))?;
+                    }
+                    ast::AlterColumnOperation::DropDefault => self.set_default(&mut table, at, None)?,
+                    ast::AlterColumnOperation::SetDataType { data_type, using, .. } => {
+                        return self.change_type(&table, at, data_type, using.as_ref());
+                    }
+                    other => return Err(unsupported(format!("ALTER COLUMN {other}"))),
+                }
+            }
+            A::OwnerTo { .. }
+            | A::SetOptionsParens { .. }
+            | A::SetLogged
+            | A::SetUnlogged
+            | A::ValidateConstraint { .. } => {
+                return Ok(());
+            }
+            other => return Err(unsupported(format!("ALTER TABLE {other}"))),
+        }
+        self.put_table(table);
+        Ok(())
+    }
+}
+
+/// Renames a column in an expression kept as text: words outside of quotes.
+fn renamed(text: &str, old: &str, new: &str) -> String {
+    let mut out = String::new();
+    let mut word = String::new();
+    let mut quote = false;
+    let flush = |word: &mut String, out: &mut String| {
+        if word.eq_ignore_ascii_case(old) {
+            out.push_str(&quoted(new));
+        } else {
+            out.push_str(word);
+        }
+        word.clear();
+    };
+    for c in text.chars() {
+        if !quote && (c.is_alphanumeric() || c == '_') {
+            word.push(c);
+            continue;
+        }
+        flush(&mut word, &mut out);
+        quote ^= c == '\'';
+        out.push(c);
+    }
+    flush(&mut word, &mut out);
+    out
+}

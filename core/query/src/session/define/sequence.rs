@@ -1,0 +1,87 @@
+//! CREATE SEQUENCE.
+
+use alloc::sync::Arc;
+
+use kimberlite_row::cast::Willing;
+use kimberlite_row::{Catalogue, Object, Sequence, SqlError, SqlState, Type};
+use sqlparser::ast;
+
+use super::{Definer, exists};
+use crate::bind::{Binder, last_part, unsupported};
+use crate::expr::Expr;
+
+impl Definer<'_> {
+    /// CREATE SEQUENCE.
+    pub(in crate::session) fn create_sequence(
+        &mut self,
+        name: &ast::ObjectName,
+        if_not_exists: bool,
+        options: &[ast::SequenceOptions],
+    ) -> Result<(), SqlError> {
+        let name = last_part(name);
+        if self.catalogue.taken(&name) {
+            return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
+        }
+        let mut sequence = Sequence {
+            id: self.catalogue.take_id(),
+            name,
+            version: 1,
+            start: 1,
+            step: 1,
+            low: 1,
+            high: i64::MAX,
+            cycle: false,
+            last: None,
+        };
+        sequence_options(&mut sequence, options)?;
+        self.put(Object::Sequence(Arc::new(sequence)));
+        Ok(())
+    }
+}
+
+/// What the options of a sequence make of it.
+pub(super) fn sequence_options(
+    sequence: &mut Sequence,
+    options: &[ast::SequenceOptions],
+) -> Result<(), SqlError> {
+    let number = |expr: &ast::Expr| -> Result<i64, SqlError> {
+        let catalogue = Catalogue::default();
+        let mut binder = Binder::new(&catalogue, "", 0);
+        let typed = binder.expr(expr)?;
+        match binder.coerce(typed, &Type::BigInt, Willing::Assignment)? {
+            Expr::Const(kimberlite_row::Value::Int(n)) => Ok(n),
+            Expr::Negate(inner, _) => match *inner {
+                Expr::Const(kimberlite_row::Value::Int(n)) => Ok(-n),
+                _ => Err(unsupported("this option of a sequence")),
+            },
+            _ => Err(unsupported("this option of a sequence")),
+        }
+    };
+    let (mut start, mut low, mut high) = (None, None, None);
+    for option in options {
+        match option {
+            ast::SequenceOptions::IncrementBy(expr, _) => sequence.step = number(expr)?,
+            ast::SequenceOptions::MinValue(Some(expr)) => low = Some(number(expr)?),
+            ast::SequenceOptions::MaxValue(Some(expr)) => high = Some(number(expr)?),
+            ast::SequenceOptions::StartWith(expr, _) => start = Some(number(expr)?),
+            ast::SequenceOptions::Cycle(no) => sequence.cycle = !*no,
+            _ => {}
+        }
+    }
+    if sequence.step == 0 {
+        return Err(SqlError::new(SqlState::InvalidParameterValue, "INCREMENT must not be zero"));
+    }
+    if sequence.step < 0 {
+        (sequence.low, sequence.high) = (i64::MIN, -1);
+    }
+    sequence.low = low.unwrap_or(sequence.low);
+    sequence.high = high.unwrap_or(sequence.high);
+    sequence.start = start.unwrap_or(if sequence.step > 0 { sequence.low } else { sequence.high });
+    if sequence.low >= sequence.high || !(sequence.low..=sequence.high).contains(&sequence.start) {
+        return Err(SqlError::new(
+            SqlState::InvalidParameterValue,
+            "the bounds of the sequence exclude its start",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! Statements that change the schema: a copy is changed, kept, and the rows are brought to follow.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kimberlite_row::check::{Stop, check_all};
+use kimberlite_row::fact::{KeyRange, Miss, RowId, Rows, Scan, Write};
+use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Table, Value};
+use kimberlite_types::{LogPosition, Streams};
+use sqlparser::ast;
+
+use super::define::Definer;
+use super::{Answer, Running, Session, Stage, Step, write};
+use crate::bind::{Binder, last_part, unsupported};
+use crate::eval::{Scope, Shared};
+use crate::limits::BATCH_ROWS;
+
+impl Session {
+    pub(super) fn create_table_as(
+        &mut self,
+        running: &mut Running,
+        create: &ast::CreateTable,
+        text: &str,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<Step, Stop> {
+        let Some(query) = &create.query else { return Err(unsupported("this").into()) };
+        let now = self.transaction()?.now;
+        let mut binder = Binder::new(catalogue, text, now);
+        let (_, output) = binder.query(query)?;
+        drop(binder);
+        let created =
+            self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
+        running.queue.pop_front();
+        if created {
+            let name = last_part(&create.name);
+            let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
+            if let Some(statement) = crate::parse::statements(&insert)?.pop() {
+                running.queue.push_front((statement, insert));
+            }
+        }
+        running.answer = Some(Answer { tag: "SELECT".to_string(), ..Answer::default() });
+        running.stage = Stage::Begin;
+        Ok(Step::More)
+    }
+
+    /// Keeps the transaction as it is, for when a later part of the statement is refused.
+    fn remember(&mut self, running: &mut Running) -> Result<(), SqlError> {
+        let transaction = self.transaction()?;
+        if transaction.explicit && running.before.is_none() {
+            running.before = Some(transaction.overlay.clone());
+        }
+        Ok(())
+    }
+
+    /// Runs a change of the schema on a copy and keeps it.
+    fn change<T>(
+        &mut self,
+        running: &mut Running,
+        catalogue: &Arc<Catalogue>,
+        run: impl FnOnce(&mut Definer<'_>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        let now = self.transaction()?.now;
+        let mut shared = self.shared(running, now, BTreeMap::new());
+        self.remember(running)?;
+        let mut overlay = self.transaction()?.overlay.clone();
+        let mut definer = Definer {
+            catalogue: (**catalogue).clone(),
+            overlay: &mut overlay,
+            now,
+            shared: &mut shared,
+            recheck: Vec::new(),
+            follow: Vec::new(),
+            notices: Vec::new(),
+        };
+        let result = run(&mut definer)?;
+        let (changed, recheck, follow) = (definer.catalogue, definer.recheck, definer.follow);
+        overlay.catalogue = Some(Arc::new(changed));
+        self.transaction()?.overlay = overlay;
+        for text in follow.into_iter().rev() {
+            if let Some(statement) = crate::parse::statements(&text)?.pop() {
+                running.queue.insert(1, (statement, text));
+            }
+        }
+        if !recheck.is_empty() {
+            running.stage = Stage::Recheck(Box::new(Recheck::new(recheck)));
+        }
+        Ok(result)
+    }
+
+    pub(super) fn define(
+        &mut self,
+        running: &mut Running,
+        statement: &ast::Statement,
+        text: &str,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<Step, Stop> {
+        use ast::Statement as S;
+        let tag = match statement {
+            S::CreateTable(create) => {
+                self.change(running, catalogue, |d| d.create_table(create, None))?;
+                "CREATE TABLE"
+            }
+            S::CreateIndex(create) => {
+                self.change(running, catalogue, |d| d.create_index(create))?;
+                "CREATE INDEX"
+            }
+            S::CreateView(create) => {
+                let now = self.transaction()?.now;
+                let mut binder = Binder::new(catalogue, text, now);
+                let (_, output) = binder.query(&create.query)?;
+                let reads = core::mem::take(&mut binder.reads);
+                drop(binder);
+                self.change(running, catalogue, |d| d.create_view(create, &output, reads))?;
+                "CREATE VIEW"
+            }
+            S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
+                self.change(running, catalogue, |d| {
+                    d.create_sequence(name, *if_not_exists, sequence_options)
+                })?;
+                "CREATE SEQUENCE"
+            }
+            S::Drop { object_type, if_exists, names, cascade, .. } => {
+                self.change(running, catalogue, |d| d.drop(*object_type, names, *if_exists, *cascade))?;
+                "DROP"
+            }
+            S::AlterTable(alter) => {
+                self.change(running, catalogue, |d| d.alter_table(alter))?;
+                "ALTER TABLE"
+            }
+            S::Truncate(truncate) => {
+                self.remember(running)?;
+                self.truncate(truncate, catalogue)?;
+                "TRUNCATE TABLE"
+            }
+            other => return Err(unsupported(first_words(&other.to_string())).into()),
+        };
+        let waits = matches!(running.stage, Stage::Recheck(_));
+        if running.answer.is_none() {
+            running.answer = Some(Answer { tag: tag.to_string(), ..Answer::default() });
+        }
+        if !waits {
+            running.queue.pop_front();
+            running.stage = Stage::Begin;
+        }
+        Ok(Step::More)
+    }
+
+    fn truncate(&mut self, truncate: &ast::Truncate, catalogue: &Arc<Catalogue>) -> Result<(), SqlError> {
+        let mut ids = Vec::new();
+        for target in &truncate.table_names {
+            let name = last_part(&target.name);
+            match catalogue.named(&name) {
+                Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
+                _ if truncate.if_exists => {}
+                _ => {
+                    return Err(SqlError::new(
+                        SqlState::UndefinedTable,
+                        format!("relation \"{name}\" does not exist"),
+                    ));
+                }
+            }
+        }
+        let cascade = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
+        let mut at = 0;
+        while at < ids.len() {
+            for (child, _) in catalogue.children(ids[at]) {
+                if ids.contains(&child.id) {
+                    continue;
+                }
+                if !cascade {
+                    return Err(SqlError::new(
+                        SqlState::FeatureNotSupported,
+                        "cannot truncate a table referenced in a foreign key constraint",
+                    ));
+                }
+                ids.push(child.id);
+            }
+            at += 1;
+        }
+        let overlay = &mut self.transaction()?.overlay;
+        for id in ids {
+            if let Some(object) = catalogue.object(id) {
+                overlay.guard_schema(id, object.version());
+            }
+            overlay.truncate(id);
+        }
+        Ok(())
+    }
+}
+
+fn first_words(text: &str) -> String {
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Every row of tables that got a constraint is looked at again.
+#[derive(Debug)]
+pub(super) struct Recheck {
+    tables: Vec<ObjectId>,
+    at: usize,
+    /// The rows of the table at hand, as writes that change nothing.
+    writes: Vec<Write>,
+    /// Behind which key its scan goes on.
+    after: Option<Vec<u8>>,
+    /// Whether the scan is at its end.
+    scanned: bool,
+}
+
+/// What a step of it read.
+#[derive(Debug)]
+pub(super) enum Looked {
+    Rows(Vec<Write>, Option<Vec<u8>>),
+    Verdict(Result<(), SqlError>),
+}
+
+impl Recheck {
+    fn new(tables: Vec<ObjectId>) -> Self {
+        Self { tables, at: 0, writes: Vec::new(), after: None, scanned: false }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.tables.len()
+    }
+
+    /// What it looked at: all rows of the tables and of those they refer to.
+    pub(super) fn reads(&self, catalogue: &Catalogue) -> Vec<(ObjectId, Option<ObjectId>, KeyRange)> {
+        let mut ids = self.tables.clone();
+        for table in self.tables.iter().filter_map(|id| catalogue.table(*id)) {
+            ids.extend(table.foreign_keys.iter().map(|key| key.parent));
+        }
+        ids.into_iter().map(|id| (id, None, KeyRange::ALL)).collect()
+    }
+
+    pub(super) fn read(
+        &self,
+        catalogue: &Catalogue,
+        rows: &dyn Rows,
+        at: LogPosition,
+    ) -> Result<Looked, Miss> {
+        let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) else {
+            return Ok(Looked::Verdict(Ok(())));
+        };
+        if self.scanned {
+            return match check_all(catalogue, table, &self.writes, rows, at) {
+                Ok(()) => Ok(Looked::Verdict(Ok(()))),
+                Err(Stop::Refused(error)) => Ok(Looked::Verdict(Err(error))),
+                Err(Stop::Miss(miss)) => Err(miss),
+            };
+        }
+        let mut found = Vec::new();
+        let mut next = None;
+        let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: self.after.as_deref() };
+        rows.scan(&scan, &mut |row| {
+            found.push(Write {
+                table: table.id,
+                id: RowId::of(table, row.row, row.hidden),
+                before: Some(row.row.to_vec()),
+                after: Some(row.row.to_vec()),
+            });
+            if found.len() == BATCH_ROWS {
+                next = Some(row.key.to_vec());
+            }
+            found.len() < BATCH_ROWS
+        })?;
+        Ok(Looked::Rows(found, next))
+    }
+
+    pub(super) fn advance(&mut self, read: Looked, catalogue: &Catalogue, now: i64) -> Result<(), SqlError> {
+        match read {
+            Looked::Rows(found, next) => {
+                if let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) {
+                    check_rows(catalogue, table, &found, now)?;
+                }
+                self.writes.extend(found);
+                self.scanned = next.is_none();
+                self.after = next;
+            }
+            Looked::Verdict(verdict) => {
+                verdict?;
+                self.at += 1;
+                self.writes.clear();
+                self.scanned = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CHECK constraints over rows that are there.
+fn check_rows(catalogue: &Catalogue, table: &Table, rows: &[Write], now: i64) -> Result<(), SqlError> {
+    let mut binder = Binder::new(catalogue, "", now);
+    let checks = write::checks(&mut binder, table)?;
+    let mut shared = Shared::new(now, Streams::new(0).stream("sql", 0));
+    for row in rows.iter().filter_map(|write| write.after.as_ref()) {
+        for (name, expr) in &checks {
+            let mut scope = Scope { outer: &[], slots: &[], shared: &mut shared };
+            if expr.eval(row, &mut scope)? == Value::Bool(false) {
+                return Err(SqlError::new(
+                    SqlState::CheckViolation,
+                    format!(
+                        "check constraint \"{name}\" of relation \"{}\" is violated by some row",
+                        table.name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! What the planner makes of queries, as EXPLAIN shows it.
+
+use crate::rows::Database;
+
+#[track_caller]
+fn plan(sql: &str, expected: &[&str]) {
+    let mut database = Database::new(false);
+    database
+        .run(
+            "CREATE TABLE t (a int PRIMARY KEY, b int, c int);
+             CREATE INDEX by_b ON t (b, c);
+             CREATE TABLE u (x int PRIMARY KEY, y int, z int);
+             CREATE UNIQUE INDEX by_y ON u (y);
+             CREATE TABLE w (k int, l int, m int, PRIMARY KEY (k, l));",
+        )
+        .expect("a schema");
+    let rows = database.rows(&format!("EXPLAIN {sql}")).expect(sql);
+    assert_eq!(rows, expected, "{sql}");
+}
+
+#[test]
+fn an_equality_with_the_key_is_a_lookup() {
+    plan("SELECT * FROM t WHERE a = 1", &["Filter (1 conditions)", "  Key Scan on t"]);
+    plan("SELECT * FROM t WHERE 1 + 2 = a AND b > 2", &["Filter (2 conditions)", "  Key Scan on t"]);
+    plan("SELECT * FROM w WHERE k = 1 AND l > 5", &["Filter (2 conditions)", "  Key Scan on w"]);
+}
+
+#[test]
+fn a_condition_on_later_columns_alone_is_no_lookup() {
+    plan("SELECT * FROM w WHERE l = 1", &["Filter (1 conditions)", "  Seq Scan on w"]);
+    plan("SELECT * FROM t WHERE c = 1", &["Filter (1 conditions)", "  Seq Scan on t"]);
+    plan("SELECT * FROM t WHERE b + 1 = 2", &["Filter (1 conditions)", "  Seq Scan on t"]);
+}
+
+#[test]
+fn an_index_is_taken_where_it_fits_more() {
+    plan("SELECT * FROM t WHERE b = 1 AND c = 2", &["Filter (2 conditions)", "  Index Scan using by_b on t"]);
+    plan("SELECT * FROM t WHERE b = 1 AND a > 2", &["Filter (2 conditions)", "  Index Scan using by_b on t"]);
+    plan("SELECT * FROM t WHERE b = 1 AND a = 2", &["Filter (2 conditions)", "  Key Scan on t"]);
+    plan(
+        "SELECT * FROM u WHERE y BETWEEN 1 AND 5",
+        &["Filter (2 conditions)", "  Index Scan using by_y on u"],
+    );
+}
+
+#[test]
+fn conditions_move_to_where_their_columns_are_made() {
+    plan(
+        "SELECT * FROM (SELECT a + 1 AS n, b FROM t) AS q WHERE q.b = 3",
+        &["Filter (1 conditions)", "  Index Scan using by_b on t"],
+    );
+    plan(
+        "SELECT * FROM (SELECT b, count(*) FROM t GROUP BY b) AS q WHERE q.b = 3",
+        &["Hash Aggregate", "  Filter (1 conditions)", "    Index Scan using by_b on t"],
+    );
+    // A condition on the count stays above.
+    plan(
+        "SELECT * FROM (SELECT b, count(*) AS n FROM t GROUP BY b) AS q WHERE q.n = 3",
+        &["Filter (1 conditions)", "  Hash Aggregate", "    Seq Scan on t"],
+    );
+}
+
+#[test]
+fn a_left_join_is_an_inner_one_where_no_row_of_nulls_passes() {
+    let left = "SELECT * FROM t LEFT JOIN u ON t.c = u.z";
+    plan(left, &["Hash Left Join", "  Seq Scan on t", "  Seq Scan on u"]);
+    plan(
+        &format!("{left} WHERE u.z IS NULL"),
+        &["Filter (1 conditions)", "  Hash Left Join", "    Seq Scan on t", "    Seq Scan on u"],
+    );
+    plan(
+        &format!("{left} WHERE u.z > 1"),
+        &["Hash Join", "  Filter (1 conditions)", "    Seq Scan on u", "  Seq Scan on t"],
+    );
+}
+
+#[test]
+fn subqueries_become_joins() {
+    plan(
+        "SELECT * FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.z = t.c)",
+        &["Hash Semi Join", "  Seq Scan on t", "  Seq Scan on u"],
+    );
+    plan(
+        "SELECT * FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.z = t.c)",
+        &["Hash Anti Join", "  Seq Scan on t", "  Seq Scan on u"],
+    );
+    plan(
+        "SELECT * FROM t WHERE c IN (SELECT z FROM u)",
+        // Its values are looked up in a set.
+        &["Filter (1 conditions)", "  Seq Scan on t"],
+    );
+}
+
+#[test]
+fn joins_begin_with_the_smallest() {
+    plan(
+        "SELECT * FROM t, u WHERE t.c = u.z AND u.x = 1",
+        &["Hash Join", "  Filter (1 conditions)", "    Key Scan on u", "  Seq Scan on t"],
+    );
+    // No cross join where an equality connects.
+    plan(
+        "SELECT * FROM t, u, w WHERE t.c = w.m AND w.m = u.z",
+        &["Hash Join", "  Hash Join", "    Seq Scan on t", "    Seq Scan on w", "  Seq Scan on u"],
+    );
+}
+
+#[test]
+fn what_all_branches_share_is_a_condition_of_its_own() {
+    plan(
+        "SELECT * FROM t WHERE (a = 1 AND b > 2) OR (a = 1 AND c > 3)",
+        &["Filter (2 conditions)", "  Key Scan on t"],
+    );
+}
+
+#[test]
+fn writes_show_their_plan() {
+    plan("DELETE FROM t WHERE a = 1", &["Delete on t", "  Filter (1 conditions)", "    Key Scan on t"]);
+    plan("INSERT INTO t SELECT * FROM u", &["Insert on t", "  Seq Scan on u"]);
+}

@@ -14,7 +14,9 @@ use kimberlite_types::limits::COMMAND_SIZE_LIMIT;
 use kimberlite_types::{
     ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId,
 };
-use kimberlite_wire::client::{Answer, ClientFrame, Query, Turn, query_frame};
+use kimberlite_wire::client::{
+    Answer, ClientFrame, Query, STATEMENT_SIZE_MAX, Statement, Turn, query_frame, statement_frame,
+};
 use kimberlite_wire::command::{Outcome, Refusal, Verdict};
 use kimberlite_wire::{FrameHeader, Malformed};
 
@@ -49,6 +51,15 @@ pub enum Input {
         /// The replica to ask, and no other; none for the one that commands go to.
         to: Option<ReplicaId>,
     },
+    /// Run this SQL, once, in the session that the connection to the primary is. Answered by [`Output::Answered`] or
+    /// [`Output::Failed`] with the same ticket. When its connection is lost after it was sent, it fails and is not sent
+    /// again: nobody knows what became of it.
+    Statement {
+        /// The parent's name for it.
+        ticket: u64,
+        /// What is to be run.
+        statement: Statement,
+    },
 }
 
 /// What a client tells its parent.
@@ -63,7 +74,7 @@ pub enum Output {
         /// What became of it.
         verdict: Verdict,
     },
-    /// The answer to a query.
+    /// The answer to a query or a statement.
     Answered {
         /// The ticket it was asked with.
         ticket: u64,
@@ -109,7 +120,7 @@ pub enum ClientError {
     TooLarge,
     /// The session was evicted before the command was answered. It may have been executed or not.
     Evicted,
-    /// The time to give up came.
+    /// The time to give up came, or the connection that carried a statement was lost.
     GaveUp {
         /// Whether it was ever sent: if so, a command may have been executed, or may yet be.
         sent: bool,
@@ -180,13 +191,28 @@ pub(crate) struct Flight {
     pub(crate) ticket: Option<u64>,
 }
 
-/// A query in flight.
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Question {
+    Query(Query),
+    Statement,
+}
+
+/// A query or statement in flight.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) task: Task,
     pub(crate) ticket: u64,
-    pub(crate) query: Query,
+    pub(crate) question: Question,
+    /// The one replica to ask. Of a statement, the one it was sent to.
     pub(crate) to: Option<ReplicaId>,
+}
+
+impl Asked {
+    /// A statement that was sent and not turned away: it may have been run.
+    pub(crate) fn is_sent_statement(&self) -> bool {
+        matches!(self.question, Question::Statement) && self.to.is_some()
+    }
 }
 
 /// A client of a cluster, with one session. See the crate's documentation.
@@ -272,7 +298,23 @@ impl Client {
             let nonce = QUERY_NONCE | self.queries_asked;
             let frame = query_frame(self.options.cluster, nonce, &query);
             let task = Task::new(nonce, frame, self.give_up_at(step.now));
-            self.queries.insert(nonce, Asked { task, ticket, query, to });
+            self.queries.insert(nonce, Asked { task, ticket, question: Question::Query(query), to });
+            return;
+        };
+        step.out.push(Output::Failed { ticket, why });
+    }
+
+    fn run(&mut self, ticket: u64, statement: &Statement, step: &mut Step<'_>) {
+        let why = if statement.text.len() > STATEMENT_SIZE_MAX {
+            ClientError::TooLarge
+        } else if self.queries.len() >= QUERIES_MAX {
+            ClientError::QueueFull
+        } else {
+            self.queries_asked += 1;
+            let nonce = QUERY_NONCE | self.queries_asked;
+            let frame = statement_frame(self.options.cluster, nonce, statement);
+            let task = Task { once: true, ..Task::new(nonce, frame, self.give_up_at(step.now)) };
+            self.queries.insert(nonce, Asked { task, ticket, question: Question::Statement, to: None });
             return;
         };
         step.out.push(Output::Failed { ticket, why });
@@ -354,7 +396,9 @@ impl Client {
                 self.on_turn(replica, conn, nonce, turn, step);
                 Ok(())
             }
-            ClientFrame::Request { .. } | ClientFrame::Query { .. } => Err(Malformed::Unknown),
+            ClientFrame::Request { .. } | ClientFrame::Query { .. } | ClientFrame::Statement { .. } => {
+                Err(Malformed::Unknown)
+            }
         }
     }
 
@@ -409,15 +453,10 @@ impl Client {
             self.strays += 1;
             return Ok(());
         };
-        let fits = match (asked.query, &answer) {
-            (Query::ReadEvents { .. }, Answer::Events { from: _, end: _, records }) => {
-                records.is_empty() || records.records().check().is_ok()
-            }
-            (Query::StreamInfo { .. }, Answer::Stream { .. })
-            | (Query::ReadEvents { .. } | Query::StreamInfo { .. }, Answer::Refused(_))
-            | (Query::Status, Answer::Status(_)) => true,
-            (Query::ReadEvents { .. }, Answer::Damaged { .. }) => !mutant!(DamagedAnswerRefused),
-            _ => false,
+        let fits = match (asked.question, &answer) {
+            (Question::Statement, Answer::Sql(_)) => true,
+            (Question::Statement, _) => false,
+            (Question::Query(query), answer) => fits(query, answer),
         };
         if !fits {
             return Err(Malformed::Body);
@@ -437,7 +476,19 @@ impl Client {
             return;
         };
         task.sent = None;
-        let pinned = self.queries.get(&nonce).is_some_and(|asked| asked.to.is_some());
+        if task.once {
+            // It was not taken, so it may be sent again.
+            task.ever_sent = false;
+        }
+        let again_until = self.give_up_at(step.now);
+        let mut pinned = false;
+        if let Some(asked) = self.queries.get_mut(&nonce) {
+            if matches!(asked.question, Question::Statement) {
+                asked.to = None;
+                asked.task.give_up_at = asked.task.give_up_at.or(again_until);
+            }
+            pinned = asked.to.is_some();
+        }
         match turn {
             Turn::TooLarge => {
                 kimberlite_probe::reachable!("client.too_large");
@@ -466,6 +517,20 @@ impl Client {
     }
 }
 
+/// Whether this answers that.
+fn fits(query: Query, answer: &Answer) -> bool {
+    match (query, answer) {
+        (Query::ReadEvents { .. }, Answer::Events { from: _, end: _, records }) => {
+            records.is_empty() || records.records().check().is_ok()
+        }
+        (Query::StreamInfo { .. }, Answer::Stream { .. })
+        | (Query::ReadEvents { .. } | Query::StreamInfo { .. }, Answer::Refused(_))
+        | (Query::Status, Answer::Status(_)) => true,
+        (Query::ReadEvents { .. }, Answer::Damaged { .. }) => !mutant!(DamagedAnswerRefused),
+        _ => false,
+    }
+}
+
 impl Machine for Client {
     type Input = Input;
     type Output = Output;
@@ -478,6 +543,7 @@ impl Machine for Client {
                 self.submit(Waiting { ticket, tenant, command, give_up_at: None }, step);
             }
             Input::Query { ticket, query, to } => self.ask(ticket, query, to, step),
+            Input::Statement { ticket, statement } => self.run(ticket, &statement, step),
         }
         self.expire(step);
         self.pump(step);

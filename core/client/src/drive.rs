@@ -78,11 +78,23 @@ impl Client {
         if let Some(link) = route.link.take() {
             step.net.close(link.conn);
         }
+        self.drop_statements(replica, step);
+        let route = &mut self.routes[usize::from(replica.0)];
         route.laters = 0;
         route.put_off(step.now, self.options.backoff_min, self.options.backoff_max, &mut self.rng);
         step.out.push(Output::Disconnected { replica, why });
         if replica == self.target {
             self.rotate(step.now);
+        }
+    }
+
+    /// The connection to a replica is lost, and with it the outcome of the statements that it carried.
+    fn drop_statements(&mut self, replica: ReplicaId, step: &mut Step<'_>) {
+        let lost =
+            self.queries.iter().filter(|(_, asked)| asked.is_sent_statement() && asked.to == Some(replica));
+        let lost: Vec<u64> = lost.map(|(nonce, _)| *nonce).collect();
+        for nonce in lost {
+            self.drop_task(nonce, ClientError::GaveUp { sent: true }, step);
         }
     }
 
@@ -167,6 +179,14 @@ impl Client {
                         task.sent = Some((conn, step.now));
                         task.ever_sent = true;
                         step.net.stream(conn, task.frame.clone());
+                        if task.once {
+                            task.give_up_at = None;
+                        }
+                    }
+                    for asked in self.queries.values_mut().filter(|asked| asked.task.once) {
+                        if asked.task.is_on(conn) {
+                            asked.to = Some(replica);
+                        }
                     }
                 }
                 (None, None) if unsent.count() > 0 => self.connect(replica, step),
@@ -232,6 +252,7 @@ impl Client {
         let tasks = self.tasks().flat_map(|(home, task)| {
             let route = &self.routes[usize::from(home.0)];
             let due = match (route.open(), &route.link) {
+                (Some(conn), _) if task.once && task.is_on(conn) => None,
                 (Some(conn), _) => task.overdue_at(conn, timeout).or(Some(route.resume_at)),
                 (None, Some(_)) => None,
                 (None, None) => Some(route.resume_at),

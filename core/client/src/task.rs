@@ -18,11 +18,13 @@ pub(crate) struct Task {
     pub(crate) ever_sent: bool,
     /// When the parent's patience ends.
     pub(crate) give_up_at: Option<Instant>,
+    /// A statement: once sent it is never overdue, because it may take long, and never sent on another connection.
+    pub(crate) once: bool,
 }
 
 impl Task {
     pub(crate) fn new(nonce: u64, frame: Frame, give_up_at: Option<Instant>) -> Self {
-        Self { frame, nonce, sent: None, ever_sent: false, give_up_at }
+        Self { frame, nonce, sent: None, ever_sent: false, give_up_at, once: false }
     }
 
     pub(crate) fn is_on(&self, conn: Conn) -> bool {
@@ -31,7 +33,7 @@ impl Task {
 
     /// When the answer is overdue, if it was sent on `conn`.
     pub(crate) fn overdue_at(&self, conn: Conn, timeout: Duration) -> Option<Instant> {
-        self.sent.filter(|(carrier, _)| *carrier == conn).map(|(_, at)| at.after(timeout))
+        self.sent.filter(|(carrier, _)| *carrier == conn && !self.once).map(|(_, at)| at.after(timeout))
     }
 }
 

@@ -306,6 +306,11 @@ impl Kernel {
         self.sessions.lookup(session, request)
     }
 
+    /// Whether a tenant exists. Refused as `NoTenant`.
+    pub fn tenant(&self, tenant: TenantId) -> Result<(), Refusal> {
+        self.tenants.check_exists(tenant)
+    }
+
     /// How a stream stands. Refused as `NoTenant` or `NoStream`.
     pub fn stream(&self, tenant: TenantId, stream: StreamId) -> Result<StreamState<'_>, Refusal> {
         self.tenants.stream(tenant, stream)

@@ -15,6 +15,7 @@
 //! | `node` | the routing |
 //! | `clients` | byte streams of clients: frames in, replies out |
 //! | `reads` | queries, once they are confirmed |
+//! | `sql` | statements of SQL: sessions, plans, and what becomes of their facts |
 //! | `note` | what a node tells whoever watches it |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod clients;
 mod node;
 mod note;
 mod reads;
+mod sql;
 
 pub use node::Node;
 pub use note::{HaltReason, Note};

@@ -19,6 +19,7 @@ use kimberlite_wire::command::{Refusal, Verdict};
 use crate::clients::Clients;
 use crate::note::{HaltReason, Note};
 use crate::reads::{Progress, Reads};
+use crate::sql::{Effect, Sql};
 
 /// A value on its way from one part to another.
 enum Work {
@@ -34,6 +35,7 @@ pub struct Node {
     kernel: Kernel,
     clients: Clients,
     reads: Reads,
+    sql: Sql,
     work: VecDeque<Work>,
     storage_out: Vec<storage::Output>,
     vsr_out: Vec<vsr::Output>,
@@ -56,6 +58,7 @@ impl Node {
             kernel: Kernel::new(config.sessions_max),
             clients: Clients::new(config.cluster, config.replica),
             reads: Reads::default(),
+            sql: Sql::new(seed),
             work: VecDeque::new(),
             storage_out: Vec::new(),
             vsr_out: Vec::new(),
@@ -85,9 +88,9 @@ impl Node {
         self.halted
     }
 
-    /// Requests and queries of clients that are not answered yet.
+    /// Requests, and queries and statements, of clients that are not answered yet.
     pub fn unanswered(&self) -> (usize, usize) {
-        (self.clients.waiting(), self.reads.under_way())
+        (self.clients.waiting(), self.reads.under_way() + self.sql.under_way())
     }
 
     /// The digest of the state.
@@ -114,6 +117,7 @@ impl Node {
     fn forget(&mut self, conn: Conn) {
         self.clients.closed(conn);
         self.reads.closed(conn);
+        self.sql.closed(conn);
     }
 
     fn on_received(&mut self, conn: Conn, data: &Frame, io: &mut dyn Io, out: &mut Vec<Note>) {
@@ -141,6 +145,14 @@ impl Node {
                 self.clients.answer(conn, nonce, &answer, io);
             }
             ClientFrame::Query { nonce, query } => self.on_query(conn, nonce, query, io),
+            ClientFrame::Statement { nonce, .. } if !self.replica.is_primary() => {
+                self.clients.turn(conn, nonce, self.elsewhere(), io);
+            }
+            ClientFrame::Statement { nonce, statement } => {
+                let mut effects = Vec::new();
+                self.sql.begin(conn, nonce, statement, &mut effects);
+                self.follow(effects, io);
+            }
             // A node says these, it is not told them.
             ClientFrame::Reply { .. } | ClientFrame::Answer { .. } | ClientFrame::Turn { .. } => {
                 io.close(conn);
@@ -398,12 +410,22 @@ impl Node {
                 vsr::Output::Committed(op) => {
                     self.work.push_back(Work::Storage(storage::Input::Committed(op)));
                 }
+                vsr::Output::ReadConfirmed { ticket } if Sql::owns(ticket) => self.sql.confirmed(ticket),
                 vsr::Output::ReadConfirmed { ticket } => {
                     let progress = self.reads.confirmed(ticket, &self.kernel);
                     self.advance(progress, io);
                 }
                 vsr::Output::RequestRefused { session, number } => {
-                    self.clients.turn_one(session, number, Turn::Busy, io);
+                    let mut effects = Vec::new();
+                    if !self.sql.not_taken(session, number, &mut effects) {
+                        self.clients.turn_one(session, number, Turn::Busy, io);
+                    }
+                    self.follow(effects, io);
+                }
+                vsr::Output::ReadRefused { ticket } if Sql::owns(ticket) => {
+                    let mut effects = Vec::new();
+                    self.sql.refuse(ticket, &mut effects);
+                    self.follow(effects, io);
                 }
                 vsr::Output::ReadRefused { ticket } => {
                     if let Some((conn, nonce)) = self.reads.refuse(ticket) {
@@ -416,6 +438,9 @@ impl Node {
                     for (conn, nonce) in self.reads.unconfirmed() {
                         self.clients.turn(conn, nonce, Turn::Later, io);
                     }
+                    let mut effects = Vec::new();
+                    self.sql.resigned(&mut effects);
+                    self.follow(effects, io);
                 }
                 vsr::Output::Note(note) => {
                     out.push(Note::Consensus(note));
@@ -426,10 +451,34 @@ impl Node {
 
     fn apply(&mut self, prepare: Prepare, io: &mut dyn Io, out: &mut Vec<Note>) {
         let applied = self.kernel.apply(&prepare);
+        let mut effects = Vec::new();
         for entry in &applied.verdicts {
-            self.clients.decided(entry.session, entry.request, entry.verdict, io);
+            if !self.sql.decided(entry.session, entry.request, entry.verdict, &mut effects) {
+                self.clients.decided(entry.session, entry.request, entry.verdict, io);
+            }
         }
+        self.follow(effects, io);
         out.push(Note::Committed { prepare, applied, digest: self.kernel.digest() });
+    }
+
+    /// Does what statements came to.
+    fn follow(&mut self, effects: Vec<Effect>, io: &mut dyn Io) {
+        for effect in effects {
+            match effect {
+                Effect::Answer { conn, nonce, answer } => {
+                    self.clients.answer(conn, nonce, &Answer::Sql(answer), io);
+                }
+                Effect::Turn { conn, nonce, turn } => self.clients.turn(conn, nonce, turn, io),
+                Effect::Confirm { ticket } => {
+                    self.work.push_back(Work::Vsr(vsr::Input::ConfirmRead { ticket }));
+                }
+                Effect::Propose { session, number, tenant, command } => {
+                    let command = Frame::copy_from(&command);
+                    let request = vsr::Request { session, number, tenant, command };
+                    self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
+                }
+            }
+        }
     }
 
     fn halt(&mut self, reason: HaltReason, out: &mut Vec<Note>) {
@@ -463,12 +512,23 @@ impl Machine for Node {
         self.now = now;
         self.on_event(event, io, out);
         self.run(now, io, out);
+        if self.sql.is_ready() && self.halted.is_none() {
+            let mut effects = Vec::new();
+            self.sql.run(now, &self.kernel, self.config.layout.command_size_max(), &mut effects);
+            self.follow(effects, io);
+            self.run(now, io, out);
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
         if self.halted.is_some() {
             return None;
         }
-        [self.storage.wake_at(), self.replica.wake_at(), self.reads.wake_at()].into_iter().flatten().min()
+        // Statements that are not done go on at once, after whatever else has happened.
+        let sql = self.sql.is_ready().then_some(self.now.monotonic);
+        [sql, self.storage.wake_at(), self.replica.wake_at(), self.reads.wake_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

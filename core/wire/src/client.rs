@@ -1,17 +1,18 @@
 //! The frames between a client and a node: the frame header of [`crate::header`] and a postcard body.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use kimberlite_crypto::checksum;
 use kimberlite_io::{Buf, Frame};
-use kimberlite_types::limits::FRAME_HEADER_SIZE;
+use kimberlite_types::limits::{FRAME_BODY_SIZE_LIMIT, FRAME_HEADER_SIZE};
 use kimberlite_types::{
     ClusterId, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId, View,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Malformed;
-use crate::command::{RecordsBuilder, Verdict};
+use crate::command::{RecordsBuilder, SqlCode, Verdict};
 use crate::header::{Command as FrameCommand, FrameHeader};
 
 /// A request: a command to be done once. The command's bytes follow the body's head.
@@ -61,7 +62,69 @@ pub enum Query {
     Status,
 }
 
-/// The answer to a [`Query`].
+/// Bytes of one statement's text: what the largest frame holds, less what surrounds it.
+pub const STATEMENT_SIZE_MAX: usize = FRAME_BODY_SIZE_LIMIT as usize - 64;
+
+/// A statement of SQL. The connection that carries it is its session, and it is run at most once: whoever sent it and
+/// lost the connection does not know what became of it, and must not send it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// The tenant whose tables it is about: the same for all statements of a connection.
+    pub tenant: TenantId,
+    /// Whether it belongs to a transaction block that an earlier answer left open. If that block is gone, with its
+    /// connection or its primary, the statement is refused instead of run by itself.
+    pub in_block: bool,
+    /// One statement, with or without a semicolon behind it.
+    pub text: String,
+}
+
+/// What became of a [`Statement`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlAnswer {
+    /// Whether a transaction block is open now.
+    pub in_block: bool,
+    /// What it gave.
+    pub result: Result<SqlRows, SqlFailure>,
+}
+
+/// What a statement gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlRows {
+    /// The command tag, as PostgreSQL sends it; empty if the text held no statement.
+    pub tag: String,
+    /// The columns; none of a statement that gives no rows.
+    pub columns: Vec<SqlColumn>,
+    /// The rows: one cell for each column, in PostgreSQL's text output; none is NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// What a person should be told besides.
+    pub notices: Vec<String>,
+}
+
+/// A column of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlColumn {
+    /// Its name.
+    pub name: String,
+    /// The name of its type.
+    pub kind: String,
+}
+
+/// Why a statement did nothing, or why it is not known whether it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqlFailure {
+    /// The condition.
+    pub code: SqlCode,
+    /// One sentence.
+    pub message: String,
+    /// The character of the text it is about, counted from 1.
+    pub position: Option<u32>,
+    /// More about the case.
+    pub detail: Option<String>,
+    /// What to try.
+    pub hint: Option<String>,
+}
+
+/// The answer to a [`Query`] or a [`Statement`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// Records, in order, from the offset asked for.
@@ -89,6 +152,8 @@ pub enum Answer {
         /// The op that holds them.
         op: Op,
     },
+    /// What became of a statement.
+    Sql(SqlAnswer),
 }
 
 /// How a node stands.
@@ -158,6 +223,13 @@ pub enum ClientFrame {
         nonce: u64,
         /// What is asked.
         query: Query,
+    },
+    /// A statement.
+    Statement {
+        /// To match the answer.
+        nonce: u64,
+        /// What is to be run.
+        statement: Statement,
     },
     /// The final word on a request.
     Reply {
@@ -236,6 +308,11 @@ pub fn query_frame(cluster: ClusterId, nonce: u64, query: &Query) -> Frame {
     frame(cluster, None, FrameCommand::Query, nonce, &[&encode(query)])
 }
 
+/// The frame of a statement, whose text is not longer than [`STATEMENT_SIZE_MAX`].
+pub fn statement_frame(cluster: ClusterId, nonce: u64, statement: &Statement) -> Frame {
+    frame(cluster, None, FrameCommand::Statement, nonce, &[&encode(statement)])
+}
+
 /// The frame of a reply.
 pub fn reply_frame(
     cluster: ClusterId,
@@ -278,6 +355,10 @@ impl ClientFrame {
             FrameCommand::Query => {
                 let query = postcard::from_bytes(body).map_err(malformed)?;
                 Ok(Self::Query { nonce: header.nonce, query })
+            }
+            FrameCommand::Statement => {
+                let statement = postcard::from_bytes(body).map_err(malformed)?;
+                Ok(Self::Statement { nonce: header.nonce, statement })
             }
             FrameCommand::Reply => {
                 let ReplyBody { session, number, verdict } = postcard::from_bytes(body).map_err(malformed)?;

@@ -67,11 +67,13 @@ pub enum Command {
     Answer = 35,
     /// Node to client: ask another, later, or not at all.
     Turn = 36,
+    /// Client to node: run this SQL, once.
+    Statement = 37,
 }
 
 impl Command {
     /// Every command.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Prepare,
         Self::PrepareOk,
         Self::Commit,
@@ -87,6 +89,7 @@ impl Command {
         Self::Reply,
         Self::Answer,
         Self::Turn,
+        Self::Statement,
     ];
 
     /// The command of a number.

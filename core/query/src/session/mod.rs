@@ -187,6 +187,14 @@ impl Session {
         self.transaction.as_ref().is_some_and(|t| t.explicit)
     }
 
+    /// Breaks an open transaction block, as a refused statement does: one did not parse, or its answer cannot be given.
+    pub fn fail(&mut self) {
+        match &mut self.transaction {
+            Some(transaction) if transaction.explicit => transaction.failed = true,
+            _ => self.transaction = None,
+        }
+    }
+
     /// Types of the parameters and columns of a statement, without running it.
     pub fn describe(
         &self,

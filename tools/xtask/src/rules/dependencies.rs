@@ -48,7 +48,7 @@ const TABLE: &[Row] = &[
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),
     row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
     row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "libm"])),
-    row("runtime", &["types", "probe", "crypto", "io", "wire", "kernel", "storage", "vsr"],    &["io-sim", "client"],        Only(&["serde", "postcard"])),
+    row("runtime", &["types", "probe", "crypto", "io", "wire", "row", "query", "kernel", "storage", "vsr"], &["io-sim", "client"], Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
     row("bundle",  &["types", "probe", "io", "wire"],                                          &[],                          Free),
     row("io-real", &["types", "io"],                                                           &["io-sim"],                  Free),

@@ -1,0 +1,334 @@
+//! Stories of SQL on small clusters: shipped nodes, shipped clients, a simulated world.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{CLUSTER, Cluster, TENANT, Told};
+use kimberlite_client::{self as client, Client, ClientError, ClientOptions};
+use kimberlite_io::{Event, Io, Machine};
+use kimberlite_io_sim::NodeId;
+use kimberlite_types::{Instant, Now, TenantId};
+use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement};
+use kimberlite_wire::command::Command;
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// How often a speaker looks for something to say.
+const GLANCE: Duration = Duration::from_millis(1);
+
+type Told1 = Result<SqlAnswer, ClientError>;
+
+/// What a speaker is to say, and what it heard.
+#[derive(Default)]
+struct Desk {
+    texts: VecDeque<(TenantId, String)>,
+    heard: Vec<Told1>,
+}
+
+/// A client that runs the statements that are laid on its desk, one after the other.
+struct Speaker {
+    client: Client,
+    desk: Arc<Mutex<Desk>>,
+    creates: bool,
+    busy: bool,
+    in_block: bool,
+    ticket: u64,
+    time: Instant,
+}
+
+impl Speaker {
+    fn step(&mut self, now: Now, input: client::Input, io: &mut dyn Io) {
+        let mut heard = Vec::new();
+        self.client.on(now, input, io, &mut heard);
+        for output in heard {
+            let told = match output {
+                client::Output::Done { .. } => {
+                    self.creates = false;
+                    self.busy = false;
+                    continue;
+                }
+                client::Output::Answered { answer: Answer::Sql(answer), .. } => Ok(answer),
+                client::Output::Failed { why, .. } => Err(why),
+                _ => continue,
+            };
+            self.busy = false;
+            self.in_block = told.as_ref().map_or(self.in_block, |answer| answer.in_block);
+            self.desk.lock().unwrap().heard.push(told);
+        }
+        if !self.busy {
+            self.ticket += 1;
+            let ticket = self.ticket;
+            if self.creates {
+                self.busy = true;
+                let command = Command::CreateTenant { name: "tenant" }.encode();
+                self.step(now, client::Input::Submit { ticket, tenant: TENANT, command }, io);
+                return;
+            }
+            let text = self.desk.lock().unwrap().texts.pop_front();
+            if let Some((tenant, text)) = text {
+                self.busy = true;
+                let statement = Statement { tenant, in_block: self.in_block, text };
+                self.step(now, client::Input::Statement { ticket, statement }, io);
+            }
+        }
+    }
+}
+
+impl Machine for Speaker {
+    type Input = Event;
+    type Output = Told;
+
+    fn on(&mut self, now: Now, event: Event, io: &mut dyn Io, _: &mut Vec<Told>) {
+        self.time = now.monotonic;
+        self.step(now, client::Input::Event(event), io);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        Some(self.client.wake_at().map_or(self.time.after(GLANCE), |at| at.min(self.time.after(GLANCE))))
+    }
+}
+
+/// A cluster with speakers.
+struct Stage {
+    cluster: Cluster,
+    desks: Vec<Arc<Mutex<Desk>>>,
+}
+
+impl Stage {
+    fn new(seed: u64, replicas: u8, speakers: u16) -> Self {
+        let mut cluster = Cluster::new(seed, replicas, speakers, 0);
+        let mut desks = Vec::new();
+        for index in 0..speakers {
+            let desk = Arc::new(Mutex::new(Desk::default()));
+            let speaker = Speaker {
+                client: Client::new(ClientOptions::new(CLUSTER, replicas, seed + u64::from(index))),
+                desk: desk.clone(),
+                creates: index == 0,
+                busy: false,
+                in_block: false,
+                ticket: 0,
+                time: Instant::ZERO,
+            };
+            cluster.world.start(NodeId(u16::from(replicas) + index), Box::new(speaker));
+            desks.push(desk);
+        }
+        cluster.run_for(Duration::from_secs(3));
+        Self { cluster, desks }
+    }
+
+    fn lay(&self, speaker: usize, text: &str) {
+        self.desks[speaker].lock().unwrap().texts.push_back((TENANT, text.to_owned()));
+    }
+
+    /// Runs until everybody has heard so many answers in all, and takes them.
+    fn hear(&mut self, counts: &[usize]) -> Vec<Vec<Told1>> {
+        let desks = self.desks.clone();
+        let heard = |index: usize| desks[index].lock().unwrap().heard.len();
+        self.cluster
+            .run_until(MINUTE, |_| counts.iter().enumerate().all(|(index, count)| heard(index) >= *count));
+        self.desks.iter().map(|desk| std::mem::take(&mut desk.lock().unwrap().heard)).collect()
+    }
+
+    fn told(&mut self, speaker: usize, text: &str) -> Told1 {
+        self.lay(speaker, text);
+        let mut counts = vec![0; self.desks.len()];
+        counts[speaker] = 1;
+        self.hear(&counts)[speaker].pop().unwrap()
+    }
+
+    fn run(&mut self, speaker: usize, text: &str) -> SqlRows {
+        self.told(speaker, text).unwrap().result.unwrap_or_else(|failure| panic!("{text}: {failure:?}"))
+    }
+
+    fn fail(&mut self, speaker: usize, text: &str) -> SqlFailure {
+        self.told(speaker, text).unwrap().result.expect_err(text)
+    }
+
+    /// The rows of a query, cells joined by `|`.
+    fn rows(&mut self, speaker: usize, text: &str) -> Vec<String> {
+        let rows = self.run(speaker, text).rows;
+        let cell = |cell: Option<String>| cell.unwrap_or_else(|| "NULL".to_owned());
+        rows.into_iter().map(|row| row.into_iter().map(cell).collect::<Vec<_>>().join("|")).collect()
+    }
+}
+
+fn patients(stage: &mut Stage) {
+    let create = "CREATE TABLE patient (id INT PRIMARY KEY, name TEXT NOT NULL, age INT CHECK (age >= 0))";
+    assert_eq!(stage.run(0, create).tag, "CREATE TABLE");
+    let insert = "INSERT INTO patient VALUES (1, 'Ada', 36), (2, 'Grace', NULL);";
+    assert_eq!(stage.run(0, insert).tag, "INSERT 0 2");
+}
+
+#[test]
+fn tables_are_made_written_read_and_rebuilt_from_the_log() {
+    let mut stage = Stage::new(1, 1, 1);
+    patients(&mut stage);
+    let answer = stage.run(0, "SELECT id, name, age FROM patient ORDER BY id");
+    let columns: Vec<String> = answer.columns.iter().map(|c| format!("{} {}", c.name, c.kind)).collect();
+    assert_eq!(columns, ["id integer", "name text", "age integer"]);
+    assert_eq!(answer.tag, "SELECT 2");
+    assert_eq!(answer.rows[1], [Some("2".to_owned()), Some("Grace".to_owned()), None]);
+    stage.cluster.crash(0);
+    stage.cluster.start(0);
+    assert_eq!(stage.rows(0, "SELECT name FROM patient ORDER BY name"), ["Ada", "Grace"]);
+    let node = stage.cluster.node(0);
+    assert_eq!(node.kernel().digest_walk(), node.digest());
+    assert_eq!(node.unanswered(), (0, 0));
+}
+
+#[test]
+fn what_is_refused_names_its_condition() {
+    let mut stage = Stage::new(2, 1, 1);
+    patients(&mut stage);
+    for (text, code) in [
+        ("INSERT INTO patient VALUES (1, 'Eve', 3)", "23505"),
+        ("INSERT INTO patient VALUES (3, NULL, 3)", "23502"),
+        ("INSERT INTO patient VALUES (3, 'Eve', -1)", "23514"),
+        ("SELECT nobody FROM patient", "42703"),
+        ("SELECT * FROM nothing", "42P01"),
+        ("SELEC 1", "42601"),
+        ("SELECT 'unterminated", "42601"),
+        ("SELECT 1; SELECT 2", "42601"),
+        ("SELECT 1 / 0", "22012"),
+        ("SELECT repeat('x', 2000000)", "54000"),
+    ] {
+        assert_eq!(stage.fail(0, text).code.as_str(), code, "{text}");
+    }
+    assert_eq!(stage.fail(0, "SELECT id, nobody FROM patient").position, Some(12));
+    assert_eq!(stage.run(0, " ; ").tag, "");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM patient"), ["2"]);
+    stage.desks[0].lock().unwrap().texts.push_back((TenantId(77), "SELECT 1".to_owned()));
+    let told = stage.hear(&[1])[0].pop().unwrap().unwrap();
+    assert_eq!(told.result.unwrap_err().code.as_str(), "22023", "a connection is of one tenant");
+}
+
+#[test]
+fn writes_larger_than_a_command_are_refused_by_name() {
+    let mut stage = Stage::new(3, 1, 1);
+    stage.run(0, "CREATE TABLE big (id BIGINT PRIMARY KEY, filler TEXT)");
+    let text = "INSERT INTO big SELECT i, repeat('x', 1000) FROM generate_series(1, 5000) AS g(i)";
+    assert_eq!(stage.fail(0, text).code.as_str(), "54000");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM big"), ["0"]);
+}
+
+#[test]
+fn a_transaction_is_done_as_a_whole_or_not_at_all() {
+    let mut stage = Stage::new(4, 1, 2);
+    patients(&mut stage);
+    assert!(stage.told(0, "BEGIN").unwrap().in_block);
+    stage.run(0, "INSERT INTO patient VALUES (3, 'Edsger', 40)");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM patient"), ["3"]);
+    assert_eq!(stage.rows(1, "SELECT count(*) FROM patient"), ["2"], "nobody else sees it");
+    let told = stage.told(0, "COMMIT").unwrap();
+    assert_eq!((told.in_block, told.result.unwrap().tag.as_str()), (false, "COMMIT"));
+    assert_eq!(stage.rows(1, "SELECT count(*) FROM patient"), ["3"]);
+    stage.run(0, "BEGIN");
+    stage.run(0, "DELETE FROM patient");
+    stage.run(0, "ROLLBACK");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM patient"), ["3"]);
+    for broken in ["SELEC", "SELECT repeat('x', 2000000)", "SELECT 1 / 0"] {
+        stage.run(0, "BEGIN");
+        stage.run(0, "DELETE FROM patient");
+        stage.fail(0, broken);
+        assert_eq!(stage.fail(0, "SELECT 1").code.as_str(), "25P02", "{broken}");
+        assert_eq!(stage.run(0, "COMMIT").tag, "ROLLBACK");
+    }
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM patient"), ["3"]);
+}
+
+#[test]
+fn of_two_transactions_that_meet_the_second_is_told_to_begin_again() {
+    let mut stage = Stage::new(5, 1, 2);
+    patients(&mut stage);
+    for speaker in 0..2 {
+        stage.run(speaker, "BEGIN");
+        stage.run(speaker, "UPDATE patient SET age = COALESCE(age, 0) + 1 WHERE id = 2");
+    }
+    stage.run(0, "COMMIT");
+    let told = stage.told(1, "COMMIT").unwrap();
+    assert_eq!((told.in_block, told.result.unwrap_err().code.as_str()), (false, "40001"));
+    assert_eq!(stage.rows(1, "SELECT age FROM patient WHERE id = 2"), ["1"]);
+}
+
+#[test]
+fn single_statements_that_meet_are_all_done() {
+    let mut stage = Stage::new(6, 3, 8);
+    patients(&mut stage);
+    for _ in 0..20 {
+        for speaker in 0..8 {
+            stage.lay(speaker, "UPDATE patient SET age = age + 1 WHERE id = 1 RETURNING age");
+        }
+    }
+    let mut ages: Vec<u32> = Vec::new();
+    for told in stage.hear(&[20; 8]).into_iter().flatten() {
+        let rows = told.unwrap().result.unwrap().rows;
+        ages.push(rows[0][0].as_ref().unwrap().parse().unwrap());
+    }
+    ages.sort_unstable();
+    assert!(ages.into_iter().eq(37..37 + 160), "each saw the one before it");
+    // Of two that want the same key, one is told that it exists.
+    stage.lay(0, "INSERT INTO patient VALUES (9, 'Eve', 3)");
+    stage.lay(1, "INSERT INTO patient VALUES (9, 'Mallory', 3)");
+    let heard = stage.hear(&[1, 1]);
+    let refused: Vec<SqlFailure> =
+        heard.into_iter().flatten().filter_map(|told| told.unwrap().result.err()).collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].code.as_str(), "23505");
+    assert!(refused[0].message.contains("patient_pkey"), "{refused:?}");
+}
+
+#[test]
+fn a_transaction_whose_node_dies_is_gone_and_says_so() {
+    let mut stage = Stage::new(7, 3, 1);
+    patients(&mut stage);
+    stage.run(0, "BEGIN");
+    stage.run(0, "INSERT INTO patient VALUES (3, 'Edsger', 40)");
+    let primary = stage.cluster.primary().unwrap();
+    stage.cluster.crash(primary);
+    stage.cluster.run_for(Duration::from_secs(5));
+    let told = stage.told(0, "INSERT INTO patient VALUES (4, 'Barbara', 50)").unwrap();
+    assert_eq!((told.in_block, told.result.unwrap_err().code.as_str()), (false, "40001"));
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM patient"), ["2"]);
+}
+
+#[test]
+fn a_statement_whose_connection_breaks_is_not_sent_again() {
+    let mut unknown = 0;
+    for seed in 0..12 {
+        let mut stage = Stage::new(100 + seed, 3, 1);
+        stage.run(0, "CREATE TABLE hits (n INT)");
+        stage.lay(0, "INSERT INTO hits VALUES (1)");
+        stage.cluster.run_for(Duration::from_micros(1_000 + 150 * seed));
+        let primary = stage.cluster.primary().unwrap();
+        stage.cluster.crash(primary);
+        stage.cluster.run_for(Duration::from_secs(5));
+        let told = stage.hear(&[1])[0].pop().unwrap();
+        let count = stage.rows(0, "SELECT count(*) FROM hits");
+        match told {
+            Ok(answer) => {
+                answer.result.unwrap();
+                assert_eq!(count, ["1"]);
+            }
+            Err(why) => {
+                assert_eq!(why, ClientError::GaveUp { sent: true });
+                unknown += 1;
+                assert!(count == ["0"] || count == ["1"], "{count:?}");
+            }
+        }
+    }
+    assert!(unknown > 0, "some were on their way");
+}
+
+#[test]
+fn a_long_query_does_not_hold_up_others() {
+    let mut stage = Stage::new(8, 1, 2);
+    stage.run(0, "CREATE TABLE n (i INT PRIMARY KEY)");
+    stage.run(0, "INSERT INTO n SELECT i FROM generate_series(1, 1000) AS g(i)");
+    stage.lay(0, "SELECT count(*) FROM n AS a, n AS b WHERE a.i + b.i = 7");
+    stage.lay(1, "SELECT 1");
+    stage.cluster.run_for(Duration::from_micros(1));
+    let heard = stage.hear(&[1, 1]);
+    assert_eq!(heard[0][0].as_ref().unwrap().result.as_ref().unwrap().rows, [[Some("6".to_owned())]]);
+}

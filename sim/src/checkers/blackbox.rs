@@ -404,7 +404,7 @@ impl Checker for Blackbox {
                         Heard::Events { end: *end, records: records.records().iter().map(short).collect() }
                     }
                     Answer::Refused(refusal) => Heard::Refused(*refusal),
-                    Answer::Status(_) | Answer::Damaged { .. } => Heard::Nothing,
+                    Answer::Status(_) | Answer::Damaged { .. } | Answer::Sql(_) => Heard::Nothing,
                 };
                 self.close(*client, *ticket, heard);
             }

@@ -4,7 +4,7 @@ use kimberlite_io::{Frame, Packet};
 use kimberlite_types::limits::{COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, PREPARE_HEADER_SIZE};
 use kimberlite_types::{Op, ReplicaId, View};
 use kimberlite_wire::client::{
-    ClientFrame, Request, answer_frame, query_frame, reply_frame, request_frame, turn_frame,
+    ClientFrame, Request, answer_frame, query_frame, reply_frame, request_frame, statement_frame, turn_frame,
 };
 use kimberlite_wire::command::Command;
 use kimberlite_wire::message::Letter;
@@ -108,6 +108,7 @@ fn client(script: &mut Script<'_>) {
         FrameCommand::Answer,
         FrameCommand::Turn,
         FrameCommand::Commit,
+        FrameCommand::Statement,
     ];
     let command = commands[script.below(commands.len())];
     let nonce = script.magnitude();
@@ -123,6 +124,7 @@ fn client(script: &mut Script<'_>) {
             request_frame(CLUSTER, &Request { session: *session, number: *number, tenant: *tenant, command })
         }
         ClientFrame::Query { nonce, query } => query_frame(CLUSTER, *nonce, query),
+        ClientFrame::Statement { nonce, statement } => statement_frame(CLUSTER, *nonce, statement),
         ClientFrame::Reply { session, number, verdict } => {
             reply_frame(CLUSTER, FROM, *session, *number, *verdict)
         }

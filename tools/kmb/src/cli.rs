@@ -9,11 +9,12 @@ use crate::format::Format;
 use crate::inspect::Inspect;
 use crate::load::Load;
 use crate::read::Read;
+use crate::sql::Sql;
 use crate::start::Start;
 use crate::status::Status;
 use crate::torture::Torture;
 use crate::verify::Verify;
-use crate::{Failure, append, demo, dev, format, inspect, load, read, start, status, torture, verify};
+use crate::{Failure, append, demo, dev, format, inspect, load, read, sql, start, status, torture, verify};
 
 /// Kimberlite: an immutable, hash-chained, replicated log. Node, client and administration in one program.
 #[derive(Parser, Debug)]
@@ -48,6 +49,8 @@ enum Command {
     Append(Append),
     /// Print records of a stream
     Read(Read),
+    /// Run SQL: statements, files, or a prompt
+    Sql(Sql),
     /// Say how each node stands
     Status(Status),
     /// Check the whole log of a stopped node
@@ -71,6 +74,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Read(args) => read::run(&args),
+            Command::Sql(args) => sql::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Verify(args) => verify::run(&args),
             Command::Inspect(args) => inspect::run(&args),

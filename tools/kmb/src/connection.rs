@@ -9,7 +9,7 @@ use kimberlite_io::{CloseReason, Conn, Event, Machine as _};
 use kimberlite_io_real::{Driver, Options as DriverOptions, Waker};
 use kimberlite_types::limits::REPLICAS_MAX;
 use kimberlite_types::{ClusterId, Instant, Now, ReplicaId, TenantId};
-use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::client::{Answer, Query, SqlAnswer, Statement};
 use kimberlite_wire::command::{Command, Verdict};
 
 use crate::failure::Kind;
@@ -112,6 +112,27 @@ impl Connection {
     /// Asks one node, and waits for its answer.
     pub fn query_node(&mut self, query: Query, to: ReplicaId) -> Result<Answer, Failure> {
         self.ask(query, Some(to))
+    }
+
+    /// Runs a statement in the session that the connection to the primary is, and waits for its answer. When that
+    /// connection is lost the failure says that nobody knows what became of it.
+    pub fn statement(&mut self, statement: Statement) -> Result<SqlAnswer, Failure> {
+        let ticket = self.ticket();
+        let now = self.driver.now();
+        self.tell(0, now, Input::Statement { ticket, statement });
+        loop {
+            match self.wait(None)? {
+                Some((_, Output::Answered { ticket: of, answer: Answer::Sql(answer) })) if of == ticket => {
+                    return Ok(answer);
+                }
+                Some((_, Output::Failed { ticket: of, why: ClientError::GaveUp { sent: true } })) if of == ticket => {
+                    let what = "the connection was lost before the answer came; a write may have been done or not";
+                    return Err(Failure::new(Kind::Unreachable, what));
+                }
+                Some((_, Output::Failed { ticket: of, why })) if of == ticket => return Err(self.explain(why)),
+                _ => {}
+            }
+        }
     }
 
     fn ask(&mut self, query: Query, to: Option<ReplicaId>) -> Result<Answer, Failure> {

@@ -45,6 +45,7 @@ mod random;
 mod read;
 mod record;
 mod signals;
+mod sql;
 mod start;
 mod status;
 mod torture;

@@ -8,4 +8,5 @@ mod garbage;
 mod kills;
 mod node;
 mod recordings;
+mod sql;
 mod world;

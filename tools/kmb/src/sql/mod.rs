@@ -1,0 +1,177 @@
+//! `kmb sql`: statements in, rows out.
+
+mod embedded;
+mod prompt;
+mod show;
+mod split;
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use kimberlite_types::ClusterId;
+use kimberlite_wire::client::{SqlAnswer, Statement};
+use kimberlite_wire::command::{Command, Refusal};
+
+use crate::Failure;
+use crate::address::{Cluster, Name, name};
+use crate::connection::{Connection, Options};
+use crate::output::print;
+use embedded::Embedded;
+use show::Format;
+use split::{is_blank, split};
+
+/// What `kmb sql` takes.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kmb sql --create-tenant -c 'CREATE TABLE patient (id INT PRIMARY KEY, name TEXT NOT NULL)'
+  kmb sql -c \"INSERT INTO patient VALUES (1, 'Ada')\" -c 'SELECT * FROM patient'
+  kmb sql -f schema.sql --format json
+  kmb sql --data ./data                          a stopped lone node's data, without a server
+
+All statements of one call are run in one session, one after the other, and each is a transaction of its own
+unless BEGIN and COMMIT stand around it. What COMMIT or a single statement answered is durable on a majority of
+the nodes. When the connection is lost before an answer, it is not known whether a write was done, and it is not
+sent again. Without -c and -f, statements are read from standard input; if that is a terminal there is a prompt,
+where \\? lists its own commands. Exit codes: 0 all done, 1 a statement
+failed and those behind it were not run, 2 wrong usage, 3 no answer in time or the connection was lost, 5 I/O error.")]
+pub(crate) struct Sql {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Open the data directory of a lone node that does not run, in this process, instead of asking nodes
+    #[arg(long, value_name = "DIR", conflicts_with = "id")]
+    data: Option<PathBuf>,
+    /// The tenant: a name or a number
+    #[arg(long, value_name = "TENANT", value_parser = name, default_value = "default")]
+    tenant: Name,
+    /// Make the tenant if it does not exist
+    #[arg(long)]
+    create_tenant: bool,
+    /// Run these statements; may be given several times
+    #[arg(short = 'c', long = "command", value_name = "TEXT")]
+    commands: Vec<String>,
+    /// Run the statements of this file, after those of -c
+    #[arg(short = 'f', long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How answers are written to standard output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Sql) -> Result<(), Failure> {
+    let Some(data) = &args.data else { return talk(args, &args.cluster.nodes) };
+    let embedded = Embedded::start(data)?;
+    let result = talk(args, &[embedded.address]);
+    // A node that halted says more than a client that was not answered.
+    embedded.stop().and(result)
+}
+
+fn talk(args: &Sql, nodes: &[SocketAddr]) -> Result<(), Failure> {
+    let prompt = args.commands.is_empty() && args.file.is_none() && io::stdin().is_terminal();
+    let texts = if prompt { Vec::new() } else { texts(args)? };
+    let connection = Connection::open(
+        nodes,
+        Options {
+            cluster: args.cluster.id.unwrap_or(ClusterId::UNNAMED),
+            sessions: 1,
+            give_up_after: Some(args.cluster.timeout),
+        },
+    )?;
+    let mut talk = Talk::new(connection, args);
+    if args.create_tenant {
+        talk.create_tenant()?;
+    }
+    if prompt {
+        return prompt::run(&mut talk);
+    }
+    for text in &texts {
+        let (statements, rest) = split(text);
+        for statement in statements.into_iter().chain([rest]) {
+            if !is_blank(statement) && !talk.run(statement)? {
+                return Ok(());
+            }
+        }
+    }
+    if talk.in_block {
+        eprintln!("WARNING: the last transaction was not committed, and nothing of it is done");
+    }
+    Ok(())
+}
+
+/// What is to be run.
+fn texts(args: &Sql) -> Result<Vec<String>, Failure> {
+    let mut texts = args.commands.clone();
+    if let Some(path) = &args.file {
+        texts.push(fs::read_to_string(path).map_err(|error| Failure::on(path, &error))?);
+    }
+    if args.commands.is_empty() && args.file.is_none() {
+        let mut text = String::new();
+        io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::new(crate::failure::Kind::Io, format!("standard input: {error}")))?;
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
+/// A session, and how its answers are shown.
+struct Talk {
+    connection: Connection,
+    tenant: Name,
+    format: Format,
+    /// Whether a cell has a line of its own.
+    expanded: bool,
+    /// Whether a transaction block is open.
+    in_block: bool,
+}
+
+impl Talk {
+    fn new(connection: Connection, args: &Sql) -> Self {
+        let Sql { tenant, format, .. } = args;
+        Self { connection, tenant: tenant.clone(), format: *format, expanded: false, in_block: false }
+    }
+
+    fn create_tenant(&mut self) -> Result<(), Failure> {
+        let command = Command::CreateTenant { name: &self.tenant.text };
+        match self.connection.submit(self.tenant.tenant(), &command)?.result {
+            Ok(_) | Err(Refusal::TenantExists) => Ok(()),
+            Err(refusal) => Err(Failure::failed(refusal.to_string())),
+        }
+    }
+
+    /// Runs a statement and shows its answer. Answers false when nobody reads what is shown.
+    fn run(&mut self, text: &str) -> Result<bool, Failure> {
+        let text = text.trim();
+        let answer = self.ask(text)?;
+        let rows = match answer.result {
+            Ok(rows) => rows,
+            Err(failure) => {
+                let mut shown = match self.format {
+                    Format::Json => show::failure_json(&failure).to_string(),
+                    Format::Table | Format::Csv => show::failure(&failure, text),
+                };
+                if failure.code.as_str() == Refusal::NoTenant.sqlstate() && self.format != Format::Json {
+                    shown += &format!("\nHINT: `kmb sql --create-tenant` makes tenant `{}`.", self.tenant.text);
+                }
+                return Err(Failure::failed(shown));
+            }
+        };
+        for notice in &rows.notices {
+            eprintln!("NOTICE: {notice}");
+        }
+        print(show::rows(&rows, self.format, self.expanded).as_bytes())
+    }
+
+    fn ask(&mut self, text: &str) -> Result<SqlAnswer, Failure> {
+        let statement =
+            Statement { tenant: self.tenant.tenant(), in_block: self.in_block, text: text.to_owned() };
+        let asked = self.connection.statement(statement);
+        // A block does not outlive its connection.
+        self.in_block = asked.as_ref().is_ok_and(|answer| answer.in_block);
+        asked
+    }
+}

@@ -1,0 +1,49 @@
+//! `kmb sql`, against nodes.
+
+use serde_json::json;
+
+use crate::world::{Lone, Three, kmb, kmb_with, temporary};
+
+const CREATE: &str = "CREATE TABLE patient (id INT PRIMARY KEY, name TEXT NOT NULL);
+-- a comment; with a semicolon
+INSERT INTO patient VALUES (1, 'Ada'), (2, 'Grace; Hopper');";
+
+#[test]
+fn tables_outlive_the_node() {
+    let dir = temporary();
+    let lone = Lone::new(dir.path(), "small");
+    let sql = ["sql", "--nodes", &lone.address];
+    kmb(&[&sql[..], &["-c", "SELECT 1"]].concat()).fails(1, &["3D000", "--create-tenant"]);
+    let made = kmb_with(&[&sql[..], &["--create-tenant"]].concat(), CREATE.as_bytes()).ok();
+    assert_eq!(made, "CREATE TABLE\nINSERT 0 2\n");
+    let table = " id |     name\n----+---------------\n  1 | Ada\n  2 | Grace; Hopper\n(2 rows)\n";
+    let select = "SELECT * FROM patient ORDER BY id";
+    assert_eq!(kmb(&[&sql[..], &["-c", select]].concat()).ok(), table);
+    let refused = kmb(&[&sql[..], &["-c", "INSERT INTO patient VALUES (1, 'Eve'); SELECT 1"]].concat());
+    assert_eq!(refused.out, "");
+    refused.fails(1, &["23505", "patient_pkey"]);
+    kmb(&[&sql[..], &["-c", "SELECT nam FROM patient"]].concat()).fails(1, &["42703", "\n       "]);
+    let block = ["-c", "BEGIN; DELETE FROM patient; SELECT count(*) FROM patient; ROLLBACK", "--format", "json"];
+    let told = kmb(&[&sql[..], &block].concat()).json();
+    assert_eq!(told[2], json!({ "count": 0 }));
+    let data = lone.data.clone();
+    lone.node.stop();
+    let lone = Lone::start(&data);
+    let sql = ["sql", "--nodes", &lone.address, "-c", select, "--format", "csv"];
+    assert_eq!(kmb(&sql).ok(), "id,name\n1,Ada\n2,Grace; Hopper\n");
+}
+
+#[test]
+fn a_cluster_answers_without_one_of_its_nodes() {
+    let mut three = Three::new();
+    let nodes = three.nodes.clone();
+    let sql = ["sql", "--nodes", &nodes, "--create-tenant"];
+    kmb_with(&sql, CREATE.as_bytes()).ok();
+    for gone in 0..3 {
+        three.running[gone] = None;
+        let insert = format!("INSERT INTO patient VALUES ({}, 'x') RETURNING id", gone + 3);
+        let told = kmb(&["sql", "--nodes", &nodes, "-c", &insert, "--format", "json"]).json();
+        assert_eq!(told, [json!({ "id": gone + 3 })]);
+        three.start();
+    }
+}

@@ -86,8 +86,6 @@ struct Active {
     statement: Statement,
     stage: Stage,
     replans: u32,
-    /// It was planned again because its facts were refused, so as to say why.
-    explaining: bool,
 }
 
 struct Connection {
@@ -170,7 +168,7 @@ impl Sql {
         }
         let Some((nonce, statement)) = at.queue.pop_front() else { return };
         let stage = Stage::Confirming;
-        at.active = Some(Active { nonce, statement, stage, replans: 0, explaining: false });
+        at.active = Some(Active { nonce, statement, stage, replans: 0 });
         self.next_ticket += 1;
         self.tickets.insert(self.next_ticket, conn);
         out.push(Effect::Confirm { ticket: self.next_ticket });
@@ -396,9 +394,13 @@ impl Sql {
                     .hint("The transaction might succeed if it is tried again.");
                 self.answer(conn, Err(failure(&error)), out);
             }
-            (Stage::Proposed(plan), Err(Refusal::Sql { .. })) if plan.alone && !active.explaining => {
-                // Something came between that makes it wrong now: planned again it says what.
-                active.explaining = true;
+            (Stage::Proposed(plan), Err(refusal @ Refusal::Sql { .. }))
+                if plan.alone
+                    && active.replans < REPLANS_MAX
+                    && refusal.sqlstate() != SqlState::ProgramLimitExceeded.code() =>
+            {
+                // Something came between that makes it wrong: planned again it says what, or takes another key.
+                active.replans += 1;
                 self.plan_again(conn, plan.tenant);
             }
             (_, Err(refusal)) => self.answer(conn, Err(refused(refusal)), out),

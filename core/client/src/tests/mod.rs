@@ -4,6 +4,7 @@ mod commands;
 mod connections;
 mod properties;
 mod queries;
+mod statements;
 
 use core::time::Duration;
 

@@ -524,11 +524,14 @@ impl Machine for Node {
         if self.halted.is_some() {
             return None;
         }
-        // Statements that are not done go on at once, after whatever else has happened.
-        let sql = self.sql.is_ready().then_some(self.now.monotonic);
-        [sql, self.storage.wake_at(), self.replica.wake_at(), self.reads.wake_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.sql.wake_at(self.now.monotonic),
+            self.storage.wake_at(),
+            self.replica.wake_at(),
+            self.reads.wake_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
@@ -21,7 +22,7 @@ use kimberlite_row::check::Stop;
 use kimberlite_row::fact::Facts;
 use kimberlite_row::{SqlError, SqlState, text};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
-use kimberlite_types::{Now, RequestNumber, Rng, SessionId, Streams, TenantId};
+use kimberlite_types::{Instant, Now, RequestNumber, Rng, SessionId, Streams, TenantId};
 use kimberlite_wire::client::{SqlAnswer, SqlColumn, SqlFailure, SqlRows, Statement, Turn};
 use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
 
@@ -33,6 +34,9 @@ const STATEMENT_BYTES_MAX: usize = 64 << 20;
 const EXECUTING_MAX: usize = 4;
 /// Steps of statements in one event: then the node looks after everything else.
 const STEPS_MAX: usize = 16;
+/// After how long statements that are not done go on, if nothing else happens: everything that has happened comes first.
+/// The steps of one event take a hundred times as long if they are large.
+const PAUSE: Duration = Duration::from_micros(50);
 /// How often a statement is planned again because it was overtaken.
 const REPLANS_MAX: u32 = 16;
 /// Bytes of an answer: the largest body, less what surrounds it.
@@ -134,6 +138,11 @@ impl Sql {
     /// Whether a statement may take a step.
     pub(crate) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// When they go on that may.
+    pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        self.is_ready().then(|| now.after(PAUSE))
     }
 
     /// Whether this ticket is one of a statement.

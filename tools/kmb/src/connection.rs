@@ -125,11 +125,16 @@ impl Connection {
                 Some((_, Output::Answered { ticket: of, answer: Answer::Sql(answer) })) if of == ticket => {
                     return Ok(answer);
                 }
-                Some((_, Output::Failed { ticket: of, why: ClientError::GaveUp { sent: true } })) if of == ticket => {
-                    let what = "the connection was lost before the answer came; a write may have been done or not";
+                Some((_, Output::Failed { ticket: of, why: ClientError::GaveUp { sent: true } }))
+                    if of == ticket =>
+                {
+                    let what =
+                        "the connection was lost before the answer came; a write may have been done or not";
                     return Err(Failure::new(Kind::Unreachable, what));
                 }
-                Some((_, Output::Failed { ticket: of, why })) if of == ticket => return Err(self.explain(why)),
+                Some((_, Output::Failed { ticket: of, why })) if of == ticket => {
+                    return Err(self.explain(why));
+                }
                 _ => {}
             }
         }

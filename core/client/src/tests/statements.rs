@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ClientError;
-use kimberlite_wire::client::{Answer, Query, SqlAnswer, SqlRows, STATEMENT_SIZE_MAX, Statement, answer_frame};
+use kimberlite_wire::client::{
+    Answer, Query, STATEMENT_SIZE_MAX, SqlAnswer, SqlRows, Statement, answer_frame,
+};
 
 fn statement(text: &str) -> Statement {
     Statement { tenant: TENANT, in_block: false, text: text.into() }
@@ -104,7 +106,9 @@ fn a_redirect_of_something_else_does_not_move_a_statement() {
     let (conn, from) = story.connected();
     let nonce = story.ran(conn);
     story.on(Input::Query { ticket: 2, query: Query::Status, to: None });
-    let [Asked::Sent(_, ClientFrame::Query { nonce: other, .. })] = story.asked()[..] else { panic!("a query") };
+    let [Asked::Sent(_, ClientFrame::Query { nonce: other, .. })] = story.asked()[..] else {
+        panic!("a query")
+    };
     story.turn(conn, other, Turn::Primary(ReplicaId((from.0 + 1) % 3)));
     let asked = story.asked();
     assert!(matches!(asked[..], [Asked::Connect(..)]), "its connection stays: {asked:?}");

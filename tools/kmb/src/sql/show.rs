@@ -124,8 +124,9 @@ fn json_lines(answer: &SqlRows) -> String {
     let mut out = String::new();
     for row in &answer.rows {
         let cells = answer.columns.iter().zip(row);
-        let object: Map<String, Value> =
-            cells.map(|(column, value)| (column.name.clone(), json_of(value.as_ref(), &column.kind))).collect();
+        let object: Map<String, Value> = cells
+            .map(|(column, value)| (column.name.clone(), json_of(value.as_ref(), &column.kind)))
+            .collect();
         let _ = writeln!(out, "{}", Value::Object(object));
     }
     out
@@ -196,11 +197,13 @@ mod tests {
 
     #[test]
     fn answers_are_aligned_or_for_programs() {
-        let table = " id |  name   | ok\n----+---------+----\n  1 | a,\"b\"\\n | t\n 12 |         |\n(2 rows)\n";
+        let table =
+            " id |  name   | ok\n----+---------+----\n  1 | a,\"b\"\\n | t\n 12 |         |\n(2 rows)\n";
         assert_eq!(rows(&answer(), Format::Table, false), table);
         let csv = "id,name,ok\n1,\"a,\"\"b\"\"\n\",t\n12,\"\",\n";
         assert_eq!(rows(&answer(), Format::Csv, false), csv);
-        let json = "{\"id\":1,\"name\":\"a,\\\"b\\\"\\n\",\"ok\":true}\n{\"id\":12,\"name\":\"\",\"ok\":null}\n";
+        let json =
+            "{\"id\":1,\"name\":\"a,\\\"b\\\"\\n\",\"ok\":true}\n{\"id\":12,\"name\":\"\",\"ok\":null}\n";
         assert_eq!(rows(&answer(), Format::Json, false), json);
         assert!(rows(&answer(), Format::Table, true).starts_with("-[ RECORD 1 ]----\nid   | 1\n"));
         let done = SqlRows { tag: "BEGIN".to_owned(), ..SqlRows::default() };
@@ -218,7 +221,8 @@ mod tests {
             hint: Some("Try another.".to_owned()),
         };
         let shown = failure(&told, "SELECT a,\n c FROM t");
-        let wanted = "ERROR 42703: column \"c\" does not exist\nLINE 2:  c FROM t\n         ^\nHINT: Try another.";
+        let wanted =
+            "ERROR 42703: column \"c\" does not exist\nLINE 2:  c FROM t\n         ^\nHINT: Try another.";
         assert_eq!(shown, wanted);
         for position in [0, 99] {
             failure(&SqlFailure { position: Some(position), ..told.clone() }, "SELECT");

@@ -23,7 +23,8 @@ fn tables_outlive_the_node() {
     assert_eq!(refused.out, "");
     refused.fails(1, &["23505", "patient_pkey"]);
     kmb(&[&sql[..], &["-c", "SELECT nam FROM patient"]].concat()).fails(1, &["42703", "\n       "]);
-    let block = ["-c", "BEGIN; DELETE FROM patient; SELECT count(*) FROM patient; ROLLBACK", "--format", "json"];
+    let block =
+        ["-c", "BEGIN; DELETE FROM patient; SELECT count(*) FROM patient; ROLLBACK", "--format", "json"];
     let told = kmb(&[&sql[..], &block].concat()).json();
     assert_eq!(told[2], json!({ "count": 0 }));
     let data = lone.data.clone();

@@ -25,7 +25,7 @@ pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
                 Some(tag) => rest[tag.len()..].find(tag).map(|end| end + 2 * tag.len()),
                 None => Some(1),
             },
-            _ => Some(1),
+            _ => rest.chars().next().map(char::len_utf8),
         };
         // What is open goes on to the end.
         at = next.map_or(bytes.len(), |next| at + next);

@@ -33,7 +33,7 @@ const STATEMENT_BYTES_MAX: usize = 64 << 20;
 /// Statements that hold rows at once; each is bounded by the query layer. Others wait for one to end.
 const EXECUTING_MAX: usize = 4;
 /// Steps of statements in one event: then the node looks after everything else.
-const STEPS_MAX: usize = 16;
+const STEPS_MAX: usize = 4;
 /// After how long statements that are not done go on, if nothing else happens: everything that has happened comes first.
 /// The steps of one event take a hundred times as long if they are large.
 const PAUSE: Duration = Duration::from_micros(50);

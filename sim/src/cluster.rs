@@ -14,7 +14,6 @@ use crate::plots::is_worth_keeping;
 
 /// What the machines of a run tell.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
 pub(crate) enum Told {
     Node(Note),
     Client(kimberlite_client::Output),

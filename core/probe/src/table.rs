@@ -25,6 +25,8 @@ const STORAGE_SEARCH: &str = "core/storage/src/recovery/search.rs";
 const STORAGE_DECISION: &str = "core/storage/src/decision.rs";
 const STORAGE_SCOUT: &str = "core/storage/src/scout.rs";
 const STORAGE_JOURNAL: &str = "core/storage/src/journal.rs";
+const STORAGE_ADOPTING: &str = "core/storage/src/journal/adopting.rs";
+const STORAGE_SEALING: &str = "core/storage/src/journal/sealing.rs";
 const STORAGE_RING: &str = "core/storage/src/ring.rs";
 const STORAGE_SEALED: &str = "core/storage/src/sealed.rs";
 const STORAGE_STORAGE: &str = "core/storage/src/storage.rs";
@@ -184,11 +186,11 @@ pub const ALL: &[Mark] = &[
     rare(STORAGE_JOURNAL, Reachable, "journal.slot_was_passed_on", "a slot belongs to a later op already, which proves as much"),
     rare(STORAGE_JOURNAL, Reachable, "journal.leaves_slot_bad", "a damaged slot that may be of a later op is left as it is"),
     rare(STORAGE_RING, Reachable, "ring.distrusts_reserved", "a slot is reserved, though one that names a later op proves that it was issued"),
-    rare(STORAGE_JOURNAL, Reachable, "journal.names_sealed_op_again", "a view adopts a sealed op whose slot was damaged or names another header"),
-    rare(STORAGE_JOURNAL, Sometimes, "journal.finds_misnamed_op", "a held op is adopted whose slot names another header of it"),
-    mark(STORAGE_JOURNAL, Reachable, "journal.adopts_with_hole", "the adopted headers do not lead down to what is held"),
-    mark(STORAGE_JOURNAL, Sometimes, "journal.adopts_doubtful", "an adopted op may have been held here"),
-    mark(STORAGE_JOURNAL, Reachable, "journal.seals", "a segment is sealed"),
+    rare(STORAGE_ADOPTING, Reachable, "journal.names_sealed_op_again", "a view adopts a sealed op whose slot was damaged or names another header"),
+    rare(STORAGE_ADOPTING, Sometimes, "journal.finds_misnamed_op", "a held op is adopted whose slot names another header of it"),
+    mark(STORAGE_ADOPTING, Reachable, "journal.adopts_with_hole", "the adopted headers do not lead down to what is held"),
+    mark(STORAGE_ADOPTING, Sometimes, "journal.adopts_doubtful", "an adopted op may have been held here"),
+    mark(STORAGE_SEALING, Reachable, "journal.seals", "a segment is sealed"),
 
     mark(STORAGE_SEALED, Reachable, "shelf.has_footer", "a sealed prepare is found by a footer in memory"),
     mark(STORAGE_SEALED, Reachable, "shelf.footer_is_broken", "a footer cannot be used and is built again"),

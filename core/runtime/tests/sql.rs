@@ -266,7 +266,7 @@ fn single_statements_that_meet_are_all_done() {
         let rows = told.unwrap().result.unwrap().rows;
         ages.push(rows[0][0].as_ref().unwrap().parse().unwrap());
     }
-    ages.sort_unstable();
+    ages.sort_by(u32::cmp);
     assert!(ages.into_iter().eq(37..37 + 160), "each saw the one before it");
     // Of two that want the same key, one is told that it exists.
     stage.lay(0, "INSERT INTO patient VALUES (9, 'Eve', 3)");

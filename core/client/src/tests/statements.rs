@@ -65,7 +65,7 @@ fn a_statement_may_take_as_long_as_it_takes() {
     let (conn, _) = story.connected();
     let nonce = story.ran(conn);
     assert_eq!(story.client.wake_at(), None);
-    story.now = story.now.after(Duration::from_secs(3600));
+    story.now = story.now.after(Duration::from_hours(1));
     story.event(Event::Wake);
     story.receive(conn, &answer_frame(CLUSTER, ReplicaId(0), nonce, &done()));
     assert_eq!(story.words(), [Output::Answered { ticket: 1, answer: done() }]);

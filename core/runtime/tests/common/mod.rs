@@ -21,7 +21,6 @@ pub(crate) const TENANT: TenantId = TenantId(1);
 pub(crate) const STREAM: StreamId = StreamId(1);
 
 /// What any machine of the world says.
-#[expect(clippy::large_enum_variant, reason = "made and taken apart at once")]
 pub(crate) enum Told {
     Node(Note),
     Client(client::Output),

@@ -155,8 +155,8 @@ impl Talk {
                     Format::Table | Format::Csv => show::failure(&failure, text),
                 };
                 if failure.code.as_str() == Refusal::NoTenant.sqlstate() && self.format != Format::Json {
-                    shown +=
-                        &format!("\nHINT: `kmb sql --create-tenant` makes tenant `{}`.", self.tenant.text);
+                    let tenant = &self.tenant.text;
+                    shown = format!("{shown}\nHINT: `kmb sql --create-tenant` makes tenant `{tenant}`.");
                 }
                 return Err(Failure::failed(shown));
             }

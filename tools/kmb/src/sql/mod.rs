@@ -30,7 +30,7 @@ Examples:
   kmb sql --create-tenant -c 'CREATE TABLE patient (id INT PRIMARY KEY, name TEXT NOT NULL)'
   kmb sql -c \"INSERT INTO patient VALUES (1, 'Ada')\" -c 'SELECT * FROM patient'
   kmb sql -f schema.sql --format json
-  kmb sql --data ./data                          a stopped lone node's data, without a server
+  kmb sql --data ./data                          a stopped lone node's data, run inside this command
 
 All statements of one call are run in one session, one after the other, and each is a transaction of its own
 unless BEGIN and COMMIT stand around it. What COMMIT or a single statement answered is durable on a majority of

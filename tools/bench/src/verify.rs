@@ -1,14 +1,17 @@
 //! Verifying a data directory, against the speed of SHA-256 on one thread: over the same bytes in one stream, and over the
-//! same entries one by one, as the chain hashes them. Verification uses all processors; what it costs them is beside it.
+//! same entries one by one, as the chain hashes them. Verification uses all processors; what it costs them is beside it. Nor
+//! can it be faster than the device gives the log, which is measured too.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::hint::black_box;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use kimberlite_crypto::Sha256;
-use kimberlite_io::{Frame, sectors};
+use kimberlite_io::{Buf, Frame, sectors};
 use kimberlite_types::Layout;
 use kimberlite_types::limits::{PREPARE_HEADER_SIZE, SECTOR_SIZE};
 use kimberlite_wire::{Entry, Prepare, PrepareHeader};
@@ -22,14 +25,20 @@ use crate::setting::{Setting, all_time, own_time};
 /// Bytes that are read and hashed at once.
 const PIECE: usize = 1 << 20;
 
+/// Readers at once, each with one piece under way: more of them get no more out of the device.
+const READERS: u64 = 4;
+
+/// Bytes that are read to learn the device's speed at most.
+const READ_BYTES_MAX: u64 = 1 << 30;
+
 /// Clients that fill the log: with small requests, prepares of some tens of entries.
 const CLIENTS: u16 = 64;
 
 /// Bytes of the log that a small request takes, about: an entry of 136 bytes, a command and a share of the prepare.
 const SMALL_REQUEST: u64 = 320;
 
-/// Small requests in the log at most: filling takes longer than all else.
-const SMALL_REQUESTS_MAX: u64 = 200_000;
+/// Small requests in the log at most: filling takes longer than all else. Fewer would measure how long opening takes.
+const SMALL_REQUESTS_MAX: u64 = 600_000;
 
 /// Runs the command.
 pub(crate) fn measure(setting: &Setting, verify: &Verify) -> Result<Vec<Report>, Failure> {
@@ -61,7 +70,10 @@ fn measure_one(setting: &Setting, verify: &Verify, shape: Shape) -> Result<Repor
         seen = verdict.totals.bytes;
         let (own, stream) = (megabytes(seen) / elapsed, hash_stream(&data, seen)?);
         let entries = hash_entries(&data, verdict.totals.op.0)?;
+        let given = megabytes(READ_BYTES_MAX.min(seen)) / read_all(&data, READ_BYTES_MAX.min(seen))?;
         rows.speed.push(own);
+        rows.device.push(given);
+        rows.of_device.push(own / given);
         rows.stream.push(megabytes(seen) / stream.seconds);
         rows.entries.push(megabytes(seen) / entries.seconds);
         rows.of_stream.push(own / (megabytes(seen) / stream.seconds));
@@ -71,10 +83,12 @@ fn measure_one(setting: &Setting, verify: &Verify, shape: Shape) -> Result<Repor
     }
     let mut report = Report::new(format!("verify: {:.0} MB, {}", megabytes(seen), shape.name()));
     report.row("kmb verify", "MB/s", rows.speed);
+    report.row("the device, for readers that do nothing else", "MB/s", rows.device);
     report.row("SHA-256 alone over the same bytes", "MB/s", rows.stream);
     report.row("SHA-256 alone over the same entries", "MB/s", rows.entries);
     report.aimed("verified for each byte hashed", "", rows.of_stream, Aim::AtLeast(0.8));
     report.aimed("verified for each entry hashed", "", rows.of_entries, Aim::AtLeast(0.8));
+    report.row("verified for each byte the device gives", "", rows.of_device);
     report.row("bytes by processor time", "", rows.work_of_stream);
     report.row("entries by processor time", "", rows.work_of_entries);
     Ok(report)
@@ -83,6 +97,8 @@ fn measure_one(setting: &Setting, verify: &Verify, shape: Shape) -> Result<Repor
 #[derive(Default)]
 struct Rows {
     speed: Series,
+    device: Series,
+    of_device: Series,
     stream: Series,
     entries: Series,
     of_stream: Series,
@@ -118,6 +134,35 @@ fn read(data: &Path, place: u64, buffer: &mut [u8]) -> Result<(), Failure> {
     let path = data.join(format!("log/{:08}.segment", place / size));
     let file = File::open(&path).map_err(|error| Failure::on(&path, &error))?;
     file.read_exact_at(buffer, place % size).map_err(|error| Failure::on(&path, &error))
+}
+
+/// Seconds that it takes to read the first `bytes` bytes of the log from the device, past all caches, and do nothing with them.
+fn read_all(data: &Path, bytes: u64) -> Result<f64, Failure> {
+    let size = Layout::PRODUCTION.segment_size;
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let reader = || -> Result<(), Failure> {
+        let mut piece = Buf::zeroed(PIECE);
+        loop {
+            let place = next.fetch_add(PIECE as u64, Ordering::Relaxed);
+            if place >= bytes {
+                return Ok(());
+            }
+            let path = data.join(format!("log/{:08}.segment", place / size));
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+                .open(&path)
+                .map_err(|error| Failure::on(&path, &error))?;
+            file.read_exact_at(&mut piece, place % size).map_err(|error| Failure::on(&path, &error))?;
+            black_box(&piece);
+        }
+    };
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(reader)).collect();
+        readers.into_iter().try_for_each(|reader| reader.join().expect("a reader returns its errors"))
+    })?;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 /// SHA-256 over the first `bytes` bytes of the log.

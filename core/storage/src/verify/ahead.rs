@@ -1,7 +1,7 @@
 //! Pieces of the log, read ahead of the walk into memory that is used again.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec;
 
 use kimberlite_io::{Buf, Frame, Io, Place, ReadFault, sectors};
 use kimberlite_types::Layout;
@@ -14,11 +14,12 @@ use crate::asks::{Asks, ReadFor};
 /// Bytes of the log in one read. A prepare that spans two pieces is copied together, so a piece holds more than one of the
 /// largest.
 const PIECE: u64 = 2 << 20;
-/// Pieces that are read ahead of the walk, the one it stands in included: 8 MiB in memory. A walk with helpers has
+/// Pieces that are read ahead of the walk, the one it stands in included: 12 MiB in memory. A walk with helpers has
 /// passed a piece as soon as it is there, so several others must be on their way by then.
-const PIECES_AHEAD: usize = 4;
-/// Pieces behind the walk whose memory is kept to be used again, if whoever checks them has let go of it by then.
-const SPENT_MAX: usize = 4;
+const PIECES_AHEAD: usize = 6;
+/// Memory behind the walk that is kept to be used again when whoever checks it has let go of it: as many pieces as helpers may hold,
+/// and as many prepares that were copied together. New memory costs more than filling it: each of its pages faults.
+const SPENT_MAX: usize = 8;
 
 /// What the pieces at hand show at a place.
 #[derive(Debug)]
@@ -41,12 +42,58 @@ pub(super) struct Ahead {
     /// Pieces at hand, by offset; none: could not be read.
     pieces: BTreeMap<u64, Option<Frame>>,
     asked: BTreeSet<u64>,
-    spent: Vec<Frame>,
+    /// Memory for pieces.
+    spent: Pool,
+    /// Memory for prepares that span two pieces.
+    joined: Pool,
+}
+
+/// Memory of one size, to be used again.
+#[derive(Debug)]
+struct Pool {
+    len: usize,
+    /// Each may still be looked at by others.
+    spent: VecDeque<Frame>,
+}
+
+impl Pool {
+    fn new(len: usize) -> Self {
+        Self { len, spent: VecDeque::new() }
+    }
+
+    /// Takes memory back, in place of the oldest where there is enough.
+    fn keep(&mut self, frame: Frame) {
+        if frame.len() == self.len {
+            self.spent.push_back(frame);
+            if self.spent.len() > SPENT_MAX {
+                self.spent.pop_front();
+            }
+        }
+    }
+
+    /// Memory that nobody looks at any more, or new.
+    fn take(&mut self) -> Buf {
+        for _ in 0..self.spent.len() {
+            let Some(frame) = self.spent.pop_front() else { break };
+            match frame.reclaim() {
+                Ok(buf) => return buf,
+                Err(frame) => self.spent.push_back(frame),
+            }
+        }
+        Buf::zeroed(self.len)
+    }
 }
 
 impl Ahead {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, pieces: BTreeMap::new(), asked: BTreeSet::new(), spent: Vec::new() }
+        let joined = sectors(u64::from(layout.prepare_size_max)) as usize;
+        Self {
+            layout,
+            pieces: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            spent: Pool::new(PIECE as usize),
+            joined: Pool::new(joined),
+        }
     }
 
     /// Forgets everything, what was asked for included.
@@ -66,38 +113,22 @@ impl Ahead {
         while let Some(oldest) = self.pieces.first_entry()
             && *oldest.key() < piece
         {
-            self.spent.extend(oldest.remove());
+            if let Some(frame) = oldest.remove() {
+                self.spent.keep(frame);
+            }
         }
         for _ in 0..PIECES_AHEAD {
             if !self.pieces.contains_key(&piece) && self.asked.insert(piece) {
                 let len = (piece_end(piece, &self.layout) - piece) as usize;
-                let buf = self.memory(len);
+                let buf = if len == self.spent.len { self.spent.take() } else { Buf::zeroed(len) };
                 asks.read_into(io, Place::log(piece), buf, ReadFor::Ahead { offset: piece });
             }
             piece = piece_after(piece, &self.layout);
         }
-        let surplus = self.spent.len().saturating_sub(SPENT_MAX);
-        self.spent.drain(..surplus);
-    }
-
-    /// Memory for a read: of a piece that nobody looks at any more, if there is one.
-    fn memory(&mut self, len: usize) -> Buf {
-        let mut held = Vec::new();
-        let mut found = None;
-        for frame in self.spent.drain(..) {
-            match frame.reclaim() {
-                Ok(buf) if found.is_none() && buf.len() == len => found = Some(buf),
-                // Another one that is free stays for the next read.
-                Ok(buf) => held.push(buf.freeze()),
-                Err(frame) => held.push(frame),
-            }
-        }
-        self.spent = held;
-        found.unwrap_or_else(|| Buf::zeroed(len))
     }
 
     /// What stands at `place`, if the pieces at hand hold it.
-    pub(super) fn at_hand(&self, place: u64) -> AtHand {
+    pub(super) fn at_hand(&mut self, place: u64) -> AtHand {
         let layout = &self.layout;
         let piece = piece_of(place, layout);
         let frame = match self.pieces.get(&piece) {
@@ -120,9 +151,8 @@ impl Ahead {
         if len as usize <= rest.len() {
             return unchecked(header, &rest);
         }
-        let mut whole = Buf::zeroed(len as usize);
-        let mut done = rest.len();
-        whole[..done].copy_from_slice(&rest);
+        let mut parts = vec![rest];
+        let mut done = parts[0].len();
         let mut next = piece_end(piece, layout);
         while done < len as usize {
             let frame = match self.pieces.get(&next) {
@@ -130,12 +160,20 @@ impl Ahead {
                 Some(None) => return AtHand::Never,
                 Some(Some(frame)) => frame,
             };
-            let part = frame.len().min(len as usize - done);
-            whole[done..done + part].copy_from_slice(&frame[..part]);
-            done += part;
+            let part = frame.slice(0..frame.len().min(len as usize - done));
+            done += part.len();
+            parts.push(part);
             next = piece_end(next, layout);
         }
-        unchecked(header, &whole.freeze())
+        let mut whole = self.joined.take();
+        let mut done = 0;
+        for part in parts {
+            whole[done..done + part.len()].copy_from_slice(&part);
+            done += part.len();
+        }
+        let whole = whole.freeze();
+        self.joined.keep(whole.clone());
+        unchecked(header, &whole.slice(0..done))
     }
 }
 

@@ -162,7 +162,8 @@ impl Workload {
                 (Query::Status, Some(ReplicaId(to)))
             }
             0 => (Query::Status, None),
-            1 | 2 => (Query::StreamInfo { tenant, stream }, None),
+            1 => (Query::StreamInfo { tenant, stream }, None),
+            2 => (Query::Streams { tenant, from: stream, streams_max: 1 + ticket as u32 % 4 }, None),
             _ => {
                 let end = self.ends.get(&(tenant, stream)).copied().unwrap_or(0);
                 let from = Offset(luck.below(4, end + 2));

@@ -1,12 +1,7 @@
 //! Lives of nodes, recorded as production records them, and lived again.
 
-use std::cell::RefCell;
-use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
-use std::rc::Rc;
-
 use kimberlite_bundle::{Ended, Entry, Flight, Identity, Opening, Reader, Tail};
-use kimberlite_io::{Ask, Asked, Event, Machine as _, ReadFault, Token};
+use kimberlite_io::{Ask, Asked, Event, Machine as _, ReadFault};
 use kimberlite_runtime::Node;
 use kimberlite_sim::{Relived, relive};
 use kimberlite_types::{ClusterId, Config, Instant, Layout, Now, Op, ReplicaId, Timing, WallTime};
@@ -105,41 +100,4 @@ fn a_life_without_its_end_is_confirmed_up_to_its_last_event() {
         events.push(lived.events);
     }
     assert!(events.is_sorted() && events.first() < events.last(), "{events:?}");
-}
-
-/// What was written so far, also after the node that was recorded is gone.
-#[derive(Clone, Default)]
-struct Shared(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn a_node_that_panicked_midway_panics_again_at_the_same_event() {
-    let opening = Opening { identity: Identity::current(), config: config(), seed: 5, at: at(0) };
-    let file = Shared::default();
-    let mut flight = Flight::begin(file.clone(), &opening, &SECRET, 1 << 20).expect("memory is written");
-    let mut node = Node::new(config(), &SECRET, 5);
-    let mut asked = Asked::new();
-    // The answer to a question that it never asked.
-    let wrong = Event::Read { token: Token(u64::MAX), result: Err(ReadFault::Absent) };
-    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
-        for (micros, event) in [(1, Event::Wake), (2, wrong)] {
-            flight.heard(at(micros), &event, || (Op::ZERO, [0; 32])).expect("memory is written");
-            node.on(at(micros), event, &mut flight.wrap(&mut asked), &mut Vec::new());
-        }
-    }));
-    assert!(panicked.is_err(), "who answers what was not asked is a bug of ours, and the node stops");
-    drop(flight);
-    let lived = relived(&file.0.borrow());
-    let failure = lived.panic.as_ref().expect("it panics again");
-    assert_eq!((failure.event, lived.events, lived.confirmed), (2, 2, 1));
-    assert!(lived.parting.is_none() && !lived.is_exact());
 }

@@ -524,7 +524,8 @@ fn fits(query: Query, answer: &Answer) -> bool {
             records.is_empty() || records.records().check().is_ok()
         }
         (Query::StreamInfo { .. }, Answer::Stream { .. })
-        | (Query::ReadEvents { .. } | Query::StreamInfo { .. }, Answer::Refused(_))
+        | (Query::Streams { .. }, Answer::Streams { .. })
+        | (Query::ReadEvents { .. } | Query::StreamInfo { .. } | Query::Streams { .. }, Answer::Refused(_))
         | (Query::Status, Answer::Status(_)) => true,
         (Query::ReadEvents { .. }, Answer::Damaged { .. }) => !mutant!(DamagedAnswerRefused),
         _ => false,

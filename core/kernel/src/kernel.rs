@@ -316,6 +316,15 @@ impl Kernel {
         self.tenants.stream(tenant, stream)
     }
 
+    /// The streams of a tenant by number, from `from` on. Refused as `NoTenant`.
+    pub fn streams(
+        &self,
+        tenant: TenantId,
+        from: StreamId,
+    ) -> Result<impl Iterator<Item = (StreamId, StreamState<'_>)>, Refusal> {
+        self.tenants.streams(tenant, from)
+    }
+
     /// Where the records of a stream stand from `from` on. Takes a binary search; the caller decides how
     /// many of the extents it follows. Refused as `NoTenant` or `NoStream`.
     pub fn locate(&self, tenant: TenantId, stream: StreamId, from: Offset) -> Result<Located<'_>, Refusal> {

@@ -138,6 +138,16 @@ impl Tenants {
         owner.streams.get(&stream).ok_or(Refusal::NoStream)
     }
 
+    pub(crate) fn streams(
+        &self,
+        tenant: TenantId,
+        from: StreamId,
+    ) -> Result<impl Iterator<Item = (StreamId, StreamState<'_>)>, Refusal> {
+        let owner = self.table.get(&tenant).ok_or(Refusal::NoTenant)?;
+        let states = owner.streams.range(from..);
+        Ok(states.map(|(&id, stream)| (id, StreamState { name: &stream.name, end: stream.end() })))
+    }
+
     pub(crate) fn stream(&self, tenant: TenantId, stream: StreamId) -> Result<StreamState<'_>, Refusal> {
         let found = self.find(tenant, stream)?;
         Ok(StreamState { name: &found.name, end: found.end() })

@@ -4,11 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use kimberlite_io::Conn;
-use kimberlite_kernel::{Extent, Kernel, records_of};
+use kimberlite_kernel::{Extent, Kernel, StreamState, records_of};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
 use kimberlite_types::{Instant, Offset, Op, StreamId, TenantId};
 use kimberlite_wire::Prepare;
-use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::client::{Answer, ListedStream, Query, STREAMS_ANSWERED_MAX};
 use kimberlite_wire::command::RecordsBuilder;
 
 /// Prepares that one read asks the journal for at once.
@@ -65,6 +65,14 @@ pub(crate) struct Reads {
 pub(crate) enum Progress {
     Answer { conn: Conn, nonce: u64, answer: Answer },
     Fetch(Op),
+}
+
+/// The first of these streams, as an answer.
+fn page_of<'a>(mut streams: impl Iterator<Item = (StreamId, StreamState<'a>)>, streams_max: u32) -> Answer {
+    let most = streams_max.min(STREAMS_ANSWERED_MAX) as usize;
+    let page = streams.by_ref().take(most);
+    let page = page.map(|(id, state)| ListedStream { id, name: state.name.into(), end: state.end }).collect();
+    Answer::Streams { streams: page, more: streams.next().is_some() }
 }
 
 impl Reads {
@@ -133,6 +141,10 @@ impl Reads {
             }
             Query::StreamInfo { tenant, stream } => match kernel.stream(tenant, stream) {
                 Ok(state) => Answer::Stream { name: state.name.into(), end: state.end },
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            Query::Streams { tenant, from, streams_max } => match kernel.streams(tenant, from) {
+                Ok(streams) => page_of(streams, streams_max),
                 Err(refusal) => Answer::Refused(refusal),
             },
             Query::Status => unreachable!("status needs no confirmation"),

@@ -60,6 +60,29 @@ pub enum Query {
     },
     /// How this node stands. Answered by any node, from what it knows.
     Status,
+    /// The streams of a tenant by number, confirmed to be the latest: one page of them.
+    Streams {
+        /// The tenant.
+        tenant: TenantId,
+        /// The first number wanted.
+        from: StreamId,
+        /// Streams wanted at most; at most [`STREAMS_ANSWERED_MAX`] are sent.
+        streams_max: u32,
+    },
+}
+
+/// Streams in one answer: with the longest names a quarter of the largest frame.
+pub const STREAMS_ANSWERED_MAX: u32 = 1_000;
+
+/// A stream in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedStream {
+    /// Its number.
+    pub id: StreamId,
+    /// Its name.
+    pub name: String,
+    /// Its next offset, which is the number of its records.
+    pub end: Offset,
 }
 
 /// Bytes of one statement's text: what the largest frame holds, less what surrounds it.
@@ -154,6 +177,13 @@ pub enum Answer {
     },
     /// What became of a statement.
     Sql(SqlAnswer),
+    /// Streams, by number.
+    Streams {
+        /// Those from the number asked for on, none left out between them.
+        streams: Vec<ListedStream>,
+        /// Whether there are more behind them.
+        more: bool,
+    },
 }
 
 /// How a node stands.

@@ -8,7 +8,7 @@ use kimberlite_kernel::Applied;
 use kimberlite_runtime::Note;
 use kimberlite_types::{Instant, Offset, Op, ReplicaId, StreamId, TenantId};
 use kimberlite_wire::Prepare;
-use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::client::{Answer, ListedStream, Query, STREAMS_ANSWERED_MAX};
 use kimberlite_wire::command::{Command, Outcome, RecordsBuilder, Refusal};
 
 use super::hold;
@@ -144,10 +144,35 @@ impl Linearizability {
                 check_records(&who, &query, stream, (*from, *end), records)?;
                 self.known = self.known.max(shown);
             }
+            (Query::Streams { tenant, from, streams_max }, Answer::Streams { streams, more }) => {
+                let most = (*streams_max).min(STREAMS_ANSWERED_MAX) as usize;
+                let full = streams.len() == most;
+                hold!(
+                    streams.len() <= most,
+                    BOUNDS,
+                    None,
+                    None,
+                    "{who}: {} of {most} streams",
+                    streams.len()
+                );
+                hold!(
+                    full || !more,
+                    BOUNDS,
+                    None,
+                    None,
+                    "{who}: {} of {most} streams, and more",
+                    streams.len()
+                );
+                let shown = self.check_list(&who, (*tenant, *from), streams, *more, after)?;
+                self.known = self.known.max(shown);
+            }
+            (Query::Streams { tenant, .. }, Answer::Refused(refusal)) => {
+                self.check_refusal(&who, *tenant, None, *refusal, after)?;
+            }
             (
                 Query::StreamInfo { tenant, stream } | Query::ReadEvents { tenant, stream, .. },
                 Answer::Refused(refusal),
-            ) => self.check_refusal(&who, *tenant, *stream, *refusal, after)?,
+            ) => self.check_refusal(&who, *tenant, Some(*stream), *refusal, after)?,
             // A node's own standing is no part of the state; a lone node may say that its disk is damaged.
             (Query::Status, Answer::Status(_))
             | (Query::StreamInfo { .. } | Query::ReadEvents { .. }, Answer::Damaged { .. }) => {}
@@ -185,18 +210,63 @@ impl Linearizability {
         Ok(shown.max(after))
     }
 
+    /// Finds the first moment from `after` on at which these were the tenant's streams, each with this end.
+    fn check_list(
+        &self,
+        who: &str,
+        (tenant, from): (TenantId, StreamId),
+        listed: &[ListedStream],
+        more: bool,
+        after: Op,
+    ) -> Result<Op, Violation> {
+        let sorted = listed.is_sorted_by(|one, next| one.id < next.id);
+        let from_there = listed.first().is_none_or(|first| first.id >= from);
+        hold!(sorted && from_there, WHOLE, None, None, "{who}: streams from {from:?} on: {listed:?}");
+        let Some(since) = self.tenants.get(&tenant) else {
+            hold!(false, FUTURE, None, None, "{who}: {tenant:?} does not exist");
+            return Ok(after);
+        };
+        let mut moment = after.max(*since);
+        for stream in listed {
+            moment = moment.max(self.at_end(who, (tenant, stream.id), stream.end, after)?);
+        }
+        let there: Vec<_> = self
+            .streams
+            .range((tenant, from)..=(tenant, StreamId(u64::MAX)))
+            .filter_map(|((_, id), stream)| Some((*id, &stream.name, stream.end_at(moment)?)))
+            .collect();
+        let same = listed.iter().map(|stream| (stream.id, &stream.name, stream.end));
+        hold!(
+            there.len() >= listed.len() && there.iter().copied().zip(same).all(|(real, said)| real == said),
+            WHOLE,
+            None,
+            moment,
+            "{who}: at op {moment} the streams from {from:?} on were {there:?}, not {listed:?}"
+        );
+        hold!(
+            more == (there.len() > listed.len()),
+            WHOLE,
+            None,
+            moment,
+            "{who}: {} streams, more: {more}; at op {moment} there were {}",
+            listed.len(),
+            there.len()
+        );
+        Ok(moment)
+    }
+
     fn check_refusal(
         &self,
         who: &str,
         tenant: TenantId,
-        id: StreamId,
+        id: Option<StreamId>,
         refusal: Refusal,
         after: Op,
     ) -> Result<(), Violation> {
         let tenant_since = self.tenants.get(&tenant);
-        let holds = match refusal {
-            Refusal::NoTenant => tenant_since.is_none_or(|since| *since > after),
-            Refusal::NoStream => {
+        let holds = match (refusal, id) {
+            (Refusal::NoTenant, _) => tenant_since.is_none_or(|since| *since > after),
+            (Refusal::NoStream, Some(id)) => {
                 // Some moment after the question has the tenant and not the stream.
                 let stream_since = self.streams.get(&(tenant, id)).map(Stream::created);
                 tenant_since
@@ -425,6 +495,37 @@ mod tests {
         let mut checker = after(&history, 4);
         ask(&mut checker, &narrow, &events(2, 4, &[b"three"])).unwrap();
         assert_broken(&rules(), ask(&mut checker, &narrow, &events(2, 4, &[b"three", b"four"])), BOUNDS);
+    }
+
+    #[test]
+    fn a_list_that_was_never_whole_is_noticed() {
+        let history = History::small(3);
+        let list = |from, streams_max| Query::Streams { tenant: TENANT, from: StreamId(from), streams_max };
+        let visits = |end| ListedStream { id: STREAM, name: "visits".to_owned(), end: Offset(end) };
+        let said = |streams: &[ListedStream], more| Answer::Streams { streams: streams.to_vec(), more };
+        let mut checker = after(&history, 4);
+        let behind = STREAM.0 + 1;
+        ask(&mut checker, &list(0, 5), &said(&[visits(4)], false)).unwrap();
+        ask(&mut checker, &list(behind, 5), &said(&[], false)).unwrap();
+        ask(&mut checker, &list(0, 0), &said(&[], true)).unwrap();
+        let mut other = visits(4);
+        other.name = "visit".to_owned();
+        for (query, streams, more, rule) in [
+            (list(0, 5), vec![], false, WHOLE),
+            (list(0, 5), vec![visits(2)], false, WHOLE),
+            (list(0, 5), vec![visits(5)], false, FUTURE),
+            (list(0, 1), vec![visits(4)], true, WHOLE),
+            (list(0, 5), vec![visits(4)], true, BOUNDS),
+            (list(0, 5), vec![visits(4), visits(4)], false, WHOLE),
+            (list(0, 1), vec![visits(4), visits(4)], false, BOUNDS),
+            (list(behind, 5), vec![visits(4)], false, WHOLE),
+            (list(0, 5), vec![other], false, WHOLE),
+        ] {
+            assert_broken(&rules(), ask(&mut after(&history, 4), &query, &said(&streams, more)), rule);
+        }
+        let nowhere = Query::Streams { tenant: TenantId(99), from: StreamId(0), streams_max: 5 };
+        ask(&mut checker, &nowhere, &Answer::Refused(Refusal::NoTenant)).unwrap();
+        assert_broken(&rules(), ask(&mut checker, &nowhere, &said(&[], false)), FUTURE);
     }
 
     #[test]

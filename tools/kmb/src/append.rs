@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::address::{Cluster, Name, name};
 use crate::connection::{Connection, Options};
 use crate::output::{say, thousands};
-use crate::{Failure, failure::Kind};
+use crate::{Failure, failure::Kind, streams};
 
 /// Bytes of a command that are not records: its kind, stream, expected offset, count and size.
 const COMMAND_HEAD_MAX: usize = 64;
@@ -185,9 +185,7 @@ pub(crate) fn prepare(
             }
             Ok(())
         }
-        Answer::Refused(refusal) => {
-            Err(Failure::failed(format!("stream `{}` of tenant `{}`: {refusal}", stream.text, tenant.text)))
-        }
+        Answer::Refused(refusal) => Err(streams::refused(connection, tenant, stream, refusal)),
         other => Err(Failure::failed(format!("the node gave an answer to another question: {other:?}"))),
     }
 }

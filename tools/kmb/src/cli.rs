@@ -12,9 +12,12 @@ use crate::read::Read;
 use crate::sql::Sql;
 use crate::start::Start;
 use crate::status::Status;
+use crate::streams::Streams;
 use crate::torture::Torture;
 use crate::verify::Verify;
-use crate::{Failure, append, demo, dev, format, inspect, load, read, sql, start, status, torture, verify};
+use crate::{
+    Failure, append, demo, dev, format, inspect, load, read, sql, start, status, streams, torture, verify,
+};
 
 /// Kimberlite: an immutable, hash-chained, replicated log. Node, client and administration in one program.
 #[derive(Parser, Debug)]
@@ -49,6 +52,8 @@ enum Command {
     Append(Append),
     /// Print records of a stream
     Read(Read),
+    /// List the streams of a tenant
+    Streams(Streams),
     /// Run SQL: statements, files, or a prompt
     Sql(Sql),
     /// Say how each node stands
@@ -74,6 +79,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Read(args) => read::run(&args),
+            Command::Streams(args) => streams::run(&args),
             Command::Sql(args) => sql::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Verify(args) => verify::run(&args),

@@ -48,6 +48,7 @@ mod signals;
 mod sql;
 mod start;
 mod status;
+mod streams;
 mod torture;
 pub mod verify;
 mod walk;

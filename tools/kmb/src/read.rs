@@ -5,10 +5,10 @@ use kimberlite_types::{ClusterId, Offset};
 use kimberlite_wire::client::{Answer, Query};
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::address::{Cluster, Name, name};
 use crate::connection::{Connection, Options};
 use crate::output::print;
+use crate::{Failure, streams};
 
 /// Records and bytes asked for at once. An answer holds at most a megabyte.
 const PAGE_RECORDS: u32 = 65_536;
@@ -85,10 +85,7 @@ pub(crate) fn read(
         let (records, end) = match &answer {
             Answer::Events { records, end, .. } => (records, end.0),
             Answer::Refused(refusal) => {
-                return Err(Failure::failed(format!(
-                    "stream `{}` of tenant `{}`: {refusal}",
-                    stream.text, tenant.text
-                )));
+                return Err(streams::refused(connection, tenant, stream, *refusal));
             }
             Answer::Damaged { op } => {
                 return Err(Failure::failed(format!(

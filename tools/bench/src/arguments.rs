@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Idle,
     /// The trees that hold tables, against SQLite in memory: point reads, a scan, inserts
     Store(Store),
+    /// SQL, against SQLite: point reads, scans, inserts, updates, joins; and one hot row of a node
+    Sql(Sql),
     /// What a simulated run costs
     Sim(Sim),
     /// All of it
@@ -137,6 +139,47 @@ pub(crate) struct Store {
     /// Rows of the table that is read
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
     pub(crate) rows: u64,
+}
+
+/// What of SQL is measured.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  bench sql
+  bench sql --parts point,scan --repetitions 9
+  bench sql --parts hot --clients 64 --seconds 3 --json
+
+Point reads, scans and inserts run in this process on both sides; `hot` starts a node.")]
+pub(crate) struct Sql {
+    /// What to measure [default: all of it]
+    #[arg(long, value_name = "PART,PART", value_enum, value_delimiter = ',')]
+    pub(crate) parts: Vec<SqlPart>,
+    /// Rows of the table that is read
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1_000..=20_000_000))]
+    pub(crate) rows: i64,
+    /// How often each row is updated
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) versions: u32,
+    /// Clients of the node
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) clients: u16,
+}
+
+/// Parts of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SqlPart {
+    /// One row by its key, by a prepared statement.
+    Point,
+    /// All rows, with a filter and a sum, and into groups.
+    Scan,
+    /// Durable commits of 1,000 rows.
+    Insert,
+    /// Rows that were updated many times: scans of them, of their past, and more updates.
+    Update,
+    /// Planning joins of 64 tables.
+    Join,
+    /// Clients that increment one row of a node.
+    Hot,
 }
 
 /// How much is simulated.

@@ -17,6 +17,7 @@
 //! | `cluster` | nodes as processes, filled with records |
 //! | `append` | throughput and latency of appends; `postgres` measures its peer |
 //! | `verify`, `restart`, `idle` | a data directory verified, replayed, empty |
+//! | `sql` | SQL, against SQLite in memory and on disk (feature `sqlite`) |
 //! | `store` | the trees of tables, against SQLite in memory (feature `sqlite`) |
 //! | `simulator` | what a simulated run costs |
 //!
@@ -38,6 +39,8 @@ mod postgres;
 mod restart;
 mod setting;
 mod simulator;
+#[cfg(feature = "sqlite")]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod store;
 mod verify;
@@ -85,9 +88,11 @@ fn measure(command: &Command, setting: &Setting) -> Result<Vec<Report>, Failure>
         Command::Idle => idle::measure(setting),
         #[cfg(feature = "sqlite")]
         Command::Store(store) => store::measure(setting, store),
+        #[cfg(feature = "sqlite")]
+        Command::Sql(sql) => sql::measure(setting, sql),
         #[cfg(not(feature = "sqlite"))]
-        Command::Store(_) => Err(Failure::usage(
-            "this build has no SQLite to compare with: cargo run --release -p bench --features sqlite -- store",
+        Command::Store(_) | Command::Sql(_) => Err(Failure::usage(
+            "this build has no SQLite to compare with: build it with cargo build --release -p bench --features sqlite",
         )),
         Command::Sim(sim) => simulator::measure(setting, sim),
         Command::All(all) => {

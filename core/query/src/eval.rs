@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 
 use kimberlite_row::cast::{cast, decimal_error};
 use kimberlite_row::datetime::{self, DAY};
-use kimberlite_row::fact::KeyRange;
+use kimberlite_row::fact::{KeyRange, RowId};
 use kimberlite_row::text::{integer, out_of_range};
 use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
-use kimberlite_types::Rng;
+use kimberlite_types::{Rng, Streams};
 
 use crate::expr::{Arithmetic, Ask, Comparison, Expr};
 use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
@@ -32,8 +32,10 @@ pub struct Shared {
     pub params: Vec<Value>,
     /// The time of the transaction, in microseconds since 1970.
     pub now: i64,
-    /// Luck, from the seed the statement came with.
-    pub rng: Rng,
+    /// Luck, from the seed the statement came with; made when it is first asked for.
+    pub rng: Option<Rng>,
+    /// The seed.
+    pub seed: u64,
     /// Sequences it took numbers from.
     pub sequences: BTreeMap<ObjectId, Sequence>,
     /// What `currval` says in this session.
@@ -42,6 +44,10 @@ pub struct Shared {
     pub last_sequence: Option<ObjectId>,
     /// Ranges of tables and indexes that were read at the statement's own snapshot.
     pub read: Vec<(ObjectId, Option<ObjectId>, KeyRange)>,
+    /// Rows that an index led to: what it holds of them says nothing of their other columns.
+    pub read_rows: Vec<(ObjectId, RowId)>,
+    /// Whether something may follow from what is read, so that it is to be guarded.
+    pub guarding: bool,
     /// Bytes of rows in memory.
     pub memory: usize,
     /// And how many there may be.
@@ -54,15 +60,18 @@ pub struct Shared {
 
 impl Shared {
     /// Of a statement without parameters and sequences.
-    pub fn new(now: i64, rng: Rng) -> Self {
+    pub fn new(now: i64, seed: u64) -> Self {
         Self {
             params: Vec::new(),
             now,
-            rng,
+            rng: None,
+            seed,
             sequences: BTreeMap::new(),
             current: BTreeMap::new(),
             last_sequence: None,
             read: Vec::new(),
+            read_rows: Vec::new(),
+            guarding: true,
             memory: 0,
             memory_max: MEMORY_BYTES_MAX,
             work: 0,
@@ -73,7 +82,7 @@ impl Shared {
     /// Notes a range that was read. Beyond a limit, ranges of a table become the whole table.
     pub fn note(&mut self, table: ObjectId, index: Option<ObjectId>, range: &KeyRange) {
         let whole = (table, None, KeyRange::ALL);
-        if self.read.contains(&whole) {
+        if !self.guarding || self.read.contains(&whole) {
             return;
         }
         if *range == KeyRange::ALL || self.read.len() >= crate::limits::RANGES_MAX {
@@ -84,6 +93,18 @@ impl Shared {
         let this = (table, index, range.clone());
         if !self.read.contains(&this) {
             self.read.push(this);
+        }
+    }
+
+    /// Notes rows that an index led to. Beyond a limit, they become the whole table.
+    pub fn note_rows(&mut self, table: ObjectId, rows: Vec<RowId>) {
+        if !self.guarding || self.read.contains(&(table, None, KeyRange::ALL)) {
+            return;
+        }
+        self.read_rows.extend(rows.into_iter().map(|id| (table, id)));
+        if self.read_rows.len() > crate::limits::ROWS_GUARDED_MAX {
+            self.read_rows.retain(|(id, _)| *id != table);
+            self.note(table, None, &KeyRange::ALL);
         }
     }
 
@@ -261,7 +282,7 @@ impl Expr {
                 }
             },
             Self::Now => Value::TimestampTz(scope.shared.now),
-            Self::Random => Value::Double(random(&mut scope.shared.rng)),
+            Self::Random => Value::Double(random(scope.shared)),
             Self::Answer(ask, slot) => answer(ask, *slot, row, scope)?,
             Self::Col(_) | Self::Subquery(..) | Self::Grouping(_) => {
                 return Err(SqlError::new(
@@ -275,7 +296,9 @@ impl Expr {
 
 /// A number of 53 bits below 1: as many as a DOUBLE holds.
 #[allow(clippy::cast_precision_loss, reason = "53 bits are held exactly")]
-fn random(rng: &mut Rng) -> f64 {
+fn random(shared: &mut Shared) -> f64 {
+    let seed = shared.seed;
+    let rng = shared.rng.get_or_insert_with(|| Streams::new(seed).stream("sql", 0));
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 

@@ -21,3 +21,4 @@ pub mod overlay;
 pub mod parse;
 pub mod plan;
 pub mod session;
+pub mod statistics;

@@ -16,9 +16,13 @@ pub const MEMORY_BYTES_MAX: usize = 1 << 30;
 pub const GROUPING_MAX: usize = 62;
 /// Rows of a batch.
 pub const BATCH_ROWS: usize = 256;
+/// Rows of a batch that a scan of a table gives.
+pub const SCAN_BATCH_ROWS: usize = 1024;
+/// Rows that a scan looks at in one step.
+pub const SCAN_ROWS_MAX: usize = 4096;
 /// Rows one recursive query may produce.
 pub const RECURSION_ROWS_MAX: usize = 5_000_000;
-/// Pairs of rows that a join looks at in one step, those of one more left row aside.
+/// Pairs of rows that a join looks at in one step.
 pub const STEP_ROWS_MAX: usize = 1 << 16;
 /// Rows and elements of `generate_series` and arrays.
 pub const SERIES_MAX: u64 = 100_000_000;
@@ -28,3 +32,7 @@ pub const TEXT_MAX: usize = 64 << 20;
 pub const WORK_ROWS_MAX: u64 = 2_000_000_000;
 /// Ranges a statement guards one by one; beyond, it guards whole tables.
 pub const RANGES_MAX: usize = 256;
+/// Rows that indexes led to and a statement guards one by one; beyond, it guards whole tables.
+pub const ROWS_GUARDED_MAX: usize = 1024;
+/// Rows of a LIMIT at most for which the sort below it forgets those behind them.
+pub const SORT_BOUND_MAX: usize = 1 << 20;

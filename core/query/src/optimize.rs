@@ -10,11 +10,12 @@ use alloc::vec::Vec;
 use kimberlite_row::Value;
 
 use crate::expr::{Ask, Col, Comparison, Expr};
-use crate::plan::{Access, JoinKind, Plan, ScanPlan};
+use crate::plan::{Access, Aggregate, AggregateCall, JoinKind, Plan, ScanPlan, SetOp, SortKey};
+use crate::statistics::Statistics;
 
-/// Plans a statement. `kept` are columns that are read from outside.
-pub fn optimize(plan: Plan) -> Plan {
-    let mut plan = improve(plan);
+/// Plans a statement.
+pub fn optimize(plan: Plan, known: &mut Statistics<'_>) -> Plan {
+    let mut plan = improve(plan, known);
     let mut read: BTreeSet<Col> = plan.columns().into_iter().collect();
     plan.read_columns(&mut |c| {
         read.insert(c);
@@ -38,20 +39,20 @@ fn prune(plan: &mut Plan, read: &BTreeSet<Col>) {
     plan.inputs_mut().into_iter().for_each(|input| prune(input, read));
 }
 
-fn improve(mut plan: Plan) -> Plan {
+fn improve(mut plan: Plan, known: &mut Statistics<'_>) -> Plan {
     plan.expressions_mut(&mut |e| {
         each_subquery(e, &mut |plan| {
             let old = core::mem::replace(plan, Plan::one_row());
-            *plan = improve(old);
+            *plan = improve(old, known);
         });
     });
-    push(plan, Vec::new())
+    push(plan, Vec::new(), known)
 }
 
-fn improve_inputs(mut plan: Plan) -> Plan {
+fn improve_inputs(mut plan: Plan, known: &mut Statistics<'_>) -> Plan {
     for input in plan.inputs_mut() {
         let old = core::mem::replace(input, Plan::one_row());
-        *input = improve(old);
+        *input = improve(old, known);
     }
     plan
 }
@@ -79,6 +80,12 @@ fn covers(columns: &[Col], expr: &Expr) -> bool {
     let mut all = true;
     expr.columns(&mut |c| all &= columns.contains(&c));
     all
+}
+
+fn touches_any(expr: &Expr) -> bool {
+    let mut any = false;
+    expr.columns(&mut |_| any = true);
+    any
 }
 
 fn touches(columns: &[Col], expr: &Expr) -> bool {
@@ -148,7 +155,8 @@ fn movable(condition: &Expr, list: &[(Expr, Col)]) -> bool {
     fine
 }
 
-fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
+#[allow(clippy::too_many_lines, reason = "one arm per node")]
+fn push(plan: Plan, mut conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Plan {
     match plan {
         Plan::Filter(input, more) => {
             let mut all = Vec::new();
@@ -157,24 +165,32 @@ fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
             }
             all.append(&mut conditions);
             let all = all.into_iter().flat_map(factored).collect();
-            push(*input, all)
+            push(*input, all, known)
         }
         Plan::Join(JoinKind::Inner, ..) => {
             let (mut relations, mut all) = (Vec::new(), conditions);
             flatten(plan, &mut relations, &mut all);
-            order(relations, all)
+            order(relations, all, known)
         }
         Plan::Join(kind @ (JoinKind::Left | JoinKind::Full), left, right, on) => {
-            outer_join(kind, *left, *right, on, conditions)
+            outer_join(kind, *left, *right, on, conditions, known)
         }
         Plan::Join(kind, left, right, on) => {
-            Plan::Join(kind, Box::new(push(*left, conditions)), Box::new(improve(*right)), on)
+            Plan::Join(kind, Box::new(push(*left, conditions, known)), Box::new(improve(*right, known)), on)
         }
         Plan::Lateral(left, right, keep, on) => {
             let columns = left.columns();
             let (below, above): (Vec<_>, Vec<_>) =
                 conditions.into_iter().partition(|c| covers(&columns, c) && !c.is_volatile());
-            filter(Plan::Lateral(Box::new(push(*left, below)), Box::new(improve(*right)), keep, on), above)
+            filter(
+                Plan::Lateral(
+                    Box::new(push(*left, below, known)),
+                    Box::new(improve(*right, known)),
+                    keep,
+                    on,
+                ),
+                above,
+            )
         }
         Plan::Project(input, list) => {
             let (below, above): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|c| movable(c, &list));
@@ -185,7 +201,7 @@ fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
                     c
                 })
                 .collect();
-            filter(Plan::Project(Box::new(push(*input, below)), list), above)
+            filter(Plan::Project(Box::new(push(*input, below, known)), list), above)
         }
         Plan::Aggregate(input, groups, calls, sets, grouping) => {
             let group_cols: Vec<Col> = groups.iter().map(|g| g.1).collect();
@@ -200,21 +216,52 @@ fn push(plan: Plan, mut conditions: Vec<Expr>) -> Plan {
                     c
                 })
                 .collect();
-            filter(Plan::Aggregate(Box::new(push(*input, below)), groups, calls, sets, grouping), above)
+            let mut input = push(*input, below, known);
+            if groups.is_empty() && sets.len() == 1 && calls.len() == 1 && is_first(&input, &calls[0].0) {
+                let one = Some(Expr::Const(Value::Int(1)));
+                input = Plan::Limit(Box::new(input), one, None, None);
+            }
+            filter(Plan::Aggregate(Box::new(input), groups, calls, sets, grouping), above)
         }
         Plan::Sort(input, keys) => {
             let (below, above): (Vec<_>, Vec<_>) = conditions.into_iter().partition(|c| !c.is_volatile());
-            filter(Plan::Sort(Box::new(push(*input, below)), keys), above)
+            let input = push(*input, below, known);
+            // What comes in this order need not be sorted.
+            let sorted = if is_sorted(&input, &keys) { input } else { Plan::Sort(Box::new(input), keys) };
+            filter(sorted, above)
+        }
+        Plan::SetOp(op, all, left, right, cols) => {
+            let movable = |c: &Expr| !c.is_volatile() && touches_any(c);
+            let (below, above): (Vec<_>, Vec<_>) = conditions.into_iter().partition(movable);
+            let on = |of: fn(&(Col, Col, Col)) -> Col| -> Vec<Expr> {
+                let list: Vec<(Expr, Col)> = cols.iter().map(|c| (Expr::Col(of(c)), c.2)).collect();
+                let mut below = below.clone();
+                for condition in &mut below {
+                    substitute(condition, &list);
+                }
+                below
+            };
+            // What is taken away from the left side need not be less.
+            let other = if op == SetOp::Except { Vec::new() } else { on(|c| c.1) };
+            let (left, right) = (push(*left, on(|c| c.0), known), push(*right, other, known));
+            filter(Plan::SetOp(op, all, Box::new(left), Box::new(right), cols), above)
+        }
+        Plan::Distinct(input, cols) => {
+            let (below, above): (Vec<_>, Vec<_>) =
+                conditions.into_iter().partition(|c| covers(&cols, c) && !c.is_volatile());
+            filter(Plan::Distinct(Box::new(push(*input, below, known)), cols), above)
         }
         Plan::With(list, rest) => {
-            let list = list.into_iter().map(|(slot, plan, cols)| (slot, improve(plan), cols)).collect();
-            Plan::With(list, Box::new(push(*rest, conditions)))
+            let list =
+                list.into_iter().map(|(slot, plan, cols)| (slot, improve(plan, known), cols)).collect();
+            Plan::With(list, Box::new(push(*rest, conditions, known)))
         }
         Plan::Scan(mut scan) => {
             choose(&mut scan, &conditions);
+            scan.rows = known.estimate(&scan);
             filter(Plan::Scan(scan), conditions)
         }
-        other => filter(improve_inputs(other), conditions),
+        other => filter(improve_inputs(other, known), conditions),
     }
 }
 
@@ -236,7 +283,14 @@ fn factored(condition: Expr) -> Vec<Expr> {
     shared.into_iter().chain([condition]).collect()
 }
 
-fn outer_join(kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>, conditions: Vec<Expr>) -> Plan {
+fn outer_join(
+    kind: JoinKind,
+    left: Plan,
+    right: Plan,
+    on: Vec<Expr>,
+    conditions: Vec<Expr>,
+    known: &mut Statistics<'_>,
+) -> Plan {
     let (left_cols, right_cols) = (left.columns(), right.columns());
     let mut conjuncts = Vec::new();
     for condition in on {
@@ -244,14 +298,15 @@ fn outer_join(kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>, conditions
     }
     if kind == JoinKind::Full {
         return filter(
-            Plan::Join(kind, Box::new(improve(left)), Box::new(improve(right)), conjuncts),
+            Plan::Join(kind, Box::new(improve(left, known)), Box::new(improve(right, known)), conjuncts),
             conditions,
         );
     }
     // A condition that no row of NULLs passes makes the join an inner one.
     if conditions.iter().any(|c| touches(&right_cols, c) && rejects_null(c, &right_cols)) {
         conjuncts.extend(conditions);
-        return push(Plan::Join(JoinKind::Inner, Box::new(left), Box::new(right), Vec::new()), conjuncts);
+        let joined = Plan::Join(JoinKind::Inner, Box::new(left), Box::new(right), Vec::new());
+        return push(joined, conjuncts, known);
     }
     let (below, above): (Vec<_>, Vec<_>) = conditions
         .into_iter()
@@ -259,7 +314,12 @@ fn outer_join(kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>, conditions
     let (right_only, on): (Vec<_>, Vec<_>) = conjuncts
         .into_iter()
         .partition(|c| !touches(&left_cols, c) && touches(&right_cols, c) && !c.is_volatile());
-    filter(Plan::Join(kind, Box::new(push(left, below)), Box::new(push(right, right_only)), on), above)
+    let (left, right) = (push(left, below, known), push(right, right_only, known));
+    let joined = match looked_up(estimate(&left), right, &on, known) {
+        (right, true) => Plan::Lateral(Box::new(left), Box::new(right), true, Vec::new()),
+        (right, false) => Plan::Join(kind, Box::new(left), Box::new(right), on),
+    };
+    filter(joined, above)
 }
 
 fn rejects_null(condition: &Expr, columns: &[Col]) -> bool {
@@ -305,12 +365,20 @@ fn flatten(plan: Plan, relations: &mut Vec<Plan>, conditions: &mut Vec<Expr>) {
 fn estimate(plan: &Plan) -> f64 {
     match plan {
         Plan::Values(rows, _) => rows.len() as f64,
-        Plan::Scan(scan) => scan_estimate(scan),
+        Plan::Scan(scan) => scan.rows,
         Plan::Filter(input, conditions) => {
-            let base = estimate(input);
-            let kept: f64 = conditions.iter().map(selectivity).product();
-            (base * kept).max(1.0)
+            let mut parts: Vec<f64> = conditions.iter().map(selectivity).collect();
+            if let Plan::Scan(scan) = &**input {
+                // What its range says is counted there.
+                let Access { equal, low, high, any } = &scan.range;
+                let bounds = usize::from(low.is_some()) + usize::from(high.is_some());
+                let said = equal.len() + bounds + usize::from(!any.is_empty());
+                parts.sort_by(f64::total_cmp);
+                parts.drain(..said.min(parts.len()));
+            }
+            (estimate(input) * parts.into_iter().product::<f64>()).max(1.0)
         }
+        Plan::Lateral(left, right, ..) => estimate(left) * estimate(right).max(1.0),
         Plan::Project(input, _) | Plan::Sort(input, _) | Plan::Window(input, _) => estimate(input),
         Plan::Aggregate(_, groups, ..) if groups.is_empty() => 1.0,
         Plan::Aggregate(input, ..) | Plan::Distinct(input, _) | Plan::DistinctOn(input, _) => {
@@ -331,15 +399,6 @@ fn estimate(plan: &Plan) -> f64 {
     }
 }
 
-fn scan_estimate(scan: &ScanPlan) -> f64 {
-    let table = &scan.table;
-    let unique_width = match scan.index {
-        Some(at) => table.indexes[at].unique.then(|| table.indexes[at].columns.len()),
-        None => table.primary_key.as_ref().map(|key| key.columns.len()),
-    };
-    if unique_width == Some(scan.range.equal.len()) { 1.0 } else { 1000.0 }
-}
-
 fn selectivity(condition: &Expr) -> f64 {
     match condition {
         Expr::Compare(Comparison::Eq, ..) => 0.05,
@@ -353,7 +412,7 @@ fn selectivity(condition: &Expr) -> f64 {
 }
 
 /// Joins relations in a greedy order: start with the smallest, go on with the smallest that an equality connects.
-fn order(relations: Vec<Plan>, conditions: Vec<Expr>) -> Plan {
+fn order(relations: Vec<Plan>, conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Plan {
     let columns: Vec<Vec<Col>> = relations.iter().map(Plan::columns).collect();
     let owner = |c: Col| columns.iter().position(|list| list.contains(&c));
     let mut own: Vec<Vec<Expr>> = relations.iter().map(|_| Vec::new()).collect();
@@ -371,7 +430,7 @@ fn order(relations: Vec<Plan>, conditions: Vec<Expr>) -> Plan {
         }
     }
     let mut parts: Vec<Option<Plan>> =
-        relations.into_iter().zip(own).map(|(relation, own)| Some(push(relation, own))).collect();
+        relations.into_iter().zip(own).map(|(relation, own)| Some(push(relation, own, known))).collect();
     let sizes: Vec<f64> = parts.iter().flatten().map(estimate).collect();
     let smaller = |a: &usize, b: &usize| sizes[*a].total_cmp(&sizes[*b]).then(a.cmp(b));
     let mut joined: BTreeSet<usize> = BTreeSet::new();
@@ -397,11 +456,104 @@ fn order(relations: Vec<Plan>, conditions: Vec<Expr>) -> Plan {
             ready.into_iter().map(|(_, c)| c).partition(Expr::has_subquery);
         plan = Some(match plan {
             None => relation,
-            Some(left) => filter(Plan::Join(JoinKind::Inner, Box::new(left), Box::new(relation), on), late),
+            Some(left) => {
+                let joined = match looked_up(estimate(&left), relation, &on, known) {
+                    (right, true) => Plan::Lateral(Box::new(left), Box::new(right), false, Vec::new()),
+                    (right, false) => Plan::Join(JoinKind::Inner, Box::new(left), Box::new(right), on),
+                };
+                filter(joined, late)
+            }
         });
     }
     filter(plan.unwrap_or_else(Plan::one_row), last)
 }
+
+/// Whether a plan gives its rows in this order anyway: those of a scan come in the order of its key or index.
+fn is_sorted(plan: &Plan, keys: &[SortKey]) -> bool {
+    match plan {
+        Plan::Filter(input, _) => is_sorted(input, keys),
+        Plan::Project(input, list) => {
+            let mut below = keys.to_vec();
+            for key in &mut below {
+                substitute(&mut key.expr, list);
+            }
+            is_sorted(input, &below)
+        }
+        Plan::Scan(scan) if scan.range.any.is_empty() => {
+            let table = &scan.table;
+            let columns: Vec<(usize, bool, bool)> = match scan.index {
+                Some(at) => table.indexes[at]
+                    .columns
+                    .iter()
+                    .filter_map(|c| table.place(c.column).map(|at| (at, c.descending, c.nulls_first)))
+                    .collect(),
+                None => {
+                    table.key_places().unwrap_or_default().into_iter().map(|at| (at, false, false)).collect()
+                }
+            };
+            let fixed = scan.range.equal.len().min(columns.len());
+            let (equal, mut order) = (&columns[..fixed], columns[fixed..].iter());
+            keys.iter().all(|key| {
+                let Expr::Col(col) = &key.expr else { return false };
+                let Some((_, place)) = scan.columns.iter().find(|(c, _)| c == col) else { return false };
+                // Of columns with one value each, any order is theirs.
+                equal.iter().any(|(at, ..)| at == place)
+                    || order.next().is_some_and(|(at, descending, nulls_first)| {
+                        at == place
+                            && *descending == key.descending
+                            && (*nulls_first == key.nulls_first || table.columns[*at].not_null)
+                    })
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Whether the first row of a plan is what an aggregate looks for: the minimum in an ascending order, the maximum in a
+/// descending one, with NULL behind all others.
+fn is_first(plan: &Plan, call: &AggregateCall) -> bool {
+    let descending = match call.function {
+        Aggregate::Min => false,
+        Aggregate::Max => true,
+        _ => return false,
+    };
+    let [expr] = &call.arguments[..] else { return false };
+    let key = SortKey { expr: expr.clone(), descending, nulls_first: false };
+    call.filter.is_none() && call.order.is_empty() && is_sorted(plan, &[key])
+}
+
+/// What looking up a row by a key costs, in rows of a scan.
+const LOOKUP_COST: f64 = 12.0;
+
+/// Makes the right side of a join a lookup by its key or an index, once for each of so many left rows, if that looks at
+/// fewer rows than reading all of it once; else gives it back as it was, and says false.
+fn looked_up(left: f64, right: Plan, on: &[Expr], known: &mut Statistics<'_>) -> (Plan, bool) {
+    let (scan, own) = match right {
+        Plan::Scan(scan) => (scan, Vec::new()),
+        Plan::Filter(input, own) => match *input {
+            Plan::Scan(scan) => (scan, own),
+            other => return (Plan::Filter(Box::new(other), own), false),
+        },
+        other => return (other, false),
+    };
+    let mut all = own.clone();
+    all.extend(on.iter().filter(|c| !c.has_subquery() && !c.is_volatile()).cloned());
+    let mut lookup = scan.clone();
+    choose(&mut lookup, &all);
+    lookup.rows = known.estimate(&lookup);
+    let fixed = |scan: &ScanPlan| scan.range.equal.len() + usize::from(!scan.range.any.is_empty());
+    let better = all.len() == own.len() + on.len()
+        && fixed(&lookup) > fixed(&scan)
+        && left * (LOOKUP_COST + lookup.rows) < scan.rows;
+    if better {
+        return (Plan::Filter(Box::new(Plan::Scan(lookup)), all), true);
+    }
+    let scan = Plan::Scan(scan);
+    (if own.is_empty() { scan } else { Plan::Filter(Box::new(scan), own) }, false)
+}
+
+/// Values of a list that are looked up one by one; of a longer one, all rows are looked at.
+const LISTED_MAX: usize = 256;
 
 /// Takes the key or index whose leading columns the conditions fix or bound best.
 fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
@@ -418,6 +570,26 @@ fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
             _ => None,
         })
     };
+    // `col IN (…)` and `col = … OR col = …`.
+    let listed = |col: Col| {
+        conditions.iter().find_map(|c| {
+            let of = |e: &Expr| matches!(e, Expr::Col(c) if *c == col);
+            let list: Vec<Expr> = match c {
+                Expr::InList(left, list) if of(left) => list.clone(),
+                Expr::InSet(left, set, _) if of(left) => set.iter().cloned().map(Expr::Const).collect(),
+                Expr::Or(branches) => {
+                    let value = |branch: &Expr| match branch {
+                        Expr::Compare(Comparison::Eq, a, b) if of(a) => Some((**b).clone()),
+                        Expr::Compare(Comparison::Eq, a, b) if of(b) => Some((**a).clone()),
+                        _ => None,
+                    };
+                    branches.iter().map(value).collect::<Option<_>>()?
+                }
+                _ => return None,
+            };
+            (!list.is_empty() && list.len() <= LISTED_MAX && list.iter().all(usable)).then_some(list)
+        })
+    };
     let access = |places: &[usize]| {
         let mut access = Access::default();
         for place in places {
@@ -425,6 +597,10 @@ fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
             if let Some((_, value)) = compared(col).find(|(c, _)| *c == Comparison::Eq) {
                 access.equal.push(value);
                 continue;
+            }
+            if let Some(list) = listed(col) {
+                access.any = list;
+                break;
             }
             for (comparison, value) in compared(col) {
                 match comparison {
@@ -442,8 +618,9 @@ fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
         access
     };
     let score = |access: &Access, width: usize, unique: bool, key: bool| {
-        let full = unique && access.equal.len() == width;
-        let bounds = usize::from(access.low.is_some()) + usize::from(access.high.is_some());
+        let listed = usize::from(!access.any.is_empty());
+        let full = unique && access.equal.len() + listed == width;
+        let bounds = usize::from(access.low.is_some()) + usize::from(access.high.is_some()) + listed * 2;
         access.equal.len() * 10
             + bounds * 3
             + usize::from(full) * 1000

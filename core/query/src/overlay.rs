@@ -4,12 +4,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::ops::Bound;
 
 use kimberlite_row::fact::{
     Facts, Found, Guard, KeyRange, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write,
 };
 use kimberlite_row::schema::SchemaVersion;
-use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table};
+use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table, Value};
 use kimberlite_types::LogPosition;
 
 /// Uncommitted writes: net, one per row.
@@ -39,13 +41,10 @@ impl Overlay {
         self.schema.is_empty() && self.writes.is_empty() && self.sequences.is_empty()
     }
 
-    /// Adds a write to the net, as planned on the snapshot at a position: what was stored there must be so still.
-    pub fn put(&mut self, write: Write, at: LogPosition) {
+    /// Adds a write to the net. It says what was stored there, and is refused if something else is: that guards the row.
+    pub fn put(&mut self, write: Write) {
         let key = (write.table, write.id.clone());
         let own = self.writes.remove(&key);
-        if own.is_none() && write.before.is_some() {
-            self.guards.push(Guard::Version(write.table, write.id.clone(), at));
-        }
         let before = own.map_or(write.before, |own| own.before);
         if before.is_some() || write.after.is_some() {
             self.writes.insert(key, Write { before, ..write });
@@ -76,14 +75,29 @@ impl Overlay {
         }
     }
 
+    /// Rows were read at a position that were found by what an index holds of them: they must be as they were.
+    pub fn guard_rows(&mut self, read: impl IntoIterator<Item = (ObjectId, RowId)>, at: LogPosition) {
+        for (table, id) in read {
+            // What is written says what it was.
+            let key = (table, id);
+            if self.writes.get(&key).is_none_or(|write| write.before.is_none()) {
+                self.guard(Guard::Version(key.0, key.1, at));
+            }
+        }
+    }
+
     /// Takes back what was written since an earlier state. What was read since stays read: the client has seen it.
     pub fn restore(&mut self, before: Self) {
         let guards = core::mem::take(&mut self.guards);
         *self = Self { guards, ..before };
     }
 
+    /// Adds a guard, unless it is among the first or the last ones: a guard that comes twice is only held twice.
     fn guard(&mut self, guard: Guard) {
-        if !self.guards.contains(&guard) {
+        let (count, near) = (self.guards.len(), 64);
+        let known = self.guards[..near.min(count)].contains(&guard)
+            || self.guards[count.saturating_sub(near)..].contains(&guard);
+        if !known {
             self.guards.push(guard);
         }
     }
@@ -123,14 +137,81 @@ impl Overlay {
 
     /// What is handed to the kernel.
     pub fn facts(self) -> Facts {
-        let mut schema = self.schema;
-        schema.extend(self.sequences.values().map(|s| SchemaFact::Sequence(s.id, s.last)));
-        Facts { guards: self.guards, schema, writes: self.writes.into_values().collect() }
+        let Self { mut schema, sequences, writes, guards, .. } = self;
+        schema.extend(sequences.values().map(|s| SchemaFact::Sequence(s.id, s.last)));
+        // A lookup by the key of a row that is written: the write says what is there, and goes by no position, so that the
+        // row may have been written by whoever proposed before.
+        let by_values = |guard: Guard| {
+            let Guard::Unchanged(table, None, range, since) = guard else { return Some(guard) };
+            let point = range.low == Bound::Unbounded && range.high == Bound::Unbounded;
+            let key = (table, RowId::Key(range.equal));
+            match writes.get(&key).filter(|_| point).map(|write| write.before.is_some()) {
+                Some(true) => None,
+                Some(false) => Some(Guard::Absent(table, None, key_values(key.1))),
+                None => {
+                    let range = KeyRange { equal: key_values(key.1), ..range };
+                    Some(Guard::Unchanged(table, None, range, since))
+                }
+            }
+        };
+        let guards = guards.into_iter().filter_map(by_values).collect();
+        Facts { guards, schema, writes: writes.into_values().collect() }
+    }
+}
+
+fn key_values(id: RowId) -> Row {
+    match id {
+        RowId::Key(values) => values,
+        RowId::Hidden(_) => Row::new(),
+    }
+}
+
+/// What is proposed and not decided, laid over the committed rows: for statements that are proposed behind it. Whoever
+/// plans on it must not answer by it before it is decided.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    overlay: Overlay,
+    /// Which proposal wrote a row last.
+    marks: BTreeMap<(ObjectId, RowId), u64>,
+}
+
+impl Ahead {
+    /// Whether nothing is laid.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Lays what a proposal writes on top, and answers which rows these are. Rows that get their key from the machine have
+    /// none yet, so they are not seen.
+    pub fn lay(&mut self, facts: &Facts, mark: u64) -> Vec<(ObjectId, RowId)> {
+        let mut laid = Vec::new();
+        for write in facts.writes.iter().filter(|write| matches!(write.id, RowId::Key(_))) {
+            let key = (write.table, write.id.clone());
+            self.marks.insert(key.clone(), mark);
+            self.overlay.writes.insert(key.clone(), write.clone());
+            laid.push(key);
+        }
+        laid
+    }
+
+    /// A proposal is decided: what it wrote is stored, or will never be.
+    pub fn lift(&mut self, laid: &[(ObjectId, RowId)], mark: u64) {
+        for key in laid {
+            if self.marks.get(key) == Some(&mark) {
+                self.marks.remove(key);
+                self.overlay.writes.remove(key);
+            }
+        }
+    }
+
+    /// The rows as they will be if all that is laid is done.
+    pub fn over<'a>(&'a self, base: &'a dyn Rows) -> View<'a> {
+        View { base, overlay: &self.overlay, at: base.last() }
     }
 }
 
 /// What old rows hold in a column added later.
-pub fn missing(column: &kimberlite_row::Column) -> kimberlite_row::Value {
+pub fn missing(column: &kimberlite_row::Column) -> Value {
     column
         .missing
         .as_ref()
@@ -168,63 +249,131 @@ impl Rows for View<'_> {
         self.base.time_of(at)
     }
 
+    fn count(&self, scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
+        self.base.count(scan)
+    }
+
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         let id = scan.table.id;
-        let first = RowId::Key(Vec::new());
+        // The key leads to the writes of a range; an index does not.
+        let by_key = scan.index.is_none() && scan.table.primary_key.is_some();
+        let equal = if by_key { &scan.range.equal[..] } else { &[] };
+        let mut first = equal.to_vec();
+        if let (true, Bound::Included(low) | Bound::Excluded(low)) = (by_key, &scan.range.low) {
+            first.push(low.clone());
+        }
+        let first = RowId::Key(first);
+        let inside = |row: &RowId| match row {
+            RowId::Key(key) if by_key => {
+                key.starts_with(equal)
+                    && match (&scan.range.high, key.get(equal.len())) {
+                        (Bound::Included(high) | Bound::Excluded(high), Some(next)) => next <= high,
+                        _ => true,
+                    }
+            }
+            _ => true,
+        };
         let written = || {
-            self.overlay.writes.range((id, first.clone())..).take_while(move |((table, _), _)| *table == id)
+            let from = self.overlay.writes.range((id, first.clone())..);
+            from.take_while(|((table, row), _)| *table == id && inside(row))
         };
         let untouched = !self.overlay.truncated.contains(&id) && written().next().is_none();
         if scan.at != self.at || untouched {
             return self.base.scan(scan, each);
         }
-        // A key of the stored rows begins with 0, one of the written rows with 1 and its count.
-        let mut wanted = true;
-        let written_from = match scan.after {
-            Some([1, count @ ..]) => count.iter().fold(0, |n, byte| n << 8 | usize::from(*byte)) + 1,
-            after => {
-                if !self.overlay.truncated.contains(&id) {
-                    let request = Scan { after: after.map(|key| &key[1..]), ..*scan };
-                    let mut key = Vec::new();
-                    self.base.scan(&request, &mut |found| {
-                        let row_id = RowId::of(scan.table, found.row, found.hidden);
-                        if self.overlay.writes.contains_key(&(id, row_id)) {
-                            return true;
-                        }
-                        key.clear();
-                        key.push(0);
-                        key.extend_from_slice(found.key);
-                        wanted = each(Found { key: &key, ..found });
-                        wanted
-                    })?;
-                }
-                0
-            }
-        };
-        if !wanted {
-            return Ok(());
-        }
-        let places: Vec<usize> = match scan.index {
-            Some(index) => index.columns.iter().filter_map(|c| scan.table.place(c.column)).collect(),
-            None => scan.table.key_places().unwrap_or_default(),
-        };
-        for (count, ((_, row_id), write)) in written().enumerate().skip(written_from) {
+        let order = ScanOrder::of(scan);
+        let mut mine: Vec<(Row, &RowId, &Row)> = Vec::new();
+        for ((_, row_id), write) in written() {
             let Some(row) = &write.after else { continue };
-            let key: Row = places.iter().map(|at| row[*at].clone()).collect();
-            if !places.is_empty() && !scan.range.holds(&key) {
-                continue;
+            let key = order.key_of(row);
+            if key.is_empty() || scan.range.holds(&key) {
+                mine.push((key, row_id, row));
             }
+        }
+        mine.sort_by(|a, b| order.compare((&a.0, a.1), (&b.0, b.1)));
+        // Where to go on from: how many of the written rows were given, and behind which stored one.
+        let name = |given: usize, stored: &[u8]| [&(given as u64).to_be_bytes()[..], stored].concat();
+        let (mut given, mut stored) = match scan.after.and_then(<[u8]>::split_first_chunk::<8>) {
+            Some((given, stored)) => (u64::from_be_bytes(*given) as usize, stored.to_vec()),
+            None => (0, Vec::new()),
+        };
+        let mut wanted = true;
+        let give = |at: usize, stored: &[u8], each: &mut dyn FnMut(Found<'_>) -> bool| {
+            let (_, row_id, row) = &mine[at];
             let hidden = match row_id {
                 RowId::Hidden(hidden) => Some(*hidden),
                 RowId::Key(_) => None,
             };
-            let mut name = Vec::from([1]);
-            name.extend_from_slice(&(count as u64).to_be_bytes());
-            if !each(Found { key: &name, hidden, version: self.at, row }) {
-                return Ok(());
-            }
+            each(Found { key: &name(at + 1, stored), hidden, version: self.at, row })
+        };
+        if !self.overlay.truncated.contains(&id) {
+            let after = stored.clone();
+            let after = Some(&after[..]).filter(|after| !after.is_empty());
+            self.base.scan(&Scan { after, places: None, ..*scan }, &mut |found| {
+                let row_id = RowId::of(scan.table, found.row, found.hidden);
+                let key = order.key_of(found.row);
+                while wanted
+                    && mine.get(given).is_some_and(|m| order.compare((&m.0, m.1), (&key, &row_id)).is_lt())
+                {
+                    wanted = give(given, &stored, each);
+                    given += 1;
+                }
+                if !wanted || self.overlay.writes.contains_key(&(id, row_id)) {
+                    return wanted;
+                }
+                stored.clear();
+                stored.extend_from_slice(found.key);
+                wanted = each(Found { key: &name(given, &stored), ..found });
+                wanted
+            })?;
+        }
+        while wanted && given < mine.len() {
+            wanted = give(given, &stored, each);
+            given += 1;
         }
         Ok(())
+    }
+}
+
+/// In which order a scan gives rows.
+struct ScanOrder {
+    /// Places of its columns, and whether larger values and NULL come first.
+    columns: Vec<(usize, bool, bool)>,
+}
+
+impl ScanOrder {
+    fn of(scan: &Scan<'_>) -> Self {
+        let columns = match scan.index {
+            Some(index) => index
+                .columns
+                .iter()
+                .filter_map(|c| scan.table.place(c.column).map(|at| (at, c.descending, c.nulls_first)))
+                .collect(),
+            None => {
+                scan.table.key_places().unwrap_or_default().into_iter().map(|at| (at, false, false)).collect()
+            }
+        };
+        Self { columns }
+    }
+
+    fn key_of(&self, row: &[Value]) -> Row {
+        self.columns.iter().map(|(at, ..)| row[*at].clone()).collect()
+    }
+
+    /// By the columns, and those that are equal in all of them by their identity.
+    fn compare(&self, a: (&[Value], &RowId), b: (&[Value], &RowId)) -> Ordering {
+        for ((left, right), (_, descending, nulls_first)) in a.0.iter().zip(b.0).zip(&self.columns) {
+            let order = match (left.is_null(), right.is_null()) {
+                (false, false) if *descending => right.cmp(left),
+                (false, false) => left.cmp(right),
+                (left, right) if *nulls_first => right.cmp(&left),
+                (left, right) => left.cmp(&right),
+            };
+            if order.is_ne() {
+                return order;
+            }
+        }
+        a.1.cmp(b.1)
     }
 }
 

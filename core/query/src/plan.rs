@@ -248,6 +248,8 @@ pub struct ScanPlan {
     pub index: Option<usize>,
     /// Which keys.
     pub range: Access,
+    /// Rows that it gives, about: what the trees count, as far as it was asked.
+    pub rows: f64,
 }
 
 /// Which keys a scan visits; the expressions do not depend on the scan.
@@ -259,6 +261,8 @@ pub struct Access {
     pub low: Option<(Expr, bool)>,
     /// Upper bound of the next and whether it is included.
     pub high: Option<(Expr, bool)>,
+    /// Values of the next column, instead of bounds: a range for each.
+    pub any: Vec<Expr>,
 }
 
 /// A node.
@@ -337,8 +341,8 @@ macro_rules! expressions_of {
         match $plan {
             Self::Values(rows, _) => rows.$iter().flatten().for_each($each),
             Self::Scan(scan) => {
-                let Access { equal, low, high } = &$($how)* scan.range;
-                equal.$iter().for_each(&mut *$each);
+                let Access { equal, low, high, any } = &$($how)* scan.range;
+                equal.$iter().chain(any.$iter()).for_each(&mut *$each);
                 low.$iter().chain(high.$iter()).for_each(|bound| $each(&$($how)* bound.0));
             }
             Self::Function(_, list, ..)

@@ -131,6 +131,35 @@ impl Layout {
     ) -> Result<(), Malformed> {
         row.clear();
         row.resize(self.columns.len(), Value::Null);
+        self.read(bytes, self.columns.len(), wanted, row).map(drop)
+    }
+
+    /// Which columns are to be read of many rows: those at these places, or all.
+    pub fn projection(self, places: Option<&[usize]>) -> Projection {
+        let wanted: Vec<bool> = match places {
+            None => alloc::vec![true; self.columns.len()],
+            Some(places) => {
+                let mut wanted = alloc::vec![false; self.columns.len()];
+                for place in places {
+                    wanted[*place] = true;
+                }
+                wanted
+            }
+        };
+        let until = self.columns.iter().rposition(|(_, place, _)| wanted[*place]).map_or(0, |last| last + 1);
+        Projection { layout: self, wanted, until }
+    }
+
+    /// Reads the wanted ones of the first `until` columns, by id. Answers whether the row ends there.
+    fn read(
+        &self,
+        bytes: &[u8],
+        until: usize,
+        wanted: impl Fn(usize) -> bool,
+        row: &mut [Value],
+    ) -> Result<bool, Malformed> {
+        let columns = &self.columns[..until];
+        let whole = until == self.columns.len();
         let mut reader = Reader { bytes };
         if reader.byte()? != VERSION {
             return Err(Malformed);
@@ -139,9 +168,11 @@ impl Layout {
         if count > COLUMNS_MAX as u128 {
             return Err(Malformed);
         }
-        let mut columns = self.columns.iter().peekable();
-        let mut next = 0u32;
-        for _ in 0..count {
+        let (mut next, mut at) = (0u32, 0);
+        for _ in 0..count as usize {
+            if at == columns.len() && !whole {
+                return Ok(false);
+            }
             let head = reader.byte()?;
             let mut gap = u32::from(head >> 5);
             if gap == FAR {
@@ -150,19 +181,55 @@ impl Layout {
             }
             let id = next.checked_add(gap).ok_or(Malformed)?;
             next = id.checked_add(1).ok_or(Malformed)?;
-            while let Some((_, place, missing)) = columns.next_if(|(column, ..)| column.0 < id) {
-                row[*place] = missing.clone();
+            while let Some((_, place, missing)) = columns.get(at).filter(|(column, ..)| column.0 < id) {
+                row[*place].clone_from(missing);
+                at += 1;
             }
             let kind = head & 0x1f;
-            match columns.next_if(|(column, ..)| column.0 == id) {
-                Some((_, place, _)) if wanted(*place) => row[*place] = reader.value(kind, 0)?,
-                _ => reader.skip(kind, 0)?,
+            match columns.get(at).filter(|(column, ..)| column.0 == id) {
+                Some((_, place, _)) => {
+                    at += 1;
+                    if wanted(*place) {
+                        // The most frequent kind is not taken through all others.
+                        row[*place] =
+                            if kind == 3 { Value::Int(reader.int()?) } else { reader.value(kind, 0)? };
+                    } else {
+                        reader.skip(kind, 0)?;
+                    }
+                }
+                None => reader.skip(kind, 0)?,
             }
         }
-        for (_, place, missing) in columns {
-            row[*place] = missing.clone();
+        for (_, place, missing) in &columns[at..] {
+            row[*place].clone_from(missing);
         }
-        if reader.bytes.is_empty() { Ok(()) } else { Err(Malformed) }
+        if reader.bytes.is_empty() { Ok(true) } else { Err(Malformed) }
+    }
+}
+
+/// Some columns of rows, read without what stands behind them.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    layout: Layout,
+    /// By place.
+    wanted: Vec<bool>,
+    /// Columns behind these, by id, are not looked at.
+    until: usize,
+}
+
+impl Projection {
+    /// Reads the columns of a row into their places. What is not read is left as it was, except that it may be overwritten by
+    /// what older rows hold; `row` has as many places as the table has columns.
+    pub fn read(&self, bytes: &[u8], row: &mut [Value]) -> Result<(), Malformed> {
+        if self.until == 0 {
+            return Ok(());
+        }
+        self.layout.read(bytes, self.until, |place| self.wanted[place], row).map(drop)
+    }
+
+    /// A row to read into.
+    pub fn row(&self) -> Row {
+        alloc::vec![Value::Null; self.layout.len()]
     }
 }
 
@@ -370,6 +437,13 @@ impl<'b> Reader<'b> {
 
     /// A number of things that take a byte each at least.
     fn count(&mut self) -> Result<usize, Malformed> {
+        if let Some((first, rest)) = self.bytes.split_first()
+            && *first < 0x80
+        {
+            self.bytes = rest;
+            let count = usize::from(*first);
+            return if count > rest.len() { Err(Malformed) } else { Ok(count) };
+        }
         let count = self.number()?;
         if count > self.bytes.len() as u128 { Err(Malformed) } else { Ok(count as usize) }
     }

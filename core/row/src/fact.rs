@@ -75,6 +75,8 @@ pub struct Scan<'a> {
     pub range: &'a KeyRange,
     /// Start behind this key, which an earlier call of the same scan gave.
     pub after: Option<&'a [u8]>,
+    /// The places of a row that are looked at; what the others hold is not told. All of them without.
+    pub places: Option<&'a [usize]>,
 }
 
 /// The key the machine gave a row of a table without a primary key.
@@ -114,6 +116,11 @@ pub trait Rows {
     fn position_at(&self, micros: i64) -> Result<TimePoint, Miss>;
     /// The time of a position, in microseconds since 1970 UTC; `None` if nothing was committed there.
     fn time_of(&self, at: LogPosition) -> Result<Option<i64>, Miss>;
+    /// How many rows or index entries lie in the range of a scan, about, if that is known without looking at each: what the
+    /// planner goes by.
+    fn count(&self, _scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
+        Ok(None)
+    }
     /// Gives rows in key order until `each` answers `false` or there are no more.
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
 }

@@ -107,7 +107,7 @@ impl sqllogictest::DB for Database {
             .iter()
             .map(|row| {
                 row.iter()
-                    .zip(&answer.columns)
+                    .zip(&*answer.columns)
                     .enumerate()
                     .map(|(at, (value, column))| match text::output(value, &column.kind) {
                         _ if expected.get(at) == Some(&DefaultColumnType::Integer)

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use kimberlite_row::cast::kind_fits;
 use kimberlite_row::check::{check, find};
-use kimberlite_row::codec::TooLarge;
+use kimberlite_row::codec::{Layout, Projection, TooLarge};
 use kimberlite_row::fact::{
     Facts, Found, KeyRange, Miss, RowId, Rows, Scan, TimePoint, Write, hidden_at, provisional,
 };
@@ -84,8 +84,13 @@ impl Tables {
         planner.remove(&mut net)?;
         let looked_at = planner.reshape(&facts.writes, &written, &mut net)?;
         planner.constraints(&facts.writes, looked_at)?;
+        let mut layout: Option<(ObjectId, Layout)> = None;
         for row in &written {
-            planner.put_row(row, &mut net)?;
+            let layout = match &mut layout {
+                Some((of, layout)) if *of == row.table.id => layout,
+                other => &mut other.insert((row.table.id, layout_of(row.table))).1,
+            };
+            planner.put_row(row, layout, &mut net)?;
         }
         planner.put_catalogue(&facts.schema, &mut net);
         // Times tell commands apart, so no two have the same one.
@@ -153,12 +158,15 @@ impl<'a> Planner<'a> {
     where
         'a: 'w,
     {
+        // A planner gives them in order; only then is it plain that none comes twice.
+        let name = |write: &'w Write| (write.table, &write.id);
         let mut seen = BTreeSet::new();
+        if !writes.is_sorted_by(|a, b| name(a) < name(b)) && !writes.iter().all(|w| seen.insert(name(w))) {
+            return Err(Refused::Malformed("a row is written twice").into());
+        }
+        let mut reader: Option<(ObjectId, Projection)> = None;
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
-            if !seen.insert((write.table, &write.id)) {
-                return Err(Refused::Malformed("a row is written twice").into());
-            }
             let table = self.changed.catalogue.table(write.table);
             let table: &'w Table = table.ok_or(Refused::Malformed("a row of no table is written"))?;
             check_shape(table, write)?;
@@ -172,15 +180,18 @@ impl<'a> Planner<'a> {
             };
             let mut old = None;
             if let Some(before) = &write.before {
-                let mut row = Row::new();
-                let found = match self.kept(write.table) {
-                    Some(_) => self.rows.row(&key, self.at, &layout_of(table), &mut row)?,
+                let reader = match &mut reader {
+                    Some((of, reader)) if *of == table.id => reader,
+                    other => &mut other.insert((table.id, layout_of(table).projection(None))).1,
+                };
+                let row = match self.kept(write.table) {
+                    Some(_) => self.rows.row(&key, self.at, reader)?,
                     None => None,
                 };
-                if found.is_none() || row != *before {
+                if row.as_ref() != Some(before) {
                     return Err(Refused::Conflict("a row is not what it was").into());
                 }
-                old = Some(row);
+                old = row;
             }
             written.push(Written { table, key, old, new: write.after.as_ref() });
         }
@@ -328,7 +339,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Puts a row and moves its index entries; those whose columns stay are left alone.
-    fn put_row(&self, written: &Written<'_>, net: &mut Net) -> Result<(), Refused> {
+    fn put_row(&self, written: &Written<'_>, layout: &Layout, net: &mut Net) -> Result<(), Refused> {
         let Written { table, key, old, new } = written;
         let known = self.kept(table.id);
         for index in &table.indexes {
@@ -345,7 +356,7 @@ impl<'a> Planner<'a> {
             None => None,
             Some(row) => {
                 let mut bytes = Vec::new();
-                layout_of(table).encode(row, &mut bytes).map_err(|TooLarge { size }| {
+                layout.encode(row, &mut bytes).map_err(|TooLarge { size }| {
                     let most = kimberlite_row::codec::ROW_SIZE_MAX;
                     too_much(format!("a row of {size} bytes is larger than {most} (ROW_SIZE_MAX)"))
                 })?;

@@ -58,14 +58,15 @@ pub(super) fn index_key(table: &Table, index: &Index, row: &Row, row_key: &[u8])
     key
 }
 
-/// The key of the row that an index entry leads to.
-pub(super) fn row_key_of_entry(table: &Table, index: &Index, entry: &[u8]) -> Vec<u8> {
+/// Appends the key of the row that an index entry leads to.
+pub(super) fn row_key_of_entry(table: &Table, index: &Index, entry: &[u8], to: &mut Vec<u8>) {
     let mut rest = &entry[OBJECT_SIZE..];
     for column in &index.columns {
         let size = size_of_first(rest, column.into()).expect("the kernel wrote this entry");
         rest = &rest[size..];
     }
-    object_key(table.id, rest)
+    to.extend_from_slice(&object_prefix(table.id));
+    to.extend_from_slice(rest);
 }
 
 /// The key of an object of the catalogue.

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use kimberlite_row::codec::Layout;
+use kimberlite_row::codec::{Layout, Projection};
 use kimberlite_row::fact::{Found, Miss, Rows, Scan, TimePoint};
 use kimberlite_row::{Catalogue, Index, Object, Row, Table};
 use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store};
@@ -14,7 +14,7 @@ use super::keys::{
     CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, orders, row_key_of_entry, time_in,
     time_key,
 };
-use super::{Tables, stopped};
+use super::{Tables, missed, stopped};
 
 /// The rows of one tenant.
 #[derive(Clone, Copy)]
@@ -57,18 +57,13 @@ impl<'a> TableRows<'a> {
         }
     }
 
-    /// The row under a key, in the shape of a layout, and who wrote it.
-    pub(super) fn row(
-        &self,
-        key: &[u8],
-        at: LogPosition,
-        layout: &Layout,
-        into: &mut Row,
-    ) -> Result<Option<LogPosition>, Miss> {
+    /// The row under a key.
+    pub(super) fn row(&self, key: &[u8], at: LogPosition, reader: &Projection) -> Result<Option<Row>, Miss> {
         let found = self.store().get(self.tenant, key, Snapshot::At(at), self.pages);
         let Some(version) = found.map_err(|stop| stopped(&stop))? else { return Ok(None) };
-        layout.decode_into(&version.value, |_| true, into).expect("the kernel wrote this row");
-        Ok(Some(version.begin))
+        let mut row = reader.row();
+        reader.read(&version.value, &mut row).expect("the kernel wrote this row");
+        Ok(Some(row))
     }
 
     /// Gives the rows of a scan whose index, if it has one, has an entry for each row.
@@ -78,26 +73,40 @@ impl<'a> TableRows<'a> {
         each: &mut dyn FnMut(Found<'_>) -> bool,
     ) -> Result<(), Miss> {
         let table = scan.table;
-        let layout = layout_of(table);
+        // Lookups that find nothing need no layout.
+        let mut reader: Option<Projection> = None;
         let object = scan.index.map_or(table.id, |index| index.id);
         let mut row = Vec::new();
+        let (mut entry, mut behind) = (Vec::new(), Vec::new());
         for (low, high) in intervals(object, &orders(table, scan.index), scan.range) {
             let low = match scan.after {
-                Some(after) if after >= &low[..] => [after, &[0]].concat(),
+                Some(after) if after >= &low[..] => {
+                    behind.clear();
+                    behind.extend_from_slice(after);
+                    behind.push(0);
+                    core::mem::take(&mut behind)
+                }
                 _ => low,
             };
             let wanted = self.interval((low, high), scan.at, &mut |found| {
+                let reader = reader.get_or_insert_with(|| {
+                    let reader = layout_of(table).projection(scan.places);
+                    row = reader.row();
+                    reader
+                });
                 let (version, hidden) = match scan.index {
                     None => {
-                        layout
-                            .decode_into(found.value, |_| true, &mut row)
-                            .expect("the kernel wrote this row");
+                        reader.read(found.value, &mut row).expect("the kernel wrote this row");
                         (found.begin, hidden_of(table, found.key))
                     }
                     Some(index) => {
-                        let key = row_key_of_entry(table, index, found.key);
-                        let begin = self.row(&key, scan.at, &layout, &mut row)?;
-                        (begin.expect("an index entry leads to a row"), hidden_of(table, &key))
+                        entry.clear();
+                        row_key_of_entry(table, index, found.key, &mut entry);
+                        let stored = self.store().get(self.tenant, &entry, Snapshot::At(scan.at), self.pages);
+                        let stored = stored.map_err(|stop| stopped(&stop))?;
+                        let stored = stored.expect("an index entry leads to a row");
+                        reader.read(&stored.value, &mut row).expect("the kernel wrote this row");
+                        (stored.begin, hidden_of(table, &entry))
                     }
                 };
                 Ok(each(Found { key: found.key, hidden, version, row: &row }))
@@ -224,6 +233,21 @@ impl Rows for TableRows<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn count(&self, scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
+        let catalogue = self.catalogue(self.last)?;
+        let Some(known) = catalogue.table(scan.table.id) else { return Ok(None) };
+        if scan.index.is_some_and(|index| known.indexes.iter().all(|known| known.id != index.id)) {
+            return Ok(None);
+        }
+        let object = scan.index.map_or(known.id, |index| index.id);
+        let mut sum = 0;
+        for (low, high) in intervals(object, &orders(known, scan.index), scan.range) {
+            let range = kimberlite_store::KeyRange { low: &low, high: high.as_deref() };
+            sum += self.store().count(self.tenant, range, self.pages).map_err(|miss| missed(&miss))?;
+        }
+        Ok(Some(sum))
     }
 
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {

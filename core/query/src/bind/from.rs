@@ -353,6 +353,7 @@ impl Binder<'_> {
         if matches!(schema.as_deref(), Some("information_schema" | "pg_catalog")) || bare.starts_with("pg_") {
             let schema = schema.as_deref().unwrap_or("pg_catalog");
             if let Some((plan, columns)) = self.system(schema, &bare) {
+                self.whole = true;
                 return Ok((plan, aliased(Some(&bare), columns, alias)?));
             }
         }
@@ -396,6 +397,7 @@ impl Binder<'_> {
                 Ok((plan, aliased(Some(&bare), columns, alias)?))
             }
             Some(Object::Sequence(sequence)) => {
+                self.whole = true;
                 let cols = [self.col(), self.col()];
                 let row = [
                     Expr::Const(Value::Int(sequence.last.unwrap_or(sequence.start))),
@@ -453,6 +455,7 @@ impl Binder<'_> {
             at,
             index: None,
             range: Access::default(),
+            rows: crate::statistics::ROWS_UNKNOWN,
         };
         Ok((Plan::Scan(Box::new(scan)), visible))
     }

@@ -95,6 +95,8 @@ pub struct Binder<'a> {
     pub sequences: Vec<ObjectId>,
     /// Tables that were read in the past.
     pub past: bool,
+    /// Whether it was bound to what the catalogue as a whole holds, or to the state of something in it.
+    pub whole: bool,
     /// The time of the transaction.
     pub now: i64,
     /// The name of the user.
@@ -176,6 +178,7 @@ impl<'a> Binder<'a> {
             reads: Vec::new(),
             sequences: Vec::new(),
             past: false,
+            whole: false,
             now,
             user: "kimberlite".to_string(),
             slots: 0,

@@ -4,12 +4,14 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::{SqlError, SqlState};
+use kimberlite_row::{SqlError, SqlState, Value};
 
 use super::{
     AggregateSpec, ApplySource, Asked, Pipeline, Program, RecursiveSource, ScanSource, Sink, Source, Stage,
+    Test,
 };
 use crate::expr::{Ask, Col, Comparison, Expr};
+use crate::limits::SORT_BOUND_MAX;
 use crate::plan::{AggregateCall, FrameBound, JoinKind, Plan, SetOp, SortKey, WindowCall, WindowFunction};
 
 /// Compiles a plan. `slots` counts slots used so far in the statement, and columns behind `next_column` are free.
@@ -239,12 +241,19 @@ impl Compiler<'_> {
                     cols
                 };
                 self.resolve_all(&mut scan.range.equal, &[]);
+                self.resolve_all(&mut scan.range.any, &[]);
                 for bound in scan.range.low.iter_mut().chain(&mut scan.range.high) {
                     self.resolve(&mut bound.0, &[]);
                 }
+                let places: Vec<usize> = scan.columns.iter().map(|c| c.1).collect();
+                let mut wanted = places.clone();
+                if scan.index.is_some() {
+                    wanted.extend(scan.table.key_places().into_iter().flatten());
+                }
                 Ok(Open::new(
-                    Source::Scan(ScanSource {
-                        places: scan.columns.iter().map(|c| c.1).collect(),
+                    Source::Scan(Box::new(ScanSource {
+                        places,
+                        wanted,
                         identity: scan.identity.is_some(),
                         table: scan.table,
                         index: scan.index,
@@ -252,7 +261,9 @@ impl Compiler<'_> {
                         equal: scan.range.equal,
                         low: scan.range.low,
                         high: scan.range.high,
-                    }),
+                        any: scan.range.any,
+                        tests: Vec::new(),
+                    })),
                     layout,
                 ))
             }
@@ -271,8 +282,13 @@ impl Compiler<'_> {
                 conditions.sort_by_key(Expr::has_subquery);
                 let split = conditions.iter().position(Expr::has_subquery).unwrap_or(conditions.len());
                 let mut late = conditions.split_off(split);
+                self.resolve_all(&mut conditions, &open.layout);
+                if let (Source::Scan(scan), true) = (&mut open.source, open.stages.is_empty()) {
+                    let width = scan.places.len();
+                    conditions =
+                        conditions.into_iter().filter_map(|c| tested(c, width, &mut scan.tests)).collect();
+                }
                 if !conditions.is_empty() {
-                    self.resolve_all(&mut conditions, &open.layout);
                     open.stages.push(Stage::Filter(conditions));
                 }
                 for condition in &mut late {
@@ -361,10 +377,13 @@ impl Compiler<'_> {
                 let mut open = self.node(*input)?;
                 self.ready_keys(&mut keys, &mut open)?;
                 let layout = open.layout.clone();
-                Ok(self.through(open, layout, |slot| Sink::Sort(slot, keys)))
+                Ok(self.through(open, layout, |slot| Sink::Sort(slot, keys, None)))
             }
             Plan::Limit(input, mut limit, mut offset, mut ties) => {
                 let mut open = self.node(*input)?;
+                if ties.is_none() {
+                    self.bound_sort(&open, limit.as_ref(), offset.as_ref());
+                }
                 for expr in limit.iter_mut().chain(&mut offset) {
                     let mut nowhere = Open::new(Source::Values([Vec::new()].into()), Vec::new());
                     self.prepare(expr, &mut nowhere)?;
@@ -420,6 +439,23 @@ impl Compiler<'_> {
                 };
                 Ok(Open::new(Source::Recursive(source), cols.iter().map(|c| c.2).collect()))
             }
+        }
+    }
+
+    /// Lets the sort that a limit looks at, row by row, keep no more than that.
+    fn bound_sort(&mut self, open: &Open, limit: Option<&Expr>, offset: Option<&Expr>) {
+        let count = |expr: &Expr| match expr {
+            Expr::Const(Value::Int(n)) => usize::try_from(*n).ok(),
+            _ => None,
+        };
+        let Some(most) = limit.and_then(count).zip(offset.map_or(Some(0), count)) else { return };
+        let whole = |stage: &Stage| matches!(stage, Stage::Project(_) | Stage::Pick(_));
+        if let Source::Slot(from, None) = &open.source
+            && open.stages.iter().all(whole)
+            && let Some(Pipeline { sink: Sink::Sort(slot, _, bound), .. }) = self.pipelines.last_mut()
+            && slot == from
+        {
+            *bound = most.0.checked_add(most.1).filter(|most| *most <= SORT_BOUND_MAX);
         }
     }
 
@@ -544,6 +580,19 @@ impl Compiler<'_> {
         }
         Ok(open)
     }
+}
+
+/// Makes a condition a test of the scan, if it compares a column with what is known and cannot fail; else gives it back.
+fn tested(condition: Expr, width: usize, tests: &mut Vec<Test>) -> Option<Expr> {
+    let Expr::Compare(comparison, a, b) = condition else { return Some(condition) };
+    let known = |e: &Expr| matches!(e, Expr::Const(_) | Expr::Outer(_));
+    let (place, comparison, value) = match (*a, *b) {
+        (Expr::At(place), value) if place < width && known(&value) => (place, comparison, value),
+        (value, Expr::At(place)) if place < width && known(&value) => (place, comparison.flipped(), value),
+        (a, b) => return Some(Expr::Compare(comparison, Box::new(a), Box::new(b))),
+    };
+    tests.push(Test { place, comparison, value });
+    None
 }
 
 /// Splits `a = b` into a side for each input.

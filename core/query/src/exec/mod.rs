@@ -5,6 +5,7 @@
 //! ([`Execution::advance`]), which never see a page and cannot miss. A paused [`Execution`] is a plain value.
 
 pub mod aggregate;
+mod batch;
 mod compile;
 mod hash;
 mod sort;
@@ -20,6 +21,7 @@ use kimberlite_row::fact::{KeyRange, Miss, Rows};
 use kimberlite_row::{Row, SqlError, Table, Value};
 use kimberlite_types::LogPosition;
 
+use batch::Batch;
 pub use compile::{compile, compile_expression};
 use hash::Keys;
 use source::Cursor;
@@ -28,6 +30,7 @@ use stage::State;
 
 use crate::eval::{Kept, Scope, Shared};
 use crate::expr::{Ask, Expr};
+use crate::limits::SCAN_BATCH_ROWS;
 use crate::plan::{AggregateCall, JoinKind, SetOp, SortKey, TableFunction, WindowCall};
 
 /// A compiled plan.
@@ -52,7 +55,7 @@ pub(crate) enum Source {
     /// Rows of expressions.
     Values(Vec<Vec<Expr>>),
     /// A table or index.
-    Scan(ScanSource),
+    Scan(Box<ScanSource>),
     /// Rows kept.
     Slot(usize, Option<Vec<usize>>),
     /// A function that gives rows.
@@ -68,11 +71,24 @@ pub(crate) struct ScanSource {
     table: Arc<Table>,
     index: Option<usize>,
     places: Vec<usize>,
+    /// Places that are read: those, and of an index those of the key, which the guards of its rows name.
+    wanted: Vec<usize>,
     identity: bool,
     at: Option<LogPosition>,
     equal: Vec<Expr>,
     low: Option<(Expr, bool)>,
     high: Option<(Expr, bool)>,
+    any: Vec<Expr>,
+    /// What rows are held against before they are batched.
+    tests: Vec<Test>,
+}
+
+/// A comparison of a column, by its place in the scan's rows, with what does not depend on the row and cannot fail.
+#[derive(Debug)]
+pub(crate) struct Test {
+    place: usize,
+    comparison: crate::expr::Comparison,
+    value: Expr,
 }
 
 #[derive(Debug)]
@@ -151,7 +167,8 @@ pub(crate) enum Sink {
     KeepSet(usize),
     /// Into a slot, with a hash table.
     Build(usize, Vec<Expr>),
-    Sort(usize, Vec<SortKey>),
+    /// Into a slot, in order; of so many rows, if no more are wanted.
+    Sort(usize, Vec<SortKey>, Option<usize>),
     Aggregate(usize, AggregateSpec),
     Window(usize, Vec<WindowCall>),
 }
@@ -274,14 +291,14 @@ impl Execution {
         let pipeline = &program.pipelines[self.pipeline];
         let mut full = false;
         if let Some((place, batch)) = self.pending.pop() {
-            full = self.push(pipeline, place, batch, shared)?;
+            full = self.push(pipeline, place, Batch::Rows(batch), shared)?;
         } else if !self.ended {
             let mut cursor = core::mem::take(&mut self.cursor);
-            let mut batch = Vec::new();
             let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
-            self.ended = !cursor.advance(&pipeline.source, read, &mut batch, &mut scope)?;
+            let (more, batch) = cursor.advance(&pipeline.source, read, &mut scope)?;
+            self.ended = !more;
             self.cursor = cursor;
-            if !batch.is_empty() {
+            if batch.len() > 0 {
                 shared.work(batch.len() as u64)?;
                 full = self.push(pipeline, 0, batch, shared)?;
             }
@@ -298,7 +315,7 @@ impl Execution {
             self.finished += 1;
             let last = self.states[at].finish(&pipeline.stages[at], &self.slots);
             if !last.is_empty() {
-                self.push(pipeline, at + 1, last, shared)?;
+                self.push(pipeline, at + 1, Batch::Rows(last), shared)?;
             }
         }
         Ok(())
@@ -309,23 +326,35 @@ impl Execution {
         &mut self,
         pipeline: &Pipeline,
         at: usize,
-        mut batch: Vec<Row>,
+        mut batch: Batch,
         shared: &mut Shared,
     ) -> Result<bool, SqlError> {
         let mut full = false;
         for place in at..pipeline.stages.len() {
             let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
             let stage = &pipeline.stages[place];
-            if stage.is_join() {
-                let pairs = self.states[place].join(stage, &mut batch, &self.builds, &mut scope)?;
-                let rest = core::mem::replace(&mut batch, pairs);
-                if !rest.is_empty() {
-                    self.pending.push((place, rest));
+            batch = match (batch, stage) {
+                (Batch::Flat(mut flat), Stage::Filter(conditions)) => {
+                    flat.retain(|row| stage::all_hold(conditions, row, &mut scope))?;
+                    Batch::Flat(flat)
                 }
-            } else {
-                full |= self.states[place].push(stage, &mut batch, &mut scope)?;
-            }
-            if batch.is_empty() {
+                (Batch::Flat(flat), Stage::Project(list)) => Batch::Flat(flat.projected(list, &mut scope)?),
+                (Batch::Flat(flat), Stage::Pick(places)) => Batch::Flat(flat.picked(places)),
+                (batch, stage) => {
+                    let mut rows = batch.into_rows();
+                    if stage.is_join() {
+                        let pairs = self.states[place].join(stage, &mut rows, &self.builds, &mut scope)?;
+                        let rest = core::mem::replace(&mut rows, pairs);
+                        if !rest.is_empty() {
+                            self.pending.push((place, rest));
+                        }
+                    } else {
+                        full |= self.states[place].push(stage, &mut rows, &mut scope)?;
+                    }
+                    Batch::Rows(rows)
+                }
+            };
+            if batch.len() == 0 {
                 return Ok(full);
             }
             shared.work(batch.len() as u64)?;
@@ -334,15 +363,20 @@ impl Execution {
         Ok(full)
     }
 
-    fn collect(&mut self, pipeline: &Pipeline, batch: Vec<Row>, shared: &mut Shared) -> Result<(), SqlError> {
+    fn collect(&mut self, pipeline: &Pipeline, batch: Batch, shared: &mut Shared) -> Result<(), SqlError> {
         if !matches!(pipeline.sink, Sink::Aggregate(..) | Sink::Output) {
-            shared.hold(batch.iter().flatten().map(Value::size).sum())?;
+            let mut size = 0;
+            batch.try_each(|row| {
+                size += row.iter().map(Value::size).sum::<usize>();
+                Ok::<_, SqlError>(())
+            })?;
+            shared.hold(size)?;
         }
         let mut scope = Scope { outer: &self.outer, slots: &self.slots, shared };
         match (&mut self.collected, &pipeline.sink) {
-            (Collected::Rows(rows), _) => rows.extend(batch),
+            (Collected::Rows(rows), _) => rows.extend(batch.into_rows()),
             (Collected::Build(built, rows), Sink::Build(_, keys)) => {
-                for row in batch {
+                for row in batch.into_rows() {
                     let mut key = Vec::with_capacity(keys.len());
                     for part in keys {
                         key.push(part.eval(&row, &mut scope)?);
@@ -358,16 +392,32 @@ impl Execution {
                     rows.push(row);
                 }
             }
-            (Collected::Sort(sorted), Sink::Sort(_, order)) => {
-                for row in batch {
+            (Collected::Sort(sorted), Sink::Sort(_, order, most)) => {
+                for row in batch.into_rows() {
                     sorted.push((sort::key_of(order, &row, &mut scope)?, row));
+                }
+                if let Some(most) = most.filter(|most| sorted.len() >= 2 * most + SCAN_BATCH_ROWS) {
+                    let mut first = sort::sorted(core::mem::take(sorted), order);
+                    let size: usize = first[most..].iter().flat_map(|(_, row)| row).map(Value::size).sum();
+                    scope.shared.memory = scope.shared.memory.saturating_sub(size);
+                    first.truncate(most);
+                    *sorted = first;
                 }
             }
             (Collected::Groups(keys, states), Sink::Aggregate(_, spec)) => {
-                for row in batch {
-                    let mut all = Vec::with_capacity(spec.groups.len());
+                // One set of plain columns is by far the most frequent.
+                let plain = spec.sets.len() == 1 && spec.sets[0].len() == spec.groups.len() && !spec.grouping;
+                let mut all = Vec::with_capacity(spec.groups.len());
+                batch.try_each(|row| {
+                    all.clear();
                     for group in &spec.groups {
-                        all.push(group.eval(&row, &mut scope)?);
+                        all.push(group.eval(row, &mut scope)?);
+                    }
+                    if plain && let Some(group) = keys.find(&all) {
+                        for (state, call) in states[group].iter_mut().zip(&spec.calls) {
+                            state.add(call, row, &mut scope)?;
+                        }
+                        return Ok(());
                     }
                     for (number, set) in spec.sets.iter().enumerate() {
                         let key = group_key(spec, number, set, &all);
@@ -378,12 +428,13 @@ impl Execution {
                             states.push(spec.calls.iter().map(|_| aggregate::State::default()).collect());
                         }
                         for (state, call) in states[group].iter_mut().zip(&spec.calls) {
-                            state.add(call, &row, &mut scope)?;
+                            state.add(call, row, &mut scope)?;
                         }
                     }
-                }
+                    Ok(())
+                })?;
             }
-            _ => self.output.extend(batch),
+            _ => self.output.extend(batch.into_rows()),
         }
         Ok(())
     }
@@ -403,7 +454,7 @@ impl Execution {
                 set(&mut self.builds, *slot, built);
                 Some((*slot, rows, false))
             }
-            (Collected::Sort(rows), Sink::Sort(slot, order)) => {
+            (Collected::Sort(rows), Sink::Sort(slot, order, _)) => {
                 Some((*slot, sort::sorted(rows, order).into_iter().map(|(_, row)| row).collect(), false))
             }
             (Collected::Groups(keys, states), Sink::Aggregate(slot, spec)) => {
@@ -491,11 +542,25 @@ fn groups(
     Ok(rows)
 }
 
-/// The range of a scan, once its expressions have values; `None` if nothing can lie in it.
-fn range_of(source: &ScanSource, scope: &mut Scope<'_>) -> Result<Option<KeyRange>, SqlError> {
-    let mut equal = Vec::with_capacity(source.equal.len());
+/// The ranges of a scan, in order, once its expressions have values; those in which nothing can lie are left out.
+fn ranges_of(source: &ScanSource, scope: &mut Scope<'_>) -> Result<Vec<KeyRange>, SqlError> {
+    let mut equal = Vec::with_capacity(source.equal.len() + usize::from(!source.any.is_empty()));
     for part in &source.equal {
         equal.push(part.eval(&[], scope)?);
+    }
+    if !source.any.is_empty() {
+        let mut values = Vec::with_capacity(source.any.len());
+        for value in &source.any {
+            values.push(value.eval(&[], scope)?);
+        }
+        values.sort();
+        values.dedup();
+        let ranges = values.into_iter().filter_map(|value| {
+            let mut equal = equal.clone();
+            equal.push(value);
+            crate::plan::key_range(equal, None, None)
+        });
+        return Ok(ranges.collect());
     }
     let mut bound = |bound: &Option<(Expr, bool)>| -> Result<Option<(Value, bool)>, SqlError> {
         match bound {
@@ -504,7 +569,7 @@ fn range_of(source: &ScanSource, scope: &mut Scope<'_>) -> Result<Option<KeyRang
         }
     };
     let (low, high) = (bound(&source.low)?, bound(&source.high)?);
-    Ok(crate::plan::key_range(equal, low, high))
+    Ok(crate::plan::key_range(equal, low, high).into_iter().collect())
 }
 
 /// A nested execution.

@@ -1,30 +1,47 @@
 //! Sources: where a pipeline's rows come from. The only part that sees pages.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::fact::{KeyRange, Miss, Rows, Scan};
+use kimberlite_row::fact::{KeyRange, Miss, RowId, Rows, Scan};
 use kimberlite_row::{Decimal, Json, Row, SqlError, SqlState, Value};
 use kimberlite_types::LogPosition;
 
+use super::batch::{Batch, Flat};
 use super::hash::Keys;
-use super::{ApplySource, Asked, Execution, Inner, RecursiveSource, Source, range_of};
-use crate::eval::{Kept, Scope, answer_of};
+use super::{ApplySource, Asked, Execution, Inner, RecursiveSource, Source, ranges_of};
+use crate::eval::{Kept, Scope, answer_of, compare};
 use crate::expr::{Arithmetic, Ask};
-use crate::limits::{BATCH_ROWS, RECURSION_ROWS_MAX, SERIES_MAX};
+use crate::limits::{BATCH_ROWS, RECURSION_ROWS_MAX, SCAN_BATCH_ROWS, SCAN_ROWS_MAX, SERIES_MAX};
 use crate::plan::TableFunction;
 
 /// What a step read from pages.
 #[derive(Debug)]
+#[allow(private_interfaces, reason = "what was read is handed on, not looked into")]
 pub enum Read {
     /// Nothing was needed.
     Nothing,
-    /// Rows, and behind which key to go on; `None` at the end.
-    Rows(Vec<Row>, Option<Vec<u8>>),
+    /// Rows.
+    Rows(Found),
     /// What a nested execution read.
     Inner(Box<Read>),
+}
+
+/// What a step of a scan found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    rows: Flat,
+    /// How many were looked at for them.
+    seen: u64,
+    /// Those an index led to, if they are to be guarded.
+    ids: Vec<RowId>,
+    /// Ranges that it came to the end of.
+    over: usize,
+    /// Behind which key to go on in the next one; `None` at its start.
+    last: Option<Vec<u8>>,
 }
 
 /// Where a source is.
@@ -34,7 +51,7 @@ pub(crate) enum Cursor {
     #[default]
     Start,
     /// In a scan, behind a key.
-    Scan(KeyRange, Option<Vec<u8>>),
+    Scan(Box<Scanning>),
     /// In a slot or list.
     Next(usize),
     /// In a series: the next value, the last, the step.
@@ -45,6 +62,20 @@ pub(crate) enum Cursor {
     Apply(ApplyState),
     /// In a recursive query.
     Recursive(Recursion),
+}
+
+/// How far a scan has come.
+#[derive(Debug)]
+pub(crate) struct Scanning {
+    /// Those that are left; never none.
+    ranges: VecDeque<KeyRange>,
+    /// What its tests compare with.
+    values: Vec<Value>,
+    after: Option<Vec<u8>>,
+    /// Rows of the next batch: the first ones are small, for whoever wants few.
+    batch: usize,
+    /// Whether the rows that an index leads to are to be guarded.
+    guarded: bool,
 }
 
 /// How far a subquery per row has come.
@@ -73,29 +104,53 @@ impl Cursor {
     /// Reads for one step.
     pub(super) fn read(&self, source: &Source, rows: &dyn Rows, at: LogPosition) -> Result<Read, Miss> {
         match (self, source) {
-            (Self::Scan(range, after), Source::Scan(scan)) => {
+            (Self::Scan(scanning), Source::Scan(scan)) => {
+                let Scanning { ranges, values, after, batch: most, guarded } = &**scanning;
                 let table = &scan.table;
                 let index = scan.index.map(|at| &table.indexes[at]);
-                let request =
-                    Scan { table, index, at: scan.at.unwrap_or(at), range, after: after.as_deref() };
-                let mut batch = Vec::new();
-                let mut last = None;
-                rows.scan(&request, &mut |found| {
-                    let mut row: Row = Vec::with_capacity(scan.places.len() + 4);
-                    row.extend(scan.places.iter().map(|at| found.row[*at].clone()));
-                    if scan.identity {
-                        row.push(
-                            found.hidden.map_or(Value::Null, |hidden| Value::Bytes(Arc::from(&hidden[..]))),
-                        );
-                        row.push(version_value(found.version));
+                let at = scan.at.unwrap_or(at);
+                let places = Some(&scan.wanted[..]);
+                let mut batch = Flat::new(scan.places.len() + if scan.identity { 2 } else { 0 });
+                let (mut last, mut seen, mut ids, mut over) = (None, 0, Vec::new(), 0);
+                for (number, range) in ranges.iter().enumerate() {
+                    let after = after.as_deref().filter(|_| number == 0);
+                    let request = Scan { table, index, at, range, after, places };
+                    rows.scan(&request, &mut |found| {
+                        seen += 1;
+                        if *guarded {
+                            ids.push(RowId::of(table, found.row, found.hidden));
+                        }
+                        let fits = scan.tests.iter().zip(values).all(|(test, value)| {
+                            compare(&found.row[scan.places[test.place]], value)
+                                .is_some_and(|order| test.comparison.holds(order))
+                        });
+                        if fits {
+                            let row = scan.places.iter().map(|at| found.row[*at].clone());
+                            if scan.identity {
+                                let hidden = found.hidden;
+                                let hidden =
+                                    hidden.map_or(Value::Null, |key| Value::Bytes(Arc::from(&key[..])));
+                                // Its version is told by what it holds.
+                                batch.push(row.chain([hidden, Value::Null]));
+                            } else {
+                                batch.push(row);
+                            }
+                        }
+                        let more = batch.len() < *most && seen < SCAN_ROWS_MAX as u64;
+                        if !more {
+                            last = Some(found.key.to_vec());
+                        }
+                        more
+                    })?;
+                    if last.is_some() {
+                        break;
                     }
-                    batch.push(row);
-                    if batch.len() == BATCH_ROWS {
-                        last = Some(found.key.to_vec());
+                    over += 1;
+                    if batch.len() >= *most || over >= BATCH_ROWS {
+                        break;
                     }
-                    batch.len() < BATCH_ROWS
-                })?;
-                Ok(Read::Rows(batch, last))
+                }
+                Ok(Read::Rows(Found { rows: batch, seen, ids, over, last }))
             }
             (
                 Self::Apply(ApplyState { inner: Some(inner), .. }) | Self::Recursive(Recursion { inner, .. }),
@@ -110,35 +165,61 @@ impl Cursor {
         &mut self,
         source: &Source,
         read: Read,
+        scope: &mut Scope<'_>,
+    ) -> Result<(bool, Batch), SqlError> {
+        if let Source::Scan(scan) = source {
+            if let (Self::Scan(scanning), Read::Rows(Found { rows, seen, ids, over, last })) =
+                (&mut *self, read)
+            {
+                scope.shared.work(seen - rows.len() as u64)?;
+                scope.shared.note_rows(scan.table.id, ids);
+                scanning.ranges.drain(..over);
+                scanning.after = last;
+                // An index leads to another place for each row, so that a batch needs many pages at once.
+                let most = if scan.index.is_some() { BATCH_ROWS } else { SCAN_BATCH_ROWS };
+                scanning.batch = (scanning.batch * 4).min(most);
+                return Ok((!scanning.ranges.is_empty(), Batch::Flat(rows)));
+            }
+            let ranges: VecDeque<KeyRange> = ranges_of(scan, scope)?.into();
+            if ranges.is_empty() {
+                return Ok((false, Batch::Rows(Vec::new())));
+            }
+            if scan.at.is_none() {
+                let index = scan.index.map(|at| scan.table.indexes[at].id);
+                for range in &ranges {
+                    scope.shared.note(scan.table.id, index, range);
+                }
+            }
+            let mut values = Vec::with_capacity(scan.tests.len());
+            for test in &scan.tests {
+                values.push(test.value.eval(&[], scope)?);
+            }
+            let guarded = scan.index.is_some() && scan.at.is_none() && scope.shared.guarding;
+            let scanning = Scanning { ranges, values, after: None, batch: 64, guarded };
+            *self = Self::Scan(Box::new(scanning));
+            return Ok((true, Batch::Rows(Vec::new())));
+        }
+        let mut batch = Vec::new();
+        let more = self.advance_rows(source, read, &mut batch, scope)?;
+        Ok((more, Batch::Rows(batch)))
+    }
+
+    fn advance_rows(
+        &mut self,
+        source: &Source,
+        read: Read,
         batch: &mut Vec<Row>,
         scope: &mut Scope<'_>,
     ) -> Result<bool, SqlError> {
         match source {
+            // It gives its rows in one piece.
+            Source::Scan(_) => Ok(false),
             Source::Values(list) => {
                 for row in list {
                     batch.push(row.iter().map(|e| e.eval(&[], scope)).collect::<Result<_, _>>()?);
                 }
                 Ok(false)
             }
-            Source::Scan(scan) => match (&mut *self, read) {
-                (Self::Scan(_, after), Read::Rows(rows, last)) => {
-                    *batch = rows;
-                    let more = last.is_some();
-                    *after = last;
-                    Ok(more)
-                }
-                _ => match range_of(scan, scope)? {
-                    Some(range) => {
-                        if scan.at.is_none() {
-                            let index = scan.index.map(|at| scan.table.indexes[at].id);
-                            scope.shared.note(scan.table.id, index, &range);
-                        }
-                        *self = Self::Scan(range, None);
-                        Ok(true)
-                    }
-                    None => Ok(false),
-                },
-            },
             Source::Slot(slot, places) => {
                 let from = if let Self::Next(from) = self { *from } else { 0 };
                 let Some(kept) = scope.slots.get(*slot).and_then(Option::as_ref) else { return Ok(false) };
@@ -256,14 +337,6 @@ impl Cursor {
             }
         }
     }
-}
-
-/// A position as a value, to travel in a row.
-fn version_value(version: LogPosition) -> Value {
-    let mut bytes = [0; 12];
-    bytes[..8].copy_from_slice(&version.op.0.to_be_bytes());
-    bytes[8..].copy_from_slice(&version.index.to_be_bytes());
-    Value::Bytes(Arc::from(&bytes[..]))
 }
 
 fn series_over(next: &Value, last: &Value, step: &Value) -> bool {

@@ -17,8 +17,9 @@ use crate::plan::{JoinKind, SetOp};
 pub(crate) enum State {
     /// Nothing.
     None,
-    /// Right rows that found a partner (full join).
-    Matched(Vec<bool>),
+    /// In a join: how many partners of the left row at hand were looked at, whether one fitted, and the right rows that found
+    /// one (full join).
+    Joining(usize, bool, Vec<bool>),
     /// Rows to skip and to give; unknown before the first batch; the key of the last row for ties.
     Limit(Option<(u64, u64)>, Vec<Value>),
     /// Rows seen.
@@ -29,12 +30,24 @@ pub(crate) enum State {
     Counts(Keys, Vec<u64>, bool),
 }
 
+/// Whether all conditions hold for a row.
+pub(super) fn all_hold(
+    conditions: &[crate::expr::Expr],
+    row: &[Value],
+    scope: &mut Scope<'_>,
+) -> Result<bool, SqlError> {
+    for condition in conditions {
+        if !condition.holds(row, scope)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl State {
     pub(super) fn new(stage: &Stage) -> Self {
         match stage {
-            Stage::HashJoin { kind: JoinKind::Full, .. } | Stage::LoopJoin { kind: JoinKind::Full, .. } => {
-                Self::Matched(Vec::new())
-            }
+            Stage::HashJoin { .. } | Stage::LoopJoin { .. } => Self::Joining(0, false, Vec::new()),
             Stage::Limit { .. } => Self::Limit(None, Vec::new()),
             Stage::Distinct(_) => Self::Seen(Keys::default()),
             Stage::DistinctOn(_) => Self::Last(None),
@@ -57,12 +70,9 @@ impl State {
                 let mut error = None;
                 batch.retain(|row| {
                     error.is_none()
-                        && conditions.iter().all(|c| match c.holds(row, scope) {
-                            Ok(holds) => holds,
-                            Err(e) => {
-                                error = Some(e);
-                                false
-                            }
+                        && all_hold(conditions, row, scope).unwrap_or_else(|e| {
+                            error = Some(e);
+                            false
                         })
                 });
                 error.map_or(Ok(false), Err)
@@ -161,97 +171,70 @@ impl State {
         };
         let kept = scope.slots.get(*slot).and_then(Clone::clone).unwrap_or_default();
         let built = builds.get(*slot).and_then(Clone::clone).unwrap_or_default();
-        let mut out = Vec::new();
+        let Self::Joining(from, found, matched) = self else { return Ok(Vec::new()) };
+        let (right, mut out) = (&kept.rows, Vec::new());
         let (mut taken, mut looked_at) = (0, 0);
         for row in batch.iter_mut() {
             if looked_at > STEP_ROWS_MAX {
                 break;
             }
-            taken += 1;
-            let row = core::mem::take(row);
-            match stage {
+            let (partners, on): (Option<&[u32]>, _) = match stage {
                 Stage::HashJoin { keys, rest, .. } => {
-                    let key =
-                        keys.iter().map(|part| part.eval(&row, scope)).collect::<Result<Vec<_>, _>>()?;
+                    let key = keys.iter().map(|part| part.eval(row, scope)).collect::<Result<Vec<_>, _>>()?;
                     let partners = match built.keys.find(&key) {
                         Some(number) if !key.iter().any(Value::is_null) => &built.rows[number][..],
                         _ => &[],
                     };
-                    looked_at += partners.len();
-                    scope.shared.work(partners.len() as u64)?;
-                    let partners = partners.iter().map(|at| *at as usize);
-                    self.pairs(
-                        *kind,
-                        row,
-                        partners,
-                        &kept.rows,
-                        rest.as_ref(),
-                        *right_width,
-                        &mut out,
-                        scope,
-                    )?;
+                    (Some(partners), rest.as_ref())
                 }
-                Stage::LoopJoin { on, .. } => {
-                    looked_at += kept.rows.len();
-                    scope.shared.work(kept.rows.len() as u64)?;
-                    let partners = 0..kept.rows.len();
-                    self.pairs(*kind, row, partners, &kept.rows, on.as_ref(), *right_width, &mut out, scope)?;
+                Stage::LoopJoin { on, .. } => (None, on.as_ref()),
+                _ => (Some(&[]), None),
+            };
+            let count = partners.map_or(right.len(), <[u32]>::len);
+            let end = count.min(*from + (STEP_ROWS_MAX + 1 - looked_at));
+            looked_at += end - *from;
+            scope.shared.work((end - *from) as u64)?;
+            let once = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+            for number in *from..end {
+                let at = partners.map_or(number, |partners| partners[number] as usize);
+                let mut pair = Vec::with_capacity(row.len() + right_width);
+                pair.extend_from_slice(row);
+                pair.extend_from_slice(&right[at]);
+                if let Some(on) = on
+                    && !on.holds(&pair, scope)?
+                {
+                    continue;
+                }
+                *found = true;
+                if once {
+                    break;
+                }
+                if *kind == JoinKind::Full {
+                    matched.resize(right.len(), false);
+                    matched[at] = true;
+                }
+                out.push(pair);
+            }
+            if end < count && !(once && *found) {
+                // The others wait for the next step.
+                *from = end;
+                break;
+            }
+            let mut row = core::mem::take(row);
+            match kind {
+                JoinKind::Semi if *found => out.push(row),
+                JoinKind::Anti if !*found => out.push(row),
+                JoinKind::Left | JoinKind::Full if !*found => {
+                    row.resize(row.len() + right_width, Value::Null);
+                    out.push(row);
                 }
                 _ => {}
             }
+            (*from, *found) = (0, false);
+            taken += 1;
         }
         batch.drain(..taken);
         Ok(out)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one loop of both kinds of join")]
-    fn pairs(
-        &mut self,
-        kind: JoinKind,
-        row: Row,
-        partners: impl Iterator<Item = usize>,
-        right: &[Row],
-        on: Option<&crate::expr::Expr>,
-        right_width: usize,
-        out: &mut Vec<Row>,
-        scope: &mut Scope<'_>,
-    ) -> Result<(), SqlError> {
-        let mut found = false;
-        for at in partners {
-            let mut pair = Vec::with_capacity(row.len() + right_width);
-            pair.extend_from_slice(&row);
-            pair.extend_from_slice(&right[at]);
-            if let Some(on) = on
-                && !on.holds(&pair, scope)?
-            {
-                continue;
-            }
-            found = true;
-            match kind {
-                JoinKind::Semi | JoinKind::Anti => break,
-                JoinKind::Full => {
-                    if let Self::Matched(matched) = self {
-                        if matched.len() <= at {
-                            matched.resize(right.len(), false);
-                        }
-                        matched[at] = true;
-                    }
-                    out.push(pair);
-                }
-                JoinKind::Inner | JoinKind::Left => out.push(pair),
-            }
-        }
-        match kind {
-            JoinKind::Semi if found => out.push(row),
-            JoinKind::Anti if !found => out.push(row),
-            JoinKind::Left | JoinKind::Full if !found => {
-                let mut row = row;
-                row.resize(row.len() + right_width, Value::Null);
-                out.push(row);
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     fn limit(
@@ -317,8 +300,9 @@ impl State {
     /// What comes behind the last batch: right rows of a full join without a partner.
     pub(super) fn finish(&mut self, stage: &Stage, slots: &[Option<Arc<Kept>>]) -> Vec<Row> {
         let (
-            Self::Matched(matched),
-            Stage::HashJoin { slot, left_width, .. } | Stage::LoopJoin { slot, left_width, .. },
+            Self::Joining(_, _, matched),
+            Stage::HashJoin { slot, left_width, kind: JoinKind::Full, .. }
+            | Stage::LoopJoin { slot, left_width, kind: JoinKind::Full, .. },
         ) = (&*self, stage)
         else {
             return Vec::new();

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::check::Stop;
@@ -20,6 +21,7 @@ impl Session {
         &mut self,
         running: &mut Running,
         statement: &ast::Statement,
+        text: &Arc<str>,
     ) -> Result<Option<Step>, Stop> {
         use ast::Statement as S;
         Ok(Some(match statement {
@@ -100,7 +102,16 @@ impl Session {
                 if let ast::Set::SingleAssignment { variable, values, .. } = set {
                     let value: Vec<String> =
                         values.iter().map(|v| v.to_string().trim_matches('\'').to_string()).collect();
-                    self.settings.insert(parts(variable).join("."), value.join(", "));
+                    let (name, value) = (parts(variable).join("."), value.join(", "));
+                    if name == STATEMENT_TIMEOUT && milliseconds(&value).is_none() {
+                        return Err(SqlError::new(
+                            SqlState::InvalidParameterValue,
+                            format!("invalid value for parameter \"{name}\": \"{value}\""),
+                        )
+                        .hint("Give milliseconds, or a number with ms, s, min, h or d; 0 turns it off.")
+                        .into());
+                    }
+                    self.settings.insert(name, value);
                 }
                 Self::done(running, "SET")
             }
@@ -136,7 +147,11 @@ impl Session {
                 step
             }
             S::Prepare { name, statement, .. } => {
-                if self.prepared.insert(folded(name), (**statement).clone()).is_some() {
+                if self
+                    .prepared
+                    .insert(folded(name), (Arc::new((**statement).clone()), text.clone()))
+                    .is_some()
+                {
                     return Err(SqlError::new(
                         SqlState::DuplicatePreparedStatement,
                         format!("prepared statement \"{}\" already exists", folded(name)),
@@ -147,7 +162,7 @@ impl Session {
             }
             S::Execute { name: Some(name), parameters, .. } => {
                 let name = last_part(name);
-                let Some(statement) = self.prepared.get(&name).cloned() else {
+                let Some((statement, text)) = self.prepared.get(&name).cloned() else {
                     return Err(SqlError::new(
                         SqlState::InvalidStatementName,
                         format!("prepared statement \"{name}\" does not exist"),
@@ -169,7 +184,8 @@ impl Session {
                 }
                 running.params = params;
                 running.queue.pop_front();
-                running.queue.push_front((statement, String::new()));
+                running.queue.push_front((statement, text));
+                running.direct = false;
                 Step::More
             }
             S::Deallocate { name, .. } => {
@@ -197,6 +213,26 @@ impl Session {
         }
         Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist")).into())
     }
+}
+
+/// The setting that says how long a statement may take.
+pub const STATEMENT_TIMEOUT: &str = "statement_timeout";
+
+/// A span of time as a setting has it: milliseconds, or a number with a unit.
+pub fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let each = match unit.trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "default" | "DEFAULT" if number.is_empty() => return Some(0),
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(each)
 }
 
 fn no_savepoint(name: &str) -> SqlError {

@@ -38,7 +38,8 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
                 }
                 None if !scan.range.equal.is_empty()
                     || scan.range.low.is_some()
-                    || scan.range.high.is_some() =>
+                    || scan.range.high.is_some()
+                    || !scan.range.any.is_empty() =>
                 {
                     format!("Key Scan on {}", scan.table.name)
                 }
@@ -47,7 +48,11 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
             let past = scan.at.map_or_else(String::new, |at| format!(" as of {at}"));
             let alias =
                 if scan.alias == scan.table.name { String::new() } else { format!(" {}", scan.alias) };
-            format!("{by}{alias}{past}")
+            let listed = match scan.range.any.len() {
+                0 => String::new(),
+                count => format!(" ({count} values)"),
+            };
+            format!("{by}{alias}{listed}{past}")
         }
         Plan::Function(function, ..) => format!("Function Scan ({function:?})"),
         Plan::Filter(_, conditions) => format!("Filter ({} conditions)", conditions.len()),
@@ -65,7 +70,11 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
             };
             format!("{how}{kind} Join")
         }
-        Plan::Lateral(..) => "Lateral Join".to_string(),
+        Plan::Lateral(_, right, keep, _) => {
+            let kind = if *keep { "Left " } else { "" };
+            let lookup = matches!(&**right, Plan::Filter(input, _) if matches!(**input, Plan::Scan(_)));
+            format!("{} {kind}Join", if lookup { "Lookup" } else { "Lateral" })
+        }
         Plan::Aggregate(_, groups, ..) if groups.is_empty() => "Aggregate".to_string(),
         Plan::Aggregate(..) => "Hash Aggregate".to_string(),
         Plan::Window(..) => "Window".to_string(),

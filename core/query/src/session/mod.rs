@@ -7,10 +7,11 @@
 mod control;
 mod define;
 mod explain;
+mod planned;
 mod schema;
 mod write;
 
-pub use control::reindex_target;
+pub use control::{STATEMENT_TIMEOUT, milliseconds, reindex_target};
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -23,7 +24,7 @@ use kimberlite_row::check::Stop;
 use kimberlite_row::fact::{Facts, Rows, TimePoint};
 use kimberlite_row::schema::SchemaVersion;
 use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Type, Value};
-use kimberlite_types::{LogPosition, Op, Streams};
+use kimberlite_types::{LogPosition, Op};
 use sqlparser::ast;
 
 use crate::bind::{Binder, Output, TimeTravel, unsupported};
@@ -33,6 +34,8 @@ use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
 use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
+use crate::statistics::Statistics;
+use planned::{Planned, Plans};
 use schema::Recheck;
 use write::{WritePlan, Writing};
 
@@ -42,7 +45,7 @@ pub struct Answer {
     /// The command tag, as PostgreSQL sends it.
     pub tag: String,
     /// The columns, if it gives rows.
-    pub columns: Vec<Output>,
+    pub columns: Arc<[Output]>,
     /// The rows.
     pub rows: Vec<Row>,
     /// What a client is told besides.
@@ -75,7 +78,8 @@ struct Transaction {
 #[derive(Debug, Default)]
 pub struct Session {
     transaction: Option<Transaction>,
-    prepared: BTreeMap<String, ast::Statement>,
+    prepared: BTreeMap<String, (Arc<ast::Statement>, Arc<str>)>,
+    plans: Plans,
     settings: BTreeMap<String, String>,
     current: BTreeMap<ObjectId, i64>,
     last_sequence: Option<ObjectId>,
@@ -98,7 +102,7 @@ struct Run {
     /// The rows so far.
     given: Vec<Row>,
     /// The objects it was bound under.
-    used: Vec<(ObjectId, SchemaVersion)>,
+    used: Arc<[(ObjectId, SchemaVersion)]>,
 }
 
 #[derive(Debug)]
@@ -111,34 +115,59 @@ enum Stage {
 /// A statement that runs.
 #[derive(Debug)]
 pub struct Running {
-    queue: VecDeque<(ast::Statement, String)>,
+    queue: VecDeque<(Arc<ast::Statement>, Arc<str>)>,
     stage: Stage,
     params: Vec<Value>,
     now: i64,
     seed: u64,
     answer: Option<Answer>,
     as_bound: bool,
+    /// Whether the statement at hand is what the text says, not what another statement stands for.
+    direct: bool,
     /// The transaction's writes before the statement.
     before: Option<Overlay>,
 }
 
 impl Running {
     /// A statement of a text, with its parameters, the time and a seed.
-    pub fn new(statement: ast::Statement, text: &str, params: Vec<Value>, now: i64, seed: u64) -> Self {
+    pub fn new(
+        statement: impl Into<Arc<ast::Statement>>,
+        text: impl Into<Arc<str>>,
+        params: Vec<Value>,
+        now: i64,
+        seed: u64,
+    ) -> Self {
         Self {
-            queue: [(statement, text.to_string())].into(),
+            queue: [(statement.into(), text.into())].into(),
             stage: Stage::Begin,
             params,
             now,
             seed,
             answer: None,
             as_bound: false,
+            direct: true,
             before: None,
         }
     }
 }
 
 impl Running {
+    /// Rows that the program at hand has handled so far.
+    pub fn work(&self) -> u64 {
+        match &self.stage {
+            Stage::Run(run) => run.shared.work,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is a write.
+    pub fn writes(&self) -> bool {
+        self.queue.front().is_some_and(|(statement, _)| {
+            use ast::Statement as S;
+            matches!(**statement, S::Insert(_) | S::Update(_) | S::Delete(_))
+        })
+    }
+
     /// Leaves the plans as they were bound. What they answer is the same, only later: that is what the planner is held
     /// against.
     #[must_use]
@@ -187,12 +216,22 @@ impl Session {
         self.transaction.as_ref().is_some_and(|t| t.explicit)
     }
 
+    /// A setting that the client gave.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
     /// Breaks an open transaction block, as a refused statement does: one did not parse, or its answer cannot be given.
     pub fn fail(&mut self) {
         match &mut self.transaction {
             Some(transaction) if transaction.explicit => transaction.failed = true,
             _ => self.transaction = None,
         }
+    }
+
+    /// The statement that a text is, if its plan is kept: it need not be parsed.
+    pub fn statement(&self, text: &str) -> Option<Arc<ast::Statement>> {
+        self.plans.statement(text)
     }
 
     /// Types of the parameters and columns of a statement, without running it.
@@ -239,6 +278,8 @@ impl Session {
                         if let Stage::Run(run) = &mut running.stage {
                             let read = core::mem::take(&mut run.shared.read);
                             transaction.overlay.guard_reads(read, transaction.at);
+                            let rows = core::mem::take(&mut run.shared.read_rows);
+                            transaction.overlay.guard_rows(rows, transaction.at);
                         }
                     }
                     _ => self.transaction = None,
@@ -336,18 +377,18 @@ impl Session {
                 .and_then(|bytes| usize::try_from(bytes).ok())
                 .unwrap_or(MEMORY_BYTES_MAX)
                 .min(MEMORY_BYTES_MAX),
-            ..Shared::new(now, Streams::new(running.seed).stream("sql", 0))
+            ..Shared::new(now, running.seed)
         }
     }
 
     fn begin(
         &mut self,
         running: &mut Running,
-        statement: &ast::Statement,
-        text: &str,
+        statement: &Arc<ast::Statement>,
+        text: &Arc<str>,
         rows: &dyn Rows,
     ) -> Result<Step, Stop> {
-        if let Some(step) = self.control(running, statement)? {
+        if let Some(step) = self.control(running, statement, text)? {
             return Ok(step);
         }
         let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
@@ -360,10 +401,18 @@ impl Session {
         }
         let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
         let catalogue = view.catalogue(transaction.at)?;
-        let (inner, explain) = match statement {
+        let (inner, explain) = match &**statement {
             ast::Statement::Explain { statement, analyze, .. } => (&**statement, Some(*analyze)),
             other => (other, None),
         };
+        // What a transaction makes of the schema is nobody else's, so no plan under it is kept.
+        let kept = explain.is_none() && !running.as_bound && transaction.overlay.catalogue.is_none();
+        if kept
+            && let Some(planned) = self.plans.get(statement, text, running.params.len(), &catalogue)
+            && !(transaction.read_only && planned.writing.is_some())
+        {
+            return self.launch(running, &planned, After::Rows, &catalogue);
+        }
         if transaction.read_only
             && let Some(what) = writes(inner)
         {
@@ -377,7 +426,10 @@ impl Session {
             ast::Statement::Query(_)
             | ast::Statement::Insert(_)
             | ast::Statement::Update(_)
-            | ast::Statement::Delete(_) => self.start(running, inner, explain, text, (rows, &catalogue)),
+            | ast::Statement::Delete(_) => {
+                let keep = kept.then_some(statement);
+                self.start(running, inner, (explain, keep), text, (rows, &catalogue))
+            }
             ast::Statement::CreateTable(create) if create.query.is_some() => {
                 self.create_table_as(running, create, text, &catalogue)
             }
@@ -390,8 +442,8 @@ impl Session {
         &mut self,
         running: &mut Running,
         statement: &ast::Statement,
-        explain: Option<bool>,
-        text: &str,
+        (explain, keep): (Option<bool>, Option<&Arc<ast::Statement>>),
+        text: &Arc<str>,
         (rows, catalogue): (&dyn Rows, &Arc<Catalogue>),
     ) -> Result<Step, Stop> {
         let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
@@ -408,7 +460,11 @@ impl Session {
             ast::Statement::Delete(delete) => write::delete(binder, delete).map(WritePlan::taken_apart),
             _ => Err(unsupported("this statement")),
         })?;
-        let plan = self.improve(running, plan, now);
+        let mut known = Statistics::of(&view, transaction.at);
+        let plan = self.improve(running, plan, now, &mut known);
+        if let Some(miss) = known.missed() {
+            return Err(miss.into());
+        }
         let mut lines = Vec::new();
         if explain.is_some() {
             lines = explain::lines(&plan, writing.as_ref().map(WritePlan::explained));
@@ -424,42 +480,74 @@ impl Session {
         for id in binder.reads.iter().chain(&binder.sequences).copied().chain(target) {
             used.extend(catalogue.object(id).map(|object| (id, object.version())));
         }
+        let planned = Arc::new(Planned {
+            catalogue: catalogue.clone(),
+            whole: binder.whole,
+            count: running.params.len(),
+            kinds: core::mem::take(&mut binder.params),
+            program,
+            columns: columns.into(),
+            writing: writing.map(Arc::new),
+            used: used.into(),
+            sequences: core::mem::take(&mut binder.sequences),
+        });
+        let past = binder.past;
+        drop(binder);
+        if let Some(statement) = keep.filter(|_| !past) {
+            self.plans.keep(statement, text, running.direct, planned.clone());
+        }
+        let after = if explain.is_some() { After::Explain(lines) } else { After::Rows };
+        self.launch(running, &planned, after, catalogue)
+    }
+
+    /// Starts the program of a plan. `after` is what is done with its rows, if not what the plan says.
+    fn launch(
+        &mut self,
+        running: &mut Running,
+        planned: &Planned,
+        after: After,
+        catalogue: &Catalogue,
+    ) -> Result<Step, Stop> {
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        let now = transaction.now;
         let mut sequences = BTreeMap::new();
-        for id in &binder.sequences {
+        for id in &planned.sequences {
             let Some(Object::Sequence(stored)) = catalogue.object(*id) else { continue };
             let own = transaction.overlay.sequences.get(id).cloned();
             sequences.insert(*id, own.unwrap_or_else(|| (**stored).clone()));
         }
-        let kinds = core::mem::take(&mut binder.params);
-        drop(binder);
         // Parameters come as text or as values of the type that was found.
-        for (value, kind) in running.params.iter_mut().zip(&kinds) {
+        for (value, kind) in running.params.iter_mut().zip(&planned.kinds) {
             if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
                 *value = kimberlite_row::text::parse(text, kind)?;
             }
         }
-        let after = match (explain, writing) {
-            (Some(_), _) => After::Explain(lines),
-            (None, Some(plan)) => After::Write(Box::new(Writing::new(plan))),
-            (None, None) => After::Rows,
+        let after = match (after, &planned.writing) {
+            (After::Rows, Some(plan)) => After::Write(Box::new(Writing::new(plan.clone()))),
+            (after, _) => after,
         };
-        let shared = self.shared(running, now, sequences);
-        let execution = Execution::new(program, Vec::new(), Vec::new());
+        let mut shared = self.shared(running, now, sequences);
+        // Nothing follows from a query that stands alone.
+        let queried = planned.writing.is_none() && planned.sequences.is_empty();
+        shared.guarding =
+            transaction.explicit || running.queue.len() > 1 || !queried || !transaction.overlay.is_empty();
+        let execution = Execution::new(planned.program.clone(), Vec::new(), Vec::new());
         if running.queue.len() == 1 && running.answer.is_none() {
-            running.answer = Some(Answer { columns, ..Answer::default() });
+            running.answer = Some(Answer { columns: planned.columns.clone(), ..Answer::default() });
         }
+        let used = planned.used.clone();
         running.stage = Stage::Run(Box::new(Run { execution, shared, after, given: Vec::new(), used }));
         Ok(Step::More)
     }
 
     /// Folds constants and plans.
-    fn improve(&self, running: &Running, mut plan: Plan, now: i64) -> Plan {
+    fn improve(&self, running: &Running, mut plan: Plan, now: i64, known: &mut Statistics<'_>) -> Plan {
         if running.as_bound {
             return plan;
         }
         let mut shared = self.shared(running, now, BTreeMap::new());
         fold_plan(&mut plan, &mut shared);
-        optimize(plan)
+        optimize(plan, known)
     }
 
     /// The program has run to its end: its rows are the answer, or become writes.
@@ -486,19 +574,23 @@ impl Session {
                 return Ok(Step::More);
             }
             After::Write(writing) => {
+                transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
                 if writing.fresh > 0 {
                     transaction.overlay.fresh = writing.fresh;
                 }
                 for write in core::mem::take(&mut writing.writes) {
-                    transaction.overlay.put(write, transaction.at);
+                    transaction.overlay.put(write);
                 }
                 (writing.plan.tag(writing.count), core::mem::take(&mut writing.rows))
             }
         };
         // What was read, and under which schema, must be so still when what follows from it is installed.
-        transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
-        for (id, version) in used.drain(..) {
-            transaction.overlay.guard_schema(id, version);
+        if shared.guarding {
+            transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
+            transaction.overlay.guard_rows(core::mem::take(&mut shared.read_rows), transaction.at);
+            for (id, version) in &**used {
+                transaction.overlay.guard_schema(*id, *version);
+            }
         }
         for (id, sequence) in &shared.sequences {
             transaction.overlay.sequences.insert(*id, sequence.clone());

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use kimberlite_row::check::{Stop, check_all};
 use kimberlite_row::fact::{KeyRange, Miss, RowId, Rows, Scan, Write};
 use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Table, Value};
-use kimberlite_types::{LogPosition, Streams};
+use kimberlite_types::LogPosition;
 use sqlparser::ast;
 
 use super::define::Definer;
@@ -39,7 +39,8 @@ impl Session {
             let name = last_part(&create.name);
             let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
             if let Some(statement) = crate::parse::statements(&insert)?.pop() {
-                running.queue.push_front((statement, insert));
+                running.queue.push_front((Arc::new(statement), insert.into()));
+                running.direct = false;
             }
         }
         running.answer = Some(Answer { tag: "SELECT".to_string(), ..Answer::default() });
@@ -82,7 +83,8 @@ impl Session {
         self.transaction()?.overlay = overlay;
         for text in follow.into_iter().rev() {
             if let Some(statement) = crate::parse::statements(&text)?.pop() {
-                running.queue.insert(1, (statement, text));
+                running.queue.insert(1, (Arc::new(statement), text.into()));
+                running.direct = false;
             }
         }
         if !recheck.is_empty() {
@@ -252,7 +254,14 @@ impl Recheck {
         }
         let mut found = Vec::new();
         let mut next = None;
-        let scan = Scan { table, index: None, at, range: &KeyRange::ALL, after: self.after.as_deref() };
+        let scan = Scan {
+            table,
+            index: None,
+            at,
+            range: &KeyRange::ALL,
+            after: self.after.as_deref(),
+            places: None,
+        };
         rows.scan(&scan, &mut |row| {
             found.push(Write {
                 table: table.id,
@@ -293,7 +302,7 @@ impl Recheck {
 fn check_rows(catalogue: &Catalogue, table: &Table, rows: &[Write], now: i64) -> Result<(), SqlError> {
     let mut binder = Binder::new(catalogue, "", now);
     let checks = write::checks(&mut binder, table)?;
-    let mut shared = Shared::new(now, Streams::new(0).stream("sql", 0));
+    let mut shared = Shared::new(now, 0);
     for row in rows.iter().filter_map(|write| write.after.as_ref()) {
         for (name, expr) in &checks {
             let mut scope = Scope { outer: &[], slots: &[], shared: &mut shared };

@@ -4,7 +4,7 @@
 use kimberlite_query::session::Session;
 use kimberlite_row::SqlState;
 
-use crate::rows::Database;
+use crate::rows::{Database, shown};
 
 const SCHEMA: &str = "
     CREATE TABLE t (a int PRIMARY KEY, b int UNIQUE, c int);
@@ -74,6 +74,30 @@ fn an_index_lookup_guards_its_range() {
         "INSERT INTO log SELECT count(*) FROM t WHERE b = 20",
         "UPDATE t SET b = 21 WHERE a = 2",
         "UPDATE t SET b = 31 WHERE a = 3",
+    );
+}
+
+#[test]
+fn an_index_lookup_guards_the_rows_it_leads_to() {
+    // The index holds nothing of `c`.
+    depends(
+        "INSERT INTO log SELECT c FROM t WHERE b = 20",
+        "UPDATE t SET c = 7 WHERE a = 2",
+        "UPDATE t SET c = 7 WHERE a = 3",
+    );
+    depends(
+        "INSERT INTO log SELECT c FROM u, t WHERE t.b = u.b * 10 AND u.a = 2",
+        "UPDATE t SET c = 7 WHERE a = 2",
+        "UPDATE t SET c = 7 WHERE a = 3",
+    );
+}
+
+#[test]
+fn a_list_guards_its_values_alone() {
+    depends(
+        "INSERT INTO log SELECT sum(b) FROM u WHERE a IN (1, 3)",
+        "UPDATE u SET b = 7 WHERE a = 3",
+        "UPDATE u SET b = 7 WHERE a = 2",
     );
 }
 
@@ -190,4 +214,31 @@ fn what_a_transaction_made_itself_is_not_guarded() {
         )
         .expect("the transaction is alone");
     assert_eq!(database.rows("SELECT * FROM t ORDER BY a").expect("rows"), ["1,2,1", "2,null,7"]);
+}
+
+#[test]
+fn rows_written_before_come_in_order_with_the_others() {
+    let mut database = Database::new(false);
+    database.run(SCHEMA).expect("a schema");
+    let mut session = Session::default();
+    for text in [
+        "BEGIN; INSERT INTO t VALUES (0, 25, 1), (9, 5, 1); UPDATE t SET b = 1 WHERE a = 3; UPDATE t SET c = 4 WHERE a = 2",
+        "DELETE FROM t WHERE a = 1; CREATE TABLE seen (n int, a int)",
+    ] {
+        let (next, answer) = database.run_in(session, text);
+        answer.expect(text);
+        session = next;
+    }
+    for (query, expected) in [
+        ("SELECT a FROM t ORDER BY a", vec!["0", "2", "3", "9"]),
+        ("SELECT b FROM t WHERE b > 0 ORDER BY b", vec!["1", "5", "20", "25"]),
+        ("SELECT a FROM t ORDER BY a LIMIT 2", vec!["0", "2"]),
+        ("SELECT min(a) FROM t", vec!["0"]),
+        ("SELECT a FROM t WHERE a IN (9, 1, 2, 0)", vec!["0", "2", "9"]),
+    ] {
+        let (next, answer) = database.run_in(session, query);
+        session = next;
+        let rows = shown(&answer.expect(query));
+        assert_eq!(rows, expected, "{query}");
+    }
 }

@@ -117,3 +117,90 @@ fn writes_show_their_plan() {
     plan("DELETE FROM t WHERE a = 1", &["Delete on t", "  Filter (1 conditions)", "    Key Scan on t"]);
     plan("INSERT INTO t SELECT * FROM u", &["Insert on t", "  Seq Scan on u"]);
 }
+
+#[test]
+fn a_list_of_values_is_looked_up_one_by_one() {
+    for list in ["a IN (1, 2, 2)", "a = 1 OR 2 = a OR a = 2"] {
+        plan(
+            &format!("SELECT * FROM t WHERE {list}"),
+            &["Filter (1 conditions)", "  Key Scan on t (3 values)"],
+        );
+    }
+    plan(
+        "SELECT * FROM w WHERE k = 1 AND l IN (2, 3)",
+        &["Filter (2 conditions)", "  Key Scan on w (2 values)"],
+    );
+    plan(
+        "SELECT * FROM t WHERE b IN (2, 3)",
+        &["Filter (1 conditions)", "  Index Scan using by_b on t (2 values)"],
+    );
+    plan("SELECT * FROM t WHERE a = 1 OR b = 2", &["Filter (1 conditions)", "  Seq Scan on t"]);
+}
+
+#[test]
+fn few_rows_look_up_their_partners() {
+    plan(
+        "SELECT * FROM t, u WHERE t.b = u.z AND u.x = 1",
+        &[
+            "Lookup Join",
+            "  Filter (1 conditions)",
+            "    Key Scan on u",
+            "  Filter (1 conditions)",
+            "    Index Scan using by_b on t",
+        ],
+    );
+    plan(
+        "SELECT * FROM u LEFT JOIN t ON t.b = u.z WHERE u.x = 1",
+        &[
+            "Lookup Left Join",
+            "  Filter (1 conditions)",
+            "    Key Scan on u",
+            "  Filter (1 conditions)",
+            "    Index Scan using by_b on t",
+        ],
+    );
+    // Of as many as there are, each is read once.
+    plan("SELECT * FROM t, u WHERE t.b = u.z", &["Hash Join", "  Seq Scan on t", "  Seq Scan on u"]);
+}
+
+#[test]
+fn what_comes_in_order_is_not_sorted() {
+    plan("SELECT * FROM t ORDER BY a LIMIT 3", &["Limit", "  Seq Scan on t"]);
+    plan("SELECT a + 1 FROM t ORDER BY a", &["Seq Scan on t"]);
+    plan("SELECT l FROM w WHERE k = 1 ORDER BY k DESC, l", &["Filter (1 conditions)", "  Key Scan on w"]);
+    plan("SELECT * FROM t ORDER BY a DESC", &["Sort", "  Seq Scan on t"]);
+    plan("SELECT * FROM w ORDER BY l", &["Sort", "  Seq Scan on w"]);
+    plan(
+        "SELECT * FROM t WHERE b = 1 ORDER BY c",
+        &["Filter (1 conditions)", "  Index Scan using by_b on t"],
+    );
+    plan(
+        "SELECT * FROM t WHERE b > 1 ORDER BY b NULLS FIRST",
+        &["Sort", "  Filter (1 conditions)", "    Index Scan using by_b on t"],
+    );
+}
+
+#[test]
+fn a_minimum_in_order_is_the_first_row() {
+    plan("SELECT min(a) FROM t", &["Aggregate", "  Limit", "    Seq Scan on t"]);
+    plan("SELECT max(a) FROM t", &["Aggregate", "  Seq Scan on t"]);
+    plan("SELECT min(a), max(a) FROM t", &["Aggregate", "  Seq Scan on t"]);
+}
+
+#[test]
+fn conditions_move_into_both_sides_of_a_union() {
+    plan(
+        "SELECT * FROM (SELECT a FROM t UNION ALL SELECT x FROM u) AS q WHERE q.a = 3",
+        &[
+            "Union All",
+            "  Filter (1 conditions)",
+            "    Key Scan on t",
+            "  Filter (1 conditions)",
+            "    Key Scan on u",
+        ],
+    );
+    plan(
+        "SELECT * FROM (SELECT DISTINCT b FROM t) AS q WHERE q.b = 3",
+        &["Distinct", "  Filter (1 conditions)", "    Index Scan using by_b on t"],
+    );
+}

@@ -168,11 +168,9 @@ impl Memory {
                 }
                 id => id,
             };
-            assert_eq!(
-                rows.get(&id).map(|(_, row)| row),
-                write.before.as_ref(),
-                "a write knows what it replaces"
-            );
+            if rows.get(&id).map(|(_, row)| row) != write.before.as_ref() {
+                return Err(lost().detail("a row is not what it was"));
+            }
             match write.after {
                 Some(row) => rows.insert(id, (at, row)),
                 None => rows.remove(&id),
@@ -348,7 +346,7 @@ pub(crate) fn shown(answer: &Answer) -> Vec<String> {
         .rows
         .iter()
         .map(|row| {
-            let cells = row.iter().zip(&answer.columns);
+            let cells = row.iter().zip(&*answer.columns);
             let cells =
                 cells.map(|(value, column)| cell(value, &column.kind).unwrap_or_else(|| "null".into()));
             cells.collect::<Vec<_>>().join(",")

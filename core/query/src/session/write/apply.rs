@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::check::{Stop, access, check_part, find};
@@ -30,7 +31,7 @@ const CHECK_STEPS: usize = 16;
 #[derive(Debug)]
 pub(in crate::session) struct Writing {
     /// What is done with each row.
-    pub plan: WritePlan,
+    pub plan: Arc<WritePlan>,
     given: Vec<Row>,
     stage: Stage,
     /// The writes so far, those of cascades included.
@@ -178,7 +179,7 @@ fn references(catalogue: &Catalogue, parent: ObjectId) -> Vec<(&Table, &ForeignK
 
 impl Writing {
     /// Starts with all rows of the program.
-    pub(in crate::session) fn new(plan: WritePlan) -> Self {
+    pub(in crate::session) fn new(plan: Arc<WritePlan>) -> Self {
         let keys = plan.conflict().map_or(0, |conflict| conflict.keys.len());
         Self {
             plan,
@@ -318,6 +319,11 @@ impl Writing {
                 self.rows(next + 1, shared)?
             }
             (Stage::Rows(next, _), _) => self.rows(next, shared)?,
+            // Nothing refers to the table, so nothing follows its rows.
+            (Stage::Cascade(queue, 0), _) if catalogue.children(self.plan.table.id).next().is_none() => {
+                drop(queue);
+                Stage::Check(0)
+            }
             (Stage::Cascade(mut queue, next), Read::Children(all)) => {
                 let write = queue[next];
                 self.cascade(write, &all, &mut queue, catalogue, shared)?;
@@ -336,10 +342,11 @@ impl Writing {
     /// Works off rows until one needs its keys looked up, or the step is long enough.
     fn rows(&mut self, from: usize, shared: &mut Shared) -> Result<Stage, SqlError> {
         let to = (from + BATCH_ROWS).min(self.given.len());
+        let plan = self.plan.clone();
         for at in from..to {
             let mut row = core::mem::take(&mut self.given[at]);
             shared.work(1)?;
-            match &self.plan.kind {
+            match &plan.kind {
                 Kind::Insert(conflict) => {
                     self.plan.finish_row(&mut row, shared)?;
                     if conflict.is_some() {
@@ -348,12 +355,10 @@ impl Writing {
                     self.insert(row, shared)?;
                 }
                 Kind::Update(places) => {
-                    let first = row.len() - places.len();
-                    let set: Vec<(usize, Value)> =
-                        places.iter().copied().zip(row[first..].iter().cloned()).collect();
-                    self.update(&row[..first], set, shared)?;
+                    let values = row.split_off(row.len() - places.len());
+                    self.update(row, places.iter().copied().zip(values), shared)?;
                 }
-                Kind::Delete => self.delete(&row, shared)?,
+                Kind::Delete => self.delete(row, shared)?,
             }
         }
         if to < self.given.len() {
@@ -364,6 +369,9 @@ impl Writing {
     }
 
     fn written(&self, table: ObjectId, id: &RowId) -> Option<&Write> {
+        if self.places.is_empty() {
+            return None;
+        }
         self.places.get(&(table, id.clone())).map(|at| &self.writes[*at])
     }
 
@@ -387,6 +395,14 @@ impl Writing {
             self.rows.push(row);
         }
         Ok(())
+    }
+
+    /// The same of a row, with columns of the other tables behind it.
+    fn give_with(&mut self, row: &[Value], others: &[Value], shared: &mut Shared) -> Result<(), SqlError> {
+        if self.plan.returning.is_none() || others.is_empty() {
+            return self.give(row, shared);
+        }
+        self.give(&[row, others].concat(), shared)
     }
 
     /// ON CONFLICT: a row is to be inserted whose key another one has.
@@ -442,14 +458,14 @@ impl Writing {
     /// UPDATE of a row: its old values, its identity, the values of the other tables' columns.
     fn update(
         &mut self,
-        row: &[Value],
-        set: Vec<(usize, Value)>,
+        mut row: Row,
+        set: impl Iterator<Item = (usize, Value)>,
         shared: &mut Shared,
     ) -> Result<(), SqlError> {
         let table = &self.plan.table;
-        let width = table.columns.len();
-        let old: Row = row[..width].to_vec();
-        let id = RowId::of(table, &old, hidden_of(&row[width]));
+        let rest = row.split_off(table.columns.len());
+        let old = row;
+        let id = RowId::of(table, &old, hidden_of(&rest[0]));
         // A row that several others fit is changed once.
         if self.written(table.id, &id).is_some() {
             return Ok(());
@@ -459,8 +475,7 @@ impl Writing {
             new[at] = value;
         }
         self.plan.finish_row(&mut new, shared)?;
-        let full: Row = new.iter().chain(&row[width + 2..]).cloned().collect();
-        self.give(&full, shared)?;
+        self.give_with(&new, &rest[2..], shared)?;
         let new_id = self.plan.identity(&new, &id);
         if new_id == id {
             self.put(id, Some(old), Some(new));
@@ -489,16 +504,15 @@ impl Writing {
         Ok(())
     }
 
-    fn delete(&mut self, row: &[Value], shared: &mut Shared) -> Result<(), SqlError> {
+    fn delete(&mut self, mut row: Row, shared: &mut Shared) -> Result<(), SqlError> {
         let table = &self.plan.table;
-        let width = table.columns.len();
-        let old: Row = row[..width].to_vec();
-        let id = RowId::of(table, &old, hidden_of(&row[width]));
+        let rest = row.split_off(table.columns.len());
+        let old = row;
+        let id = RowId::of(table, &old, hidden_of(&rest[0]));
         if self.written(table.id, &id).is_some() {
             return Ok(());
         }
-        let full: Row = old.iter().chain(&row[width + 2..]).cloned().collect();
-        self.give(&full, shared)?;
+        self.give_with(&old, &rest[2..], shared)?;
         self.put(id, Some(old), None);
         Ok(())
     }

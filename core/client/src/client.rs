@@ -15,7 +15,8 @@ use kimberlite_types::{
     ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId,
 };
 use kimberlite_wire::client::{
-    Answer, ClientFrame, Query, STATEMENT_SIZE_MAX, Statement, Turn, query_frame, statement_frame,
+    Answer, ClientFrame, Query, STATEMENT_SIZE_MAX, Statement, Turn, cancel_frame, query_frame,
+    statement_frame,
 };
 use kimberlite_wire::command::{Outcome, Refusal, Verdict};
 use kimberlite_wire::{FrameHeader, Malformed};
@@ -59,6 +60,11 @@ pub enum Input {
         ticket: u64,
         /// What is to be run.
         statement: Statement,
+    },
+    /// End the statement with this ticket. It is answered as ever: as cancelled, unless it was done before.
+    Cancel {
+        /// The statement's ticket.
+        ticket: u64,
     },
 }
 
@@ -320,6 +326,22 @@ impl Client {
         step.out.push(Output::Failed { ticket, why });
     }
 
+    fn cancel(&mut self, ticket: u64, step: &mut Step<'_>) {
+        let Some((nonce, asked)) = self.queries.iter().find(|(_, asked)| asked.ticket == ticket) else {
+            return;
+        };
+        let nonce = *nonce;
+        match asked.to.filter(|_| asked.is_sent_statement()) {
+            Some(to) => {
+                if let Some(conn) = self.route(to).conn() {
+                    step.net.stream(conn, cancel_frame(self.options.cluster, nonce));
+                }
+            }
+            // Nobody has it.
+            None => self.drop_task(nonce, ClientError::GaveUp { sent: false }, step),
+        }
+    }
+
     fn give_up_at(&self, now: Instant) -> Option<Instant> {
         self.options.give_up_after.map(|patience| now.after(patience))
     }
@@ -396,9 +418,10 @@ impl Client {
                 self.on_turn(replica, conn, nonce, turn, step);
                 Ok(())
             }
-            ClientFrame::Request { .. } | ClientFrame::Query { .. } | ClientFrame::Statement { .. } => {
-                Err(Malformed::Unknown)
-            }
+            ClientFrame::Request { .. }
+            | ClientFrame::Query { .. }
+            | ClientFrame::Statement { .. }
+            | ClientFrame::Cancel { .. } => Err(Malformed::Unknown),
         }
     }
 
@@ -545,6 +568,7 @@ impl Machine for Client {
             }
             Input::Query { ticket, query, to } => self.ask(ticket, query, to, step),
             Input::Statement { ticket, statement } => self.run(ticket, &statement, step),
+            Input::Cancel { ticket } => self.cancel(ticket, step),
         }
         self.expire(step);
         self.pump(step);

@@ -261,6 +261,11 @@ pub enum ClientFrame {
         /// What is to be run.
         statement: Statement,
     },
+    /// The statement with this nonce is no longer wanted. It is answered as ever: as cancelled, unless it was done.
+    Cancel {
+        /// The statement's nonce.
+        nonce: u64,
+    },
     /// The final word on a request.
     Reply {
         /// The request's session; [`SessionId::NONE`] for a registration.
@@ -343,6 +348,11 @@ pub fn statement_frame(cluster: ClusterId, nonce: u64, statement: &Statement) ->
     frame(cluster, None, FrameCommand::Statement, nonce, &[&encode(statement)])
 }
 
+/// The frame that ends a statement.
+pub fn cancel_frame(cluster: ClusterId, nonce: u64) -> Frame {
+    frame(cluster, None, FrameCommand::Cancel, nonce, &[])
+}
+
 /// The frame of a reply.
 pub fn reply_frame(
     cluster: ClusterId,
@@ -390,6 +400,8 @@ impl ClientFrame {
                 let statement = postcard::from_bytes(body).map_err(malformed)?;
                 Ok(Self::Statement { nonce: header.nonce, statement })
             }
+            FrameCommand::Cancel if body.is_empty() => Ok(Self::Cancel { nonce: header.nonce }),
+            FrameCommand::Cancel => Err(Malformed::Body),
             FrameCommand::Reply => {
                 let ReplyBody { session, number, verdict } = postcard::from_bytes(body).map_err(malformed)?;
                 Ok(Self::Reply { session, number, verdict })

@@ -69,11 +69,13 @@ pub enum Command {
     Turn = 36,
     /// Client to node: run this SQL, once.
     Statement = 37,
+    /// Client to node: end that statement.
+    Cancel = 38,
 }
 
 impl Command {
     /// Every command.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Prepare,
         Self::PrepareOk,
         Self::Commit,
@@ -90,6 +92,7 @@ impl Command {
         Self::Answer,
         Self::Turn,
         Self::Statement,
+        Self::Cancel,
     ];
 
     /// The command of a number.

@@ -4,7 +4,8 @@ use kimberlite_io::{Frame, Packet};
 use kimberlite_types::limits::{COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, PREPARE_HEADER_SIZE};
 use kimberlite_types::{Op, ReplicaId, View};
 use kimberlite_wire::client::{
-    ClientFrame, Request, answer_frame, query_frame, reply_frame, request_frame, statement_frame, turn_frame,
+    ClientFrame, Request, answer_frame, cancel_frame, query_frame, reply_frame, request_frame,
+    statement_frame, turn_frame,
 };
 use kimberlite_wire::command::Command;
 use kimberlite_wire::message::Letter;
@@ -109,6 +110,7 @@ fn client(script: &mut Script<'_>) {
         FrameCommand::Turn,
         FrameCommand::Commit,
         FrameCommand::Statement,
+        FrameCommand::Cancel,
     ];
     let command = commands[script.below(commands.len())];
     let nonce = script.magnitude();
@@ -125,6 +127,7 @@ fn client(script: &mut Script<'_>) {
         }
         ClientFrame::Query { nonce, query } => query_frame(CLUSTER, *nonce, query),
         ClientFrame::Statement { nonce, statement } => statement_frame(CLUSTER, *nonce, statement),
+        ClientFrame::Cancel { nonce } => cancel_frame(CLUSTER, *nonce),
         ClientFrame::Reply { session, number, verdict } => {
             reply_frame(CLUSTER, FROM, *session, *number, *verdict)
         }

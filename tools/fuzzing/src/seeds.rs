@@ -136,7 +136,10 @@ fn answers(cluster: &Cluster) -> Vec<Vec<u8>> {
             Some(answer_frame(crate::seat::CLUSTER, from, *nonce, answer))
         }
         ClientFrame::Turn { nonce, turn } => Some(turn_frame(crate::seat::CLUSTER, from, *nonce, *turn)),
-        ClientFrame::Request { .. } | ClientFrame::Query { .. } | ClientFrame::Statement { .. } => None,
+        ClientFrame::Request { .. }
+        | ClientFrame::Query { .. }
+        | ClientFrame::Statement { .. }
+        | ClientFrame::Cancel { .. } => None,
     });
     frames.map(|frame| frame.to_vec()).collect()
 }

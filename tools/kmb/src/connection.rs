@@ -117,10 +117,29 @@ impl Connection {
     /// Runs a statement in the session that the connection to the primary is, and waits for its answer. When that
     /// connection is lost the failure says that nobody knows what became of it.
     pub fn statement(&mut self, statement: Statement) -> Result<SqlAnswer, Failure> {
+        self.statement_until(statement, &Stop::default())
+    }
+
+    /// The same, but the statement is cancelled when `interrupt` is asked, and given up when it is asked again. Whoever
+    /// asks it also wakes this connection.
+    pub(crate) fn statement_until(
+        &mut self,
+        statement: Statement,
+        interrupt: &Stop,
+    ) -> Result<SqlAnswer, Failure> {
+        let mut cancelled = false;
         let ticket = self.ticket();
         let now = self.driver.now();
         self.tell(0, now, Input::Statement { ticket, statement });
         loop {
+            if interrupt.take() {
+                if cancelled {
+                    return Err(Failure::failed("interrupted; it is not known what became of the statement"));
+                }
+                cancelled = true;
+                let now = self.driver.now();
+                self.tell(0, now, Input::Cancel { ticket });
+            }
             match self.wait(None)? {
                 Some((_, Output::Answered { ticket: of, answer: Answer::Sql(answer) })) if of == ticket => {
                     return Ok(answer);

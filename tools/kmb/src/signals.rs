@@ -18,6 +18,11 @@ impl Stop {
         self.0.store(true, Ordering::Release);
     }
 
+    /// Whether it was asked; from now on it is not.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether it was asked.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Acquire)

@@ -19,6 +19,7 @@ use crate::Failure;
 use crate::address::{Cluster, Name, name};
 use crate::connection::{Connection, Options};
 use crate::output::print;
+use crate::signals::{Stop, on_signal};
 use embedded::Embedded;
 use show::Format;
 use split::{is_blank, split};
@@ -34,7 +35,7 @@ Examples:
 
 All statements of one call are run in one session, one after the other, and each is a transaction of its own
 unless BEGIN and COMMIT stand around it. What COMMIT or a single statement answered is durable on a majority of
-the nodes. When the connection is lost before an answer, it is not known whether a write was done, and it is not
+the nodes. Ctrl-C cancels the statement under way; given twice it ends the command. When the connection is lost before an answer, it is not known whether a write was done, and it is not
 sent again. Without -c and -f, statements are read from standard input; if that is a terminal there is a prompt,
 where \\? lists its own commands. Exit codes: 0 all done, 1 a statement
 failed and those behind it were not run, 2 wrong usage, 3 no answer in time or the connection was lost, 5 I/O error.")]
@@ -81,7 +82,9 @@ fn talk(args: &Sql, nodes: &[SocketAddr]) -> Result<(), Failure> {
             give_up_after: Some(args.cluster.timeout),
         },
     )?;
-    let mut talk = Talk::new(connection, args);
+    let interrupt = Stop::default();
+    on_signal(&interrupt, [connection.waker()])?;
+    let mut talk = Talk::new(connection, interrupt, args);
     if args.create_tenant {
         talk.create_tenant()?;
     }
@@ -123,6 +126,8 @@ struct Talk {
     connection: Connection,
     tenant: Name,
     format: Format,
+    /// Asked by Ctrl-C, which ends the statement under way.
+    interrupt: Stop,
     /// Whether a cell has a line of its own.
     expanded: bool,
     /// Whether a transaction block is open.
@@ -130,9 +135,10 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(connection: Connection, args: &Sql) -> Self {
+    fn new(connection: Connection, interrupt: Stop, args: &Sql) -> Self {
         let Sql { tenant, format, .. } = args;
-        Self { connection, tenant: tenant.clone(), format: *format, expanded: false, in_block: false }
+        let (tenant, format) = (tenant.clone(), *format);
+        Self { connection, tenant, format, interrupt, expanded: false, in_block: false }
     }
 
     fn create_tenant(&mut self) -> Result<(), Failure> {
@@ -170,7 +176,7 @@ impl Talk {
     fn ask(&mut self, text: &str) -> Result<SqlAnswer, Failure> {
         let statement =
             Statement { tenant: self.tenant.tenant(), in_block: self.in_block, text: text.to_owned() };
-        let asked = self.connection.statement(statement);
+        let asked = self.connection.statement_until(statement, &self.interrupt);
         // A block does not outlive its connection.
         self.in_block = asked.as_ref().is_ok_and(|answer| answer.in_block);
         asked

@@ -150,7 +150,12 @@ impl Node {
             }
             ClientFrame::Statement { nonce, statement } => {
                 let mut effects = Vec::new();
-                self.sql.begin(conn, nonce, statement, &mut effects);
+                self.sql.begin(self.now.monotonic, conn, nonce, statement, &mut effects);
+                self.follow(effects, io);
+            }
+            ClientFrame::Cancel { nonce } => {
+                let mut effects = Vec::new();
+                self.sql.cancelled(conn, nonce, &mut effects);
                 self.follow(effects, io);
             }
             // A node says these, it is not told them.
@@ -512,7 +517,7 @@ impl Machine for Node {
         self.now = now;
         self.on_event(event, io, out);
         self.run(now, io, out);
-        if self.sql.is_ready() && self.halted.is_none() {
+        if self.sql.is_ready(now.monotonic) && self.halted.is_none() {
             let mut effects = Vec::new();
             self.sql.run(now, &self.kernel, self.config.layout.command_size_max(), &mut effects);
             self.follow(effects, io);

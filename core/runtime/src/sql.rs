@@ -2,12 +2,23 @@
 //!
 //! A statement is confirmed as a query is, then runs in steps that are spread over events, then proposes the facts it
 //! came to as a command of its connection's own session of the log. What becomes of them is answered when they are
-//! applied. Facts whose plan is overtaken are refused there: a statement outside of a transaction block is then planned
-//! again, and as long as such statements of a tenant are waiting, its writes are planned one after the other, in the
-//! order in which they came, so that none of them is overtaken for ever. A transaction block is told to begin again.
+//! applied.
+//!
+//! A single INSERT, UPDATE or DELETE is planned on the committed rows with what its tenant has proposed laid over them, so
+//! that many writes of one row go into one op. Nothing is answered by what is only proposed: such a plan counts if it
+//! comes to facts, which are refused if what it was made on is not what is there. If it comes to anything else, it is made
+//! again on what is committed.
+//!
+//! Facts whose plan is overtaken are refused: a statement outside of a transaction block is then planned
+//! again. One that was overtaken twice is planned alone: what else its tenant would propose waits for its verdict, COMMITs
+//! of transaction blocks included, so that none is overtaken for ever. A transaction block that is overtaken is told to
+//! begin again.
+//!
+//! `SET statement_timeout` ends a statement that takes longer, unless its facts are on their way: what becomes of those is
+//! decided by the log.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -16,11 +27,12 @@ use core::time::Duration;
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
 use kimberlite_kernel::tables::Unwritten;
+use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
 use kimberlite_query::session::{self, Running, Session, Step};
 use kimberlite_row::check::Stop;
-use kimberlite_row::fact::Facts;
-use kimberlite_row::{SqlError, SqlState, text};
+use kimberlite_row::fact::{Facts, RowId};
+use kimberlite_row::{ObjectId, SqlError, SqlState, text};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
 use kimberlite_types::{Instant, Now, RequestNumber, Rng, SessionId, Streams, TenantId};
 use kimberlite_wire::client::{SqlAnswer, SqlColumn, SqlFailure, SqlRows, Statement, Turn};
@@ -32,13 +44,18 @@ const STATEMENTS_QUEUED_MAX: usize = 64;
 const STATEMENT_BYTES_MAX: usize = 64 << 20;
 /// Statements that hold rows at once; each is bounded by the query layer. Others wait for one to end.
 const EXECUTING_MAX: usize = 4;
-/// Steps of statements in one event: then the node looks after everything else.
-const STEPS_MAX: usize = 4;
+/// Steps of statements in one event: then the node looks after everything else. Most take a microsecond or two.
+const STEPS_MAX: usize = 1024;
+/// Rows that the steps of one event may handle, besides those of the last one.
+const EVENT_ROWS_MAX: u64 = 8192;
+/// Steps that one statement takes before another one has its turn.
+const TURN_STEPS_MAX: usize = 64;
 /// After how long statements that are not done go on, if nothing else happens: everything that has happened comes first.
-/// The steps of one event take a hundred times as long if they are large.
 const PAUSE: Duration = Duration::from_micros(50);
 /// How often a statement is planned again because it was overtaken.
 const REPLANS_MAX: u32 = 16;
+/// How often a statement is overtaken before its tenant's other statements wait for it.
+const ALONE_REPLANS: u32 = 2;
 /// Bytes of an answer: the largest body, less what surrounds it.
 const ANSWER_BYTES_MAX: usize = FRAME_BODY_SIZE_LIMIT as usize - 4096;
 /// Bytes of each sentence of a failure.
@@ -63,6 +80,7 @@ pub(crate) enum Effect {
 /// Facts on their way, and what is answered once they are installed.
 struct Plan {
     tenant: TenantId,
+    facts: Facts,
     command: Vec<u8>,
     rows: SqlRows,
     /// A single statement, outside of a transaction block: it may be planned again.
@@ -78,6 +96,8 @@ enum Stage {
     /// It was overtaken, and others of its tenant were before it.
     Queued,
     Running(Box<Running>),
+    /// A COMMIT whose turn it is not.
+    Holding(Plan),
     /// Its connection gets a session of the log.
     Registering(Plan),
     /// Its facts are proposed.
@@ -90,6 +110,21 @@ struct Active {
     statement: Statement,
     stage: Stage,
     replans: u32,
+    /// Whether it read what is only proposed.
+    ahead: bool,
+    /// Whether it may do so.
+    may_look_ahead: bool,
+    /// When it is given up, if it is not proposed by then.
+    until: Option<Instant>,
+}
+
+/// A request whose verdict is awaited.
+struct Awaited {
+    conn: Conn,
+    tenant: TenantId,
+    mark: u64,
+    /// The rows it writes, that others are planned on.
+    laid: Vec<(ObjectId, RowId)>,
 }
 
 struct Connection {
@@ -108,12 +143,20 @@ pub(crate) struct Sql {
     tickets: BTreeMap<u64, Conn>,
     next_ticket: u64,
     /// Requests whose verdict is awaited.
-    requests: BTreeMap<(SessionId, RequestNumber), Conn>,
+    requests: BTreeMap<(SessionId, RequestNumber), Awaited>,
+    /// Of each tenant: what is proposed and not decided.
+    ahead: BTreeMap<TenantId, Ahead>,
+    next_mark: u64,
+    /// When statements are given up, and of which connection.
+    deadlines: BTreeSet<(Instant, Conn)>,
     /// Connections whose statement may take a step.
     ready: VecDeque<Conn>,
-    /// Of each tenant with overtaken statements: those, in order. The first one plans, the others wait.
+    /// Of each tenant with statements that were overtaken twice: those, and what waits for them, in order. The first one plans,
+    /// the others wait.
     turns: BTreeMap<TenantId, VecDeque<Conn>>,
     bytes: usize,
+    /// The time of the last event that was about statements.
+    now: Instant,
 }
 
 impl Sql {
@@ -124,9 +167,13 @@ impl Sql {
             tickets: BTreeMap::new(),
             next_ticket: TICKET,
             requests: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            next_mark: 0,
+            deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             turns: BTreeMap::new(),
             bytes: 0,
+            now: Instant::ZERO,
         }
     }
 
@@ -135,14 +182,16 @@ impl Sql {
         self.connections.values().map(|at| at.queue.len() + usize::from(at.active.is_some())).sum()
     }
 
-    /// Whether a statement may take a step.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// Whether a statement may take a step, or has taken too long.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        !self.ready.is_empty() || self.deadlines.first().is_some_and(|(until, _)| *until <= now)
     }
 
-    /// When they go on that may.
+    /// When there is something to do.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        self.is_ready().then(|| now.after(PAUSE))
+        let ready = (!self.ready.is_empty()).then(|| now.after(PAUSE));
+        let until = self.deadlines.first().map(|(until, _)| *until);
+        ready.into_iter().chain(until).min()
     }
 
     /// Whether this ticket is one of a statement.
@@ -151,7 +200,15 @@ impl Sql {
     }
 
     /// Takes a statement in.
-    pub(crate) fn begin(&mut self, conn: Conn, nonce: u64, statement: Statement, out: &mut Vec<Effect>) {
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        conn: Conn,
+        nonce: u64,
+        statement: Statement,
+        out: &mut Vec<Effect>,
+    ) {
+        self.now = now;
         let size = statement.text.len();
         let at = self.connections.entry(conn).or_insert_with(|| Connection {
             tenant: statement.tenant,
@@ -176,8 +233,11 @@ impl Sql {
             return;
         }
         let Some((nonce, statement)) = at.queue.pop_front() else { return };
+        let until = timeout(&at.session).map(|timeout| self.now.after(timeout));
+        self.deadlines.extend(until.map(|until| (until, conn)));
         let stage = Stage::Confirming;
-        at.active = Some(Active { nonce, statement, stage, replans: 0 });
+        let (ahead, may_look_ahead) = (false, true);
+        at.active = Some(Active { nonce, statement, stage, replans: 0, ahead, may_look_ahead, until });
         self.next_ticket += 1;
         self.tickets.insert(self.next_ticket, conn);
         out.push(Effect::Confirm { ticket: self.next_ticket });
@@ -208,6 +268,7 @@ impl Sql {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = at.active.take() else { return };
         self.bytes -= active.statement.text.len();
+        self.deadlines.retain(|(_, of)| *of != conn);
         out.push(Effect::Turn { conn, nonce: active.nonce, turn });
         self.leave_turn(conn);
         self.next(conn, out);
@@ -219,7 +280,7 @@ impl Sql {
         self.bytes -= at.queue.iter().map(|(_, statement)| statement.text.len()).sum::<usize>();
         self.bytes -= at.active.map_or(0, |active| active.statement.text.len());
         self.tickets.retain(|_, of| *of != conn);
-        self.requests.retain(|_, of| *of != conn);
+        self.deadlines.retain(|(_, of)| *of != conn);
         self.ready.retain(|of| *of != conn);
         self.leave_turn(conn);
     }
@@ -247,6 +308,8 @@ impl Sql {
         }
         self.tickets.clear();
         self.requests.clear();
+        self.ahead.clear();
+        self.deadlines.clear();
         self.ready.clear();
         self.turns.clear();
         self.bytes = 0;
@@ -254,13 +317,23 @@ impl Sql {
 
     /// Moves statements on, by a bounded number of steps.
     pub(crate) fn run(&mut self, now: Now, kernel: &Kernel, size_max: u32, out: &mut Vec<Effect>) {
-        for _ in 0..STEPS_MAX {
+        self.now = now.monotonic;
+        self.give_up(out);
+        let (mut steps, mut rows) = (0, 0);
+        while steps < STEPS_MAX && rows < EVENT_ROWS_MAX {
             let Some(conn) = self.ready.pop_front() else { return };
             let executing =
                 |at: &&Connection| matches!(at.active, Some(Active { stage: Stage::Running(_), .. }));
             let full = self.connections.values().filter(executing).count() >= EXECUTING_MAX;
             let Some(at) = self.connections.get_mut(&conn) else { continue };
             let Some(active) = &mut at.active else { continue };
+            steps += 1;
+            if let Stage::Holding(_) = active.stage
+                && let Stage::Holding(plan) = core::mem::replace(&mut active.stage, Stage::Ready)
+            {
+                self.propose(conn, plan, out);
+                continue;
+            }
             if matches!(active.stage, Stage::Ready) {
                 if full {
                     self.ready.push_back(conn);
@@ -268,7 +341,10 @@ impl Sql {
                 }
                 let seed = self.rng.next_u64();
                 match plan(active, &mut at.session, at.tenant, kernel, now, seed) {
-                    Ok(Some(running)) => active.stage = Stage::Running(Box::new(running)),
+                    Ok(Some(running)) => {
+                        active.ahead = false;
+                        active.stage = Stage::Running(Box::new(running));
+                    }
                     Ok(None) => {
                         self.answer(conn, Ok(SqlRows::default()), out);
                         continue;
@@ -280,32 +356,117 @@ impl Sql {
                     }
                 }
             }
-            let Stage::Running(running) = &mut active.stage else { continue };
-            let alone = !at.session.in_transaction();
-            let rows = kernel.rows(at.tenant, &Unwritten);
-            match at.session.step(running, &rows) {
-                Ok(Step::More) => self.ready.push_back(conn),
-                Ok(Step::Done(answer)) => {
-                    let told = told(answer);
-                    if told.is_err() {
-                        at.session.fail();
+            for _ in 0..TURN_STEPS_MAX {
+                match self.step(conn, kernel, &mut rows) {
+                    Some(Ok(Step::More)) if rows < EVENT_ROWS_MAX => steps += 1,
+                    Some(Ok(Step::More)) | None => break,
+                    Some(ended) => {
+                        self.ended(conn, ended, size_max, out);
+                        break;
                     }
-                    self.answer(conn, told.map_err(|error| failure(&error)), out);
                 }
-                Ok(Step::Commit(facts, answer)) => self.commit(conn, &facts, answer, alone, size_max, out),
-                Err(Stop::Refused(error)) => self.answer(conn, Err(failure(&error)), out),
-                Err(Stop::Miss(miss)) => unreachable!("no page was ever written, and {miss:?} is missed"),
+            }
+            let goes_on =
+                |at: &Connection| matches!(at.active, Some(Active { stage: Stage::Running(_), .. }));
+            if self.connections.get(&conn).is_some_and(goes_on) && !self.ready.contains(&conn) {
+                self.ready.push_back(conn);
             }
         }
+    }
+
+    /// One step of a statement that runs; counts the rows it handled.
+    fn step(&mut self, conn: Conn, kernel: &Kernel, rows: &mut u64) -> Option<Result<Step, SqlError>> {
+        let at = self.connections.get_mut(&conn)?;
+        let active = at.active.as_mut()?;
+        let Stage::Running(running) = &mut active.stage else { return None };
+        let stored = kernel.rows(at.tenant, &Unwritten);
+        let alone = !at.session.in_transaction() && active.may_look_ahead && running.writes();
+        let ahead = self.ahead.get(&at.tenant).filter(|ahead| alone && !ahead.is_empty());
+        let before = running.work();
+        let stepped = match ahead {
+            Some(ahead) => {
+                active.ahead = true;
+                at.session.step(running, &ahead.over(&stored))
+            }
+            None => at.session.step(running, &stored),
+        };
+        *rows += running.work().saturating_sub(before);
+        match stepped {
+            Ok(step) => Some(Ok(step)),
+            Err(Stop::Refused(error)) => Some(Err(error)),
+            Err(Stop::Miss(miss)) => unreachable!("no page was ever written, and {miss:?} is missed"),
+        }
+    }
+
+    /// A statement came to its end, one way or another.
+    fn ended(&mut self, conn: Conn, ended: Result<Step, SqlError>, size_max: u32, out: &mut Vec<Effect>) {
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        let Some(active) = &mut at.active else { return };
+        if active.ahead && !matches!(ended, Ok(Step::Commit(..))) {
+            // Nothing is answered by what is only proposed.
+            active.may_look_ahead = false;
+            self.make_ready(conn);
+            return;
+        }
+        match ended {
+            Ok(Step::More) => {}
+            Ok(Step::Done(answer)) => {
+                let told = told(answer);
+                if told.is_err() {
+                    at.session.fail();
+                }
+                self.answer(conn, told.map_err(|error| failure(&error)), out);
+            }
+            Ok(Step::Commit(facts, answer)) => self.commit(conn, facts, answer, size_max, out),
+            Err(error) => self.answer(conn, Err(failure(&error)), out),
+        }
+    }
+
+    /// Ends statements that take too long. What is proposed is left to the log.
+    fn give_up(&mut self, out: &mut Vec<Effect>) {
+        while let Some((until, conn)) = self.deadlines.first().copied()
+            && until <= self.now
+        {
+            self.deadlines.pop_first();
+            self.cancel(conn, "canceling statement due to statement timeout", out);
+        }
+    }
+
+    /// The sender of a statement no longer wants it.
+    pub(crate) fn cancelled(&mut self, conn: Conn, nonce: u64, out: &mut Vec<Effect>) {
+        let why = "canceling statement due to user request";
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        if at.active.as_ref().is_some_and(|active| active.nonce == nonce) {
+            self.cancel(conn, why, out);
+        } else if let Some(place) = at.queue.iter().position(|(waiting, _)| *waiting == nonce)
+            && let Some((nonce, statement)) = at.queue.remove(place)
+        {
+            self.bytes -= statement.text.len();
+            let result = Err(failure(&SqlError::new(SqlState::QueryCanceled, why)));
+            let answer = SqlAnswer { in_block: at.session.in_transaction(), result };
+            out.push(Effect::Answer { conn, nonce, answer });
+        }
+    }
+
+    /// Ends the statement under way, unless its facts are on their way.
+    fn cancel(&mut self, conn: Conn, why: &str, out: &mut Vec<Effect>) {
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        let Some(active) = &mut at.active else { return };
+        if matches!(active.stage, Stage::Proposed(_) | Stage::Registering(_)) {
+            return;
+        }
+        at.session.fail();
+        self.tickets.retain(|_, of| *of != conn);
+        self.ready.retain(|of| *of != conn);
+        self.answer(conn, Err(failure(&SqlError::new(SqlState::QueryCanceled, why))), out);
     }
 
     /// The statement is done once its facts are.
     fn commit(
         &mut self,
         conn: Conn,
-        facts: &Facts,
+        facts: Facts,
         answer: session::Answer,
-        alone: bool,
         size_max: u32,
         out: &mut Vec<Effect>,
     ) {
@@ -319,16 +480,16 @@ impl Sql {
         }
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let (tenant, Some(active)) = (at.tenant, &mut at.active) else { return };
-        if alone
-            && let Some(turns) = self.turns.get_mut(&tenant)
-            && turns.front() != Some(&conn)
-        {
+        // The facts of a block are those of its COMMIT.
+        let alone = !matches!(rows.tag.as_str(), "COMMIT");
+        let waits = self.turns.get(&tenant).is_some_and(|turns| turns.front() != Some(&conn));
+        if alone && waits {
             active.stage = Stage::Queued;
-            turns.push_back(conn);
+            self.turns.entry(tenant).or_default().push_back(conn);
             return;
         }
-        let facts = postcard::to_allocvec(facts).expect("facts encode");
-        let command = Command::Facts { facts: &facts, reply: &[] }.encode();
+        let bytes = postcard::to_allocvec(&facts).expect("facts encode");
+        let command = Command::Facts { facts: &bytes, reply: &[] }.encode();
         if command.len() > size_max as usize {
             let message =
                 format!("the writes take {} bytes, and a command has at most {size_max}", command.len());
@@ -336,16 +497,26 @@ impl Sql {
                 .hint("Write fewer rows in one statement or transaction.");
             return self.answer(conn, Err(failure(&error)), out);
         }
-        self.propose(conn, Plan { tenant, command, rows, alone }, out);
+        let plan = Plan { tenant, facts, command, rows, alone };
+        if waits {
+            active.stage = Stage::Holding(plan);
+            self.turns.entry(tenant).or_default().push_back(conn);
+            return;
+        }
+        self.propose(conn, plan, out);
     }
 
     /// Proposes a plan in the connection's session of the log, or asks for one first.
     fn propose(&mut self, conn: Conn, plan: Plan, out: &mut Vec<Effect>) {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
+        let mut awaited = Awaited { conn, tenant: plan.tenant, mark: 0, laid: Vec::new() };
         let (session, number, tenant, command) = if let Some((session, number)) = &mut at.log {
             let request = (*session, *number, plan.tenant, plan.command.clone());
             *number = number.next();
+            self.next_mark += 1;
+            awaited.mark = self.next_mark;
+            awaited.laid = self.ahead.entry(plan.tenant).or_default().lay(&plan.facts, awaited.mark);
             active.stage = Stage::Proposed(plan);
             request
         } else {
@@ -354,8 +525,20 @@ impl Sql {
             active.stage = Stage::Registering(plan);
             (SessionId::NONE, number, TenantId::ZERO, Command::Register.encode())
         };
-        self.requests.insert((session, number), conn);
+        self.requests.insert((session, number), awaited);
         out.push(Effect::Propose { session, number, tenant, command });
+    }
+
+    /// A request is decided or was not taken: what it wrote is laid over the rows no longer.
+    fn settle(&mut self, session: SessionId, number: RequestNumber) -> Option<Conn> {
+        let Awaited { conn, tenant, mark, laid } = self.requests.remove(&(session, number))?;
+        if let Some(ahead) = self.ahead.get_mut(&tenant) {
+            ahead.lift(&laid, mark);
+            if ahead.is_empty() {
+                self.ahead.remove(&tenant);
+            }
+        }
+        Some(conn)
     }
 
     /// The queue for the log is full: nothing was done.
@@ -365,7 +548,7 @@ impl Sql {
         number: RequestNumber,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Some(conn) = self.requests.remove(&(session, number)) else { return false };
+        let Some(conn) = self.settle(session, number) else { return false };
         self.turn_away(conn, Turn::Busy, out);
         true
     }
@@ -378,13 +561,18 @@ impl Sql {
         verdict: Verdict,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Some(conn) = self.requests.remove(&(session, number)) else { return false };
+        let Some(conn) = self.settle(session, number) else { return false };
         let Some(at) = self.connections.get_mut(&conn) else { return true };
         let Some(active) = &mut at.active else { return true };
         match (core::mem::replace(&mut active.stage, Stage::Ready), verdict.result) {
             (Stage::Registering(plan), Ok(Outcome::Registered { session })) => {
                 at.log = Some((session, RequestNumber(1)));
-                self.propose(conn, plan, out);
+                // What was proposed meanwhile is to be seen.
+                if plan.alone && self.ahead.contains_key(&plan.tenant) {
+                    self.make_ready(conn);
+                } else {
+                    self.propose(conn, plan, out);
+                }
             }
             (Stage::Proposed(plan), Ok(_)) => self.answer(conn, Ok(plan.rows), out),
             (Stage::Proposed(plan), Err(Refusal::NoSession)) => {
@@ -418,17 +606,33 @@ impl Sql {
         true
     }
 
-    /// A statement was overtaken. It is planned again when those of its tenant are that were overtaken before it.
+    /// A statement was overtaken. The first time it is planned again at once, what came before it being known now; if that
+    /// was not enough, when those of its tenant are that were overtaken as often before it, and nothing else is planned
+    /// meanwhile.
     fn plan_again(&mut self, conn: Conn, tenant: TenantId) {
+        let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else { return };
+        if active.replans < ALONE_REPLANS {
+            return self.make_ready(conn);
+        }
+        active.may_look_ahead = false;
         let turns = self.turns.entry(tenant).or_default();
         if turns.front() != Some(&conn) {
             turns.push_back(conn);
         }
         if turns.front() == Some(&conn) {
-            self.make_ready(conn);
-        } else if let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) {
+            self.take_turn(conn);
+        } else {
             active.stage = Stage::Queued;
         }
+    }
+
+    /// It is a connection's turn: its statement is planned, or its COMMIT is proposed.
+    fn take_turn(&mut self, conn: Conn) {
+        let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else { return };
+        if !matches!(active.stage, Stage::Holding(_)) {
+            active.stage = Stage::Ready;
+        }
+        self.ready.push_back(conn);
     }
 
     /// A connection no longer has or wants its tenant's turn: the next one has it.
@@ -439,12 +643,29 @@ impl Sql {
             let Some(turns) = self.turns.get_mut(&tenant) else { continue };
             let first = turns.front() == Some(&conn);
             turns.retain(|of| *of != conn);
-            match turns.front().copied() {
-                None => drop(self.turns.remove(&tenant)),
-                Some(next) if first => self.make_ready(next),
-                Some(_) => {}
+            if first {
+                self.next_turns(tenant);
+            } else if turns.is_empty() {
+                self.turns.remove(&tenant);
             }
         }
+    }
+
+    /// The front of a tenant's turns has left: those behind it go on that only waited for it, up to the next one that has
+    /// to be alone.
+    fn next_turns(&mut self, tenant: TenantId) {
+        while let Some(next) = self.turns.get(&tenant).and_then(|turns| turns.front().copied()) {
+            let active = self.connections.get(&next).and_then(|at| at.active.as_ref());
+            let alone = active.is_some_and(|active| active.replans >= ALONE_REPLANS);
+            if !alone && let Some(turns) = self.turns.get_mut(&tenant) {
+                turns.pop_front();
+            }
+            self.take_turn(next);
+            if alone {
+                return;
+            }
+        }
+        self.turns.remove(&tenant);
     }
 
     /// The statement under way is done.
@@ -452,11 +673,20 @@ impl Sql {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = at.active.take() else { return };
         self.bytes -= active.statement.text.len();
+        if let Some(until) = active.until {
+            self.deadlines.remove(&(until, conn));
+        }
         let answer = SqlAnswer { in_block: at.session.in_transaction(), result };
         out.push(Effect::Answer { conn, nonce: active.nonce, answer });
         self.leave_turn(conn);
         self.next(conn, out);
     }
+}
+
+/// How long a statement of a session may take.
+fn timeout(session: &Session) -> Option<Duration> {
+    let text = session.setting(session::STATEMENT_TIMEOUT)?;
+    session::milliseconds(text).filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
 /// A statement that may run, none if the text holds none, or why it may not.
@@ -482,13 +712,16 @@ fn plan(
         return Err(failure(&error.hint("Open a connection for each tenant.")));
     }
     kernel.tenant(tenant).map_err(refused)?;
+    let micros = i64::try_from(now.wall.0 / 1_000).unwrap_or(i64::MAX);
+    if let Some(statement) = session.statement(text) {
+        return Ok(Some(Running::new(statement, text.as_str(), Vec::new(), micros, seed)));
+    }
     let mut statements = parse::statements(text).map_err(|error| failure(&error))?;
     if statements.len() > 1 {
         let message = "one text holds several statements";
         return Err(failure(&SqlError::new(SqlState::SyntaxError, message).hint("Send them one by one.")));
     }
-    let micros = i64::try_from(now.wall.0 / 1_000).unwrap_or(i64::MAX);
-    Ok(statements.pop().map(|statement| Running::new(statement, text, Vec::new(), micros, seed)))
+    Ok(statements.pop().map(|statement| Running::new(statement, text.as_str(), Vec::new(), micros, seed)))
 }
 
 /// An answer in text, if it fits into a frame.
@@ -505,7 +738,7 @@ fn told(answer: session::Answer) -> Result<SqlRows, SqlError> {
     };
     take(answer.tag.len())?;
     let mut columns = Vec::with_capacity(answer.columns.len());
-    for column in &answer.columns {
+    for column in &*answer.columns {
         let kind = column.kind.name();
         take(column.name.len())?;
         take(kind.len())?;
@@ -515,7 +748,7 @@ fn told(answer: session::Answer) -> Result<SqlRows, SqlError> {
     for row in &answer.rows {
         take(0)?;
         let mut cells = Vec::with_capacity(row.len());
-        for (value, column) in row.iter().zip(&answer.columns) {
+        for (value, column) in row.iter().zip(&*answer.columns) {
             let cell = text::output(value, &column.kind);
             take(cell.as_ref().map_or(0, String::len))?;
             cells.push(cell);

@@ -25,6 +25,8 @@ type Told1 = Result<SqlAnswer, ClientError>;
 struct Desk {
     texts: VecDeque<(TenantId, String)>,
     heard: Vec<Told1>,
+    /// The statement under way is to be cancelled.
+    cancels: bool,
 }
 
 /// A client that runs the statements that are laid on its desk, one after the other.
@@ -56,6 +58,10 @@ impl Speaker {
             self.busy = false;
             self.in_block = told.as_ref().map_or(self.in_block, |answer| answer.in_block);
             self.desk.lock().unwrap().heard.push(told);
+        }
+        if self.busy && std::mem::take(&mut self.desk.lock().unwrap().cancels) {
+            let ticket = self.ticket;
+            return self.step(now, client::Input::Cancel { ticket }, io);
         }
         if !self.busy {
             self.ticket += 1;
@@ -331,4 +337,58 @@ fn statements_of_two_connections_run_side_by_side() {
     let heard = stage.hear(&[1, 1]);
     assert_eq!(heard[0][0].as_ref().unwrap().result.as_ref().unwrap().rows, [[Some("6".to_owned())]]);
     assert_eq!(heard[1][0].as_ref().unwrap().result.as_ref().unwrap().rows, [[Some("1".to_owned())]]);
+}
+
+/// A table of a thousand rows, and a query that would look at a thousand million.
+fn endless(stage: &mut Stage) -> &'static str {
+    stage.run(0, "CREATE TABLE n (i INT PRIMARY KEY)");
+    stage.run(0, "INSERT INTO n SELECT i FROM generate_series(1, 1000) AS g(i)");
+    "SELECT count(*) FROM n AS a, n AS b, n AS c WHERE a.i + b.i + c.i = 7"
+}
+
+#[test]
+fn a_statement_that_takes_too_long_is_cancelled() {
+    let mut stage = Stage::new(9, 1, 1);
+    let endless = endless(&mut stage);
+    assert_eq!(stage.fail(0, "SET statement_timeout = 'soon'").code.as_str(), "22023");
+    stage.run(0, "SET statement_timeout = '1ms'");
+    assert_eq!(stage.fail(0, endless).code.as_str(), "57014");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM n WHERE i = 7"), ["1"]);
+    stage.run(0, "BEGIN");
+    assert_eq!(stage.fail(0, endless).code.as_str(), "57014");
+    assert_eq!(stage.fail(0, "SELECT 1").code.as_str(), "25P02", "the block is broken");
+    assert_eq!(stage.run(0, "COMMIT").tag, "ROLLBACK");
+    stage.run(0, "SET statement_timeout = 0");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM n AS a, n AS b WHERE a.i + b.i = 7"), ["6"]);
+}
+
+#[test]
+fn a_statement_is_cancelled_by_its_client() {
+    let mut stage = Stage::new(10, 1, 1);
+    let endless = endless(&mut stage);
+    stage.lay(0, endless);
+    stage.cluster.run_for(Duration::from_millis(3));
+    stage.desks[0].lock().unwrap().cancels = true;
+    let heard = stage.hear(&[1])[0].pop().unwrap().unwrap();
+    assert_eq!(heard.result.unwrap_err().code.as_str(), "57014");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM n"), ["1000"]);
+}
+
+#[test]
+fn writes_of_one_row_share_ops() {
+    let mut stage = Stage::new(11, 1, 8);
+    patients(&mut stage);
+    let before = stage.cluster.node(0).kernel().applied();
+    for speaker in 0..8 {
+        for _ in 0..10 {
+            stage.lay(speaker, "UPDATE patient SET age = age + 1 WHERE id = 1");
+        }
+    }
+    for told in stage.hear(&[10; 8]).into_iter().flatten() {
+        assert_eq!(told.unwrap().result.unwrap().tag, "UPDATE 1");
+    }
+    assert_eq!(stage.rows(0, "SELECT age FROM patient WHERE id = 1"), ["116"]);
+    let ops = stage.cluster.node(0).kernel().applied().0 - before.0;
+    // One each for eighty writes, if each waited for the one before it.
+    assert!(ops < 60, "{ops} ops");
 }

@@ -1,12 +1,14 @@
 //! PostgreSQL's dialect, and what it lacks: `FOR SYSTEM_TIME AS OF`.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::TypeId;
 
+use sqlparser::ast;
 use sqlparser::dialect::{BindPlaceholderStyle, Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 /// PostgreSQL with versions of tables.
 #[derive(Debug)]
@@ -56,7 +58,29 @@ impl Dialect for Kimberlite {
         self.0.is_custom_operator_part(ch)
     }
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        if word(Some(parser.peek_token_ref()), "isnull") {
+            return Some(Ok(self.0.prec_value(Precedence::Is)));
+        }
         self.0.get_next_precedence(parser)
+    }
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &ast::Expr,
+        _precedence: u8,
+    ) -> Option<Result<ast::Expr, ParserError>> {
+        if word(Some(parser.peek_token_ref()), "isnull") {
+            parser.next_token();
+            return Some(Ok(ast::Expr::IsNull(Box::new(expr.clone()))));
+        }
+        let negated = usize::from(word(Some(parser.peek_token_ref()), "not"));
+        let [first, second] = [negated, negated + 1].map(|at| parser.peek_nth_token(at));
+        (word(Some(&first), "between") && word(Some(&second), "symmetric")).then(|| {
+            for _ in 0..negated + 2 {
+                parser.next_token();
+            }
+            symmetric(parser, expr, negated == 1)
+        })
     }
     fn supports_filter_during_aggregation(&self) -> bool {
         self.0.supports_filter_during_aggregation()
@@ -213,15 +237,251 @@ impl Dialect for Kimberlite {
     }
 }
 
+/// `x BETWEEN SYMMETRIC a AND b`: between them, whichever comes first.
+fn symmetric(parser: &mut Parser, expr: &ast::Expr, negated: bool) -> Result<ast::Expr, ParserError> {
+    let precedence = PostgreSqlDialect {}.prec_value(Precedence::Between);
+    let low = parser.parse_subexpr(precedence)?;
+    parser.expect_keyword(Keyword::AND)?;
+    let high = parser.parse_subexpr(precedence)?;
+    let between = |low: &ast::Expr, high: &ast::Expr| {
+        Box::new(ast::Expr::Between {
+            expr: Box::new(expr.clone()),
+            negated: false,
+            low: Box::new(low.clone()),
+            high: Box::new(high.clone()),
+        })
+    };
+    let either = ast::Expr::Nested(Box::new(ast::Expr::BinaryOp {
+        left: between(&low, &high),
+        op: ast::BinaryOperator::Or,
+        right: between(&high, &low),
+    }));
+    if !negated {
+        return Ok(either);
+    }
+    let inner = ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(either) };
+    Ok(ast::Expr::Nested(Box::new(inner)))
+}
+
 fn word(token: Option<&TokenWithSpan>, text: &str) -> bool {
     matches!(token.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
 }
 
+/// Puts string literals that only a line break parts into one.
+fn joined(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut line = false;
+    for token in tokens {
+        match (&token.token, out.last_mut().map(|last| &mut last.token)) {
+            (Token::Whitespace(space), _) => {
+                line |= matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+                continue;
+            }
+            (
+                Token::SingleQuotedString(more),
+                Some(Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)),
+            ) if line => text.push_str(more),
+            _ => out.push(token),
+        }
+        line = false;
+    }
+    out
+}
+
+/// Where the parenthesis that opens at `from` is closed.
+fn closing(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().skip(from) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            Token::SemiColon => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `CREATE TABLE t (a, b) AS query WITH NO DATA` says nothing that `CREATE TABLE t AS SELECT * FROM (query) AS t (a, b)
+/// LIMIT 0` does not, which is what the parser knows.
+fn create_as(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    let start = tokens.iter().position(|t| word(Some(t), "table")).filter(|at| *at <= 2)?;
+    let mut name = start + 1;
+    if word(tokens.get(name), "if") {
+        name += 3;
+    }
+    let mut next = name + 1;
+    while matches!(tokens.get(next).map(|t| &t.token), Some(Token::Period)) {
+        next += 2;
+    }
+    let mut columns = None;
+    if matches!(tokens.get(next).map(|t| &t.token), Some(Token::LParen)) {
+        let end = closing(tokens, next)?;
+        let list = &tokens[next + 1..end];
+        let plain = list.iter().enumerate().all(|(at, t)| match t.token {
+            Token::Word(_) => at % 2 == 0,
+            Token::Comma => at % 2 == 1,
+            _ => false,
+        });
+        if !plain || list.is_empty() {
+            return None;
+        }
+        columns = Some(next..end + 1);
+        next = end + 1;
+    }
+    if !word(tokens.get(next), "as") {
+        return None;
+    }
+    let end = tokens.iter().position(|t| matches!(t.token, Token::SemiColon)).unwrap_or(tokens.len());
+    let ends = |words: &[&str]| {
+        end >= words.len()
+            && words.iter().enumerate().all(|(at, w)| word(tokens.get(end - words.len() + at), w))
+    };
+    let (mut last, empty) = (end, ends(&["with", "no", "data"]));
+    if empty {
+        last -= 3;
+    } else if ends(&["with", "data"]) {
+        last -= 2;
+    } else if columns.is_none() {
+        return None;
+    }
+    let span = tokens[next].span;
+    let put = |token: Token| TokenWithSpan::new(token, span);
+    let mut out = tokens[..columns.as_ref().map_or(next, |c| c.start)].to_vec();
+    out.extend(["AS", "SELECT"].map(|w| put(Token::make_keyword(w))));
+    out.push(put(Token::Mul));
+    out.push(put(Token::make_keyword("FROM")));
+    out.push(put(Token::LParen));
+    out.extend_from_slice(tokens.get(next + 1..last)?);
+    out.push(put(Token::RParen));
+    out.push(put(Token::make_keyword("AS")));
+    out.push(tokens[name].clone());
+    out.extend_from_slice(&tokens[columns.unwrap_or(0..0)]);
+    if empty {
+        out.push(put(Token::make_keyword("LIMIT")));
+        out.push(put(Token::Number("0".into(), false)));
+    }
+    out.extend_from_slice(&tokens[end..]);
+    Some(out)
+}
+
+/// The name of the query in WITH that says which time the whole query is asked of.
+pub(crate) const AS_OF_TIME: &str = "as of timestamp";
+/// The same, for a position.
+pub(crate) const AS_OF_POSITION: &str = "at position";
+
+/// Whether a time for a whole statement begins there: the name of its kind, its value, and the tokens it takes.
+fn as_of(tokens: &[TokenWithSpan], at: usize) -> Option<(&'static str, &TokenWithSpan, usize)> {
+    let here = |ahead: usize| tokens.get(at + ahead);
+    if word(here(0), "as") && word(here(1), "of") && word(here(2), "timestamp") {
+        let value = here(3).filter(|t| matches!(t.token, Token::SingleQuotedString(_)))?;
+        return Some((AS_OF_TIME, value, 4));
+    }
+    if word(here(0), "at") && (word(here(1), "position") || word(here(1), "offset")) {
+        let value = here(2).filter(|t| matches!(t.token, Token::Number(..)))?;
+        return Some((AS_OF_POSITION, value, 3));
+    }
+    None
+}
+
+/// Takes `AS OF TIMESTAMP '…'` or `AT POSITION n` off the beginning or the end of a statement, where it speaks for all of
+/// it, and puts it into WITH.
+fn whole_travel(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    let end = tokens.iter().position(|t| matches!(t.token, Token::SemiColon)).unwrap_or(tokens.len());
+    let mut explained = 0;
+    if word(tokens.first(), "explain") {
+        explained = 1 + usize::from(word(tokens.get(1), "analyze"));
+    }
+    let behind = [3, 4].into_iter().filter_map(|back| end.checked_sub(back)).find(|at| {
+        let long = *at > 0 && word(tokens.get(at - 1), "system_time");
+        !long && as_of(tokens, *at).is_some_and(|(.., count)| at + count == end)
+    });
+    let at = if as_of(tokens, explained).is_some() { explained } else { behind? };
+    if at >= 2 && word(tokens.get(at - 1), "of") && word(tokens.get(at - 2), "as") {
+        return None;
+    }
+    let (name, value, count) = as_of(tokens, at)?;
+    let mut rest = tokens[..at].to_vec();
+    rest.extend_from_slice(&tokens[at + count..]);
+    let mut depth = 0_usize;
+    let start = rest.iter().enumerate().position(|(at, token)| {
+        let query = |t| ["select", "with", "values", "table"].iter().any(|w| word(t, w));
+        let created = at > 0 && word(rest.first(), "create") && word(rest.get(at), "table");
+        let found = depth == 0
+            && !created
+            && (query(rest.get(at)) || token.token == Token::LParen && query(rest.get(at + 1)));
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        found
+    })?;
+    let put = |token: Token| TokenWithSpan::new(token, value.span);
+    let mut with = Vec::from([
+        put(Token::make_word(name, Some('"'))),
+        put(Token::make_keyword("AS")),
+        put(Token::LParen),
+        put(Token::make_keyword("SELECT")),
+        value.clone(),
+        put(Token::RParen),
+    ]);
+    if word(rest.get(start), "with") {
+        let recursive = usize::from(word(rest.get(start + 1), "recursive"));
+        with.push(put(Token::Comma));
+        rest.splice(start + 1 + recursive..start + 1 + recursive, with);
+    } else {
+        with.insert(0, put(Token::make_keyword("WITH")));
+        let table = word(rest.get(start), "table");
+        if table {
+            with.extend([
+                put(Token::make_keyword("SELECT")),
+                put(Token::Mul),
+                put(Token::make_keyword("FROM")),
+            ]);
+        }
+        rest.splice(start..start + usize::from(table), with);
+    }
+    Some(rest)
+}
+
+/// Brings what the parser does not know into what it does: `TABLE t` as a statement, columns and `WITH [NO] DATA` of
+/// CREATE TABLE AS, literals over several lines, and the short forms of time travel.
+pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out = Vec::with_capacity(tokens.len());
+    for statement in joined(tokens).split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
+        let whole = whole_travel(statement);
+        let statement = travel(whole.as_deref().unwrap_or(statement));
+        let first = statement.first();
+        if word(first, "create")
+            && let Some(known) = create_as(&statement)
+        {
+            out.extend(known);
+            continue;
+        }
+        let mut rest = &statement[..];
+        if let (Some(table), true) = (first, word(first, "table")) {
+            let put = |token: Token| TokenWithSpan::new(token, table.span);
+            out.extend([
+                put(Token::make_keyword("SELECT")),
+                put(Token::Mul),
+                put(Token::make_keyword("FROM")),
+            ]);
+            rest = &statement[1..];
+        }
+        out.extend_from_slice(rest);
+    }
+    out
+}
+
 /// Brings the short forms of time travel into the long one: `AS OF TIMESTAMP '…'` to `FOR SYSTEM_TIME AS OF …`,
 /// `[FOR SYSTEM_TIME AS OF] AT POSITION n` (or `AT OFFSET n`) to `VERSION AS OF n`.
-pub(crate) fn travel(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let tokens: Vec<TokenWithSpan> =
-        tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+fn travel(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut at = 0;
     while at < tokens.len() {

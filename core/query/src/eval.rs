@@ -281,8 +281,32 @@ impl Expr {
                     ));
                 }
             },
+            Self::LastValue => {
+                let last = scope.shared.last_sequence.and_then(|id| scope.shared.current.get(&id));
+                Value::Int(*last.ok_or_else(|| {
+                    SqlError::new(
+                        SqlState::ObjectNotInPrerequisiteState,
+                        "lastval is not yet defined in this session",
+                    )
+                })?)
+            }
+            Self::SetValue(id, value, taken) => {
+                let (value, taken) = (value.eval(row, scope)?, taken.eval(row, scope)?);
+                match (value, truth(&taken)) {
+                    (Value::Int(value), Some(taken)) => set_value(*id, value, taken, scope.shared)?,
+                    _ => Value::Null,
+                }
+            }
             Self::Now => Value::TimestampTz(scope.shared.now),
             Self::Random => Value::Double(random(scope.shared)),
+            Self::RandomUuid => {
+                let luck = luck(scope.shared);
+                let (high, low) = (luck.next_u64(), luck.next_u64());
+                // RFC 9562, section 5.4: version 4, variant 10.
+                let high = high & !0xf000 | 0x4000;
+                let low = low & !(0b11 << 62) | 0b10 << 62;
+                Value::Uuid((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+            }
             Self::Answer(ask, slot) => answer(ask, *slot, row, scope)?,
             Self::Col(_) | Self::Subquery(..) | Self::Grouping(_) => {
                 return Err(SqlError::new(
@@ -294,12 +318,16 @@ impl Expr {
     }
 }
 
+/// Luck, from the statement's seed.
+fn luck(shared: &mut Shared) -> &mut Rng {
+    let seed = shared.seed;
+    shared.rng.get_or_insert_with(|| Streams::new(seed).stream("sql", 0))
+}
+
 /// A number of 53 bits below 1: as many as a DOUBLE holds.
 #[allow(clippy::cast_precision_loss, reason = "53 bits are held exactly")]
 fn random(shared: &mut Shared) -> f64 {
-    let seed = shared.seed;
-    let rng = shared.rng.get_or_insert_with(|| Streams::new(seed).stream("sql", 0));
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    (luck(shared).next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn junction(list: &[Expr], absorbing: bool, row: &[Value], scope: &mut Scope<'_>) -> Result<Value, SqlError> {
@@ -440,6 +468,29 @@ fn next_value(id: ObjectId, shared: &mut Shared) -> Result<Value, SqlError> {
     shared.current.insert(id, next);
     shared.last_sequence = Some(id);
     Ok(Value::Int(next))
+}
+
+fn set_value(id: ObjectId, value: i64, taken: bool, shared: &mut Shared) -> Result<Value, SqlError> {
+    let Some(sequence) = shared.sequences.get_mut(&id) else {
+        return Err(SqlError::new(SqlState::UndefinedTable, "the sequence does not exist"));
+    };
+    let bounds = sequence.low..=sequence.high;
+    // What comes next follows from what was last: a number that is still to be taken has one before it.
+    let last = if taken { Some(value) } else { value.checked_sub(sequence.step) };
+    if !bounds.contains(&value) || last.is_none() {
+        return Err(SqlError::new(
+            SqlState::NumericValueOutOfRange,
+            format!(
+                "setval: value {value} is out of bounds for sequence \"{}\" ({}..{})",
+                sequence.name, sequence.low, sequence.high
+            ),
+        ));
+    }
+    sequence.last = if !taken && value == sequence.start { None } else { last };
+    if taken {
+        shared.current.insert(id, value);
+    }
+    Ok(Value::Int(value))
 }
 
 fn negate(value: &Value, kind: &Type) -> Result<Value, SqlError> {

@@ -154,10 +154,16 @@ pub enum Expr {
     NextValue(ObjectId),
     /// `currval` of a sequence.
     CurrentValue(ObjectId),
+    /// `lastval`.
+    LastValue,
+    /// `setval` of a sequence: the number, and whether it counts as taken.
+    SetValue(ObjectId, Box<Expr>, Box<Expr>),
     /// The time of the transaction.
     Now,
     /// A random number below 1.
     Random,
+    /// A random UUID of version 4.
+    RandomUuid,
     /// A subquery. Before compilation only.
     Subquery(Box<Ask>, Box<Plan>),
     /// The answer of a subquery that does not depend on the row. After compilation only.
@@ -177,8 +183,10 @@ macro_rules! parts_of {
             | Self::Param(_)
             | Self::NextValue(_)
             | Self::CurrentValue(_)
+            | Self::LastValue
             | Self::Now
             | Self::Random
+            | Self::RandomUuid
             | Self::Grouping(_) => {}
             Self::Cast(a, ..)
             | Self::Negate(a, _)
@@ -189,6 +197,7 @@ macro_rules! parts_of {
             Self::Arithmetic(_, a, b, _)
             | Self::Compare(_, a, b)
             | Self::Distinct(_, a, b)
+            | Self::SetValue(_, a, b)
             | Self::Subscript(a, b)
             | Self::AnyOf(a, _, b, _) => {
                 $each(a);
@@ -261,12 +270,23 @@ impl Expr {
         self.any(&mut |e| matches!(e, Self::Subquery(..)))
     }
 
-    /// Whether it may give something else each time.
+    /// Whether it may give something else each time, subqueries included.
     pub fn is_volatile(&self) -> bool {
-        self.any(&mut |e| {
-            matches!(e, Self::NextValue(_) | Self::Random | Self::Subquery(..))
-                || matches!(e, Self::Call(f, ..) if f.volatile)
-        })
+        self.any(&mut |e| matches!(e, Self::Subquery(..)) || e.is_volatile_itself())
+    }
+
+    /// Whether it may give something else each time, its parts aside.
+    pub fn is_volatile_itself(&self) -> bool {
+        match self {
+            Self::NextValue(_)
+            | Self::CurrentValue(_)
+            | Self::LastValue
+            | Self::SetValue(..)
+            | Self::Random
+            | Self::RandomUuid => true,
+            Self::Call(function, ..) => function.volatile,
+            _ => false,
+        }
     }
 
     /// Splits at AND.

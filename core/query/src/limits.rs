@@ -2,6 +2,8 @@
 
 /// Bytes of a statement.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Words, signs and spaces of a statement: about 100 bytes each while it is read.
+pub const TOKENS_MAX: usize = 4 << 20;
 /// Nesting of expressions and queries. One level takes about 2 KiB of stack in a release build, 20 KiB in a debug one;
 /// a thread has at least 8 MiB.
 pub const NESTING_MAX: usize = 180;
@@ -28,6 +30,12 @@ pub const STEP_ROWS_MAX: usize = 1 << 16;
 pub const SERIES_MAX: u64 = 100_000_000;
 /// Characters a function may produce (`repeat`, `lpad`).
 pub const TEXT_MAX: usize = 64 << 20;
+/// Bytes of a compiled regular expression.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Nesting of a regular expression.
+pub const REGEX_NESTING_MAX: u32 = 64;
+/// States of a regular expression times bytes of the text it is held against: a few seconds.
+pub const REGEX_WORK_MAX: usize = 1 << 28;
 /// Rows that one statement may pass from stage to stage: an endless cross join ends here, not the node.
 pub const WORK_ROWS_MAX: u64 = 2_000_000_000;
 /// Ranges a statement guards one by one; beyond, it guards whole tables.

@@ -211,7 +211,7 @@ pub enum SetOp {
 }
 
 /// A function that gives rows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TableFunction {
     /// `generate_series`.
     Series,
@@ -227,8 +227,18 @@ pub enum TableFunction {
     JsonEachText,
     /// `jsonb_object_keys`.
     JsonKeys,
-    /// `string_to_table`, `regexp_split_to_table`.
+    /// `string_to_table`.
     StringToTable,
+    /// `regexp_matches`, or `regexp_split_to_table`.
+    Regex {
+        /// The latter.
+        split: bool,
+    },
+    /// `generate_subscripts`.
+    Subscripts,
+    /// Several of a select list, each with the number of its arguments: they give their rows side by side, and those that
+    /// end before others give NULL.
+    Together(Arc<[(TableFunction, usize)]>),
 }
 
 /// A table scan.

@@ -63,6 +63,9 @@ pub(super) fn table_function(name: &str) -> Option<TableFunction> {
         "json_each_text" | "jsonb_each_text" => TableFunction::JsonEachText,
         "json_object_keys" | "jsonb_object_keys" => TableFunction::JsonKeys,
         "string_to_table" => TableFunction::StringToTable,
+        "regexp_matches" => TableFunction::Regex { split: false },
+        "regexp_split_to_table" => TableFunction::Regex { split: true },
+        "generate_subscripts" => TableFunction::Subscripts,
         _ => return None,
     })
 }
@@ -98,12 +101,13 @@ impl Binder<'_> {
 
     /// A function without parentheses.
     pub(super) fn bare_function(&mut self, name: &str) -> Option<Typed> {
+        let now = self.now();
         let cast = |kind: Type| Typed {
-            expr: Expr::Cast(Box::new(Expr::Now), Type::TimestampTz, kind.clone(), true),
+            expr: Expr::Cast(Box::new(now.clone()), Type::TimestampTz, kind.clone(), true),
             kind,
         };
         Some(match name {
-            "current_timestamp" => Typed { expr: Expr::Now, kind: Type::TimestampTz },
+            "current_timestamp" => Typed { expr: now, kind: Type::TimestampTz },
             "localtimestamp" => cast(Type::Timestamp),
             "current_date" => cast(Type::Date),
             "localtime" | "current_time" => cast(Type::Time),
@@ -153,7 +157,7 @@ impl Binder<'_> {
 
     /// A function that gives rows, in a select list.
     fn series(&mut self, table: TableFunction, name: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
-        let (args, kinds) = self.table_arguments(table, name, args)?;
+        let (args, kinds) = self.table_arguments(&table, name, args)?;
         let [kind] = &kinds[..] else { return Err(unsupported(format!("{name} in a select list"))) };
         let col = self.col();
         self.scope().series.push((table, args, col));
@@ -163,7 +167,7 @@ impl Binder<'_> {
     /// The arguments of a function that gives rows, with the names and types of its columns.
     pub(super) fn table_arguments(
         &mut self,
-        table: TableFunction,
+        table: &TableFunction,
         name: &str,
         args: Vec<Typed>,
     ) -> Result<TableCall, SqlError> {
@@ -207,8 +211,18 @@ impl Binder<'_> {
                 }
                 Ok((args.into_iter().map(|a| a.expr).collect(), kinds))
             }
+            TableFunction::Subscripts => match &args[..] {
+                [array, dimension] if matches!(array.kind, Type::Array(_)) && dimension.kind.is_integer() => {
+                    Ok((args.into_iter().map(|a| a.expr).collect(), named(Type::Integer)))
+                }
+                _ => Err(Self::no_function(name, &args)),
+            },
+            TableFunction::Regex { .. } if !(2..=3).contains(&args.len()) => {
+                Err(Self::no_function(name, &args))
+            }
             _ => {
-                let to = if table == TableFunction::StringToTable { Type::Text } else { Type::Jsonb };
+                let texts = matches!(table, TableFunction::StringToTable | TableFunction::Regex { .. });
+                let to = if texts { Type::Text } else { Type::Jsonb };
                 let out = args
                     .into_iter()
                     .map(|a| self.coerce(a, &to, Willing::Implicit))
@@ -223,6 +237,7 @@ impl Binder<'_> {
                         TableFunction::JsonElementsText => [texts()].into(),
                         TableFunction::JsonEach => [key(), value()].into(),
                         TableFunction::JsonEachText => [key(), texts()].into(),
+                        TableFunction::Regex { split: false } => named(Type::Array(Box::new(Type::Text))),
                         _ => named(Type::Text),
                     },
                 ))
@@ -276,7 +291,7 @@ impl Binder<'_> {
                 Ok(Typed { expr: Expr::Case([(equal, Expr::NULL)].into(), Box::new(value)), kind })
             }
             ("now" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp", 0) => {
-                Ok(Typed { expr: Expr::Now, kind: Type::TimestampTz })
+                Ok(Typed { expr: self.now(), kind: Type::TimestampTz })
             }
             ("random", 0) => Ok(Typed { expr: Expr::Random, kind: Type::Double }),
             ("nextval", 1) => {
@@ -285,6 +300,18 @@ impl Binder<'_> {
             ("currval", 1) => {
                 Ok(Typed { expr: Expr::CurrentValue(self.sequence_named(&args)?), kind: Type::BigInt })
             }
+            ("lastval", 0) => Ok(Typed { expr: Expr::LastValue, kind: Type::BigInt }),
+            ("setval", 2 | 3) => {
+                let id = self.sequence_named(&args)?;
+                let taken = match args.len() {
+                    3 => self.coerce(args.remove(2), &Type::Bool, Willing::Implicit)?,
+                    _ => Expr::TRUE,
+                };
+                let value = self.coerce(args.remove(1), &Type::BigInt, Willing::Implicit)?;
+                let expr = Expr::SetValue(id, Box::new(value), Box::new(taken));
+                Ok(Typed { expr, kind: Type::BigInt })
+            }
+            ("gen_random_uuid", 0) => Ok(Typed { expr: Expr::RandomUuid, kind: Type::Uuid }),
             ("pg_typeof", 1) => {
                 Ok(Typed { expr: Expr::Const(Value::from(args[0].kind.name())), kind: Type::Text })
             }
@@ -292,7 +319,7 @@ impl Binder<'_> {
                 Ok(Typed { expr: Expr::Const(Value::text(&self.user)), kind: Type::Text })
             }
             ("age", 1) => {
-                let today = Expr::Cast(Box::new(Expr::Now), Type::TimestampTz, Type::Date, true);
+                let today = Expr::Cast(Box::new(self.now()), Type::TimestampTz, Type::Date, true);
                 let today = Expr::Cast(Box::new(today), Type::Date, Type::Timestamp, true);
                 args.insert(0, Typed { expr: today, kind: Type::Timestamp });
                 self.apply_function("age", args)
@@ -379,12 +406,6 @@ impl Binder<'_> {
         if scope.inside_aggregate {
             return Err(SqlError::new(SqlState::GroupingError, "aggregate function calls cannot be nested"));
         }
-        if let Some(place) = scope.aggregates_allowed {
-            return Err(SqlError::new(
-                SqlState::GroupingError,
-                format!("aggregate functions are not allowed in {place}"),
-            ));
-        }
         let windows = core::mem::replace(&mut scope.windows_allowed, false);
         scope.inside_aggregate = true;
         let call = self.aggregate_call(aggregate, name, function);
@@ -392,13 +413,36 @@ impl Binder<'_> {
         scope.inside_aggregate = false;
         scope.windows_allowed = windows;
         let call = call?;
+        let level = self.level_of(&call);
+        let col = self.col();
+        let scope = &mut self.scopes[level];
+        if scope.inside_aggregate {
+            return Err(SqlError::new(SqlState::GroupingError, "aggregate function calls cannot be nested"));
+        }
+        if let Some(place) = scope.aggregates_allowed {
+            return Err(SqlError::new(
+                SqlState::GroupingError,
+                format!("aggregate functions are not allowed in {place}"),
+            ));
+        }
         let kind = call.kind.clone();
-        if let Some((_, col)) = self.scope().calls.iter().find(|(known, _)| *known == call) {
+        if let Some((_, col)) = scope.calls.iter().find(|(known, _)| *known == call) {
             return Ok(Typed { expr: Expr::Col(*col), kind });
         }
-        let col = self.col();
-        self.scope().calls.push((call, col));
+        scope.calls.push((call, col));
         Ok(Typed { expr: Expr::Col(col), kind })
+    }
+
+    /// The query an aggregate belongs to: the innermost one of which its arguments read a column.
+    fn level_of(&self, call: &AggregateCall) -> usize {
+        let mut cols = Vec::new();
+        let order = call.order.iter().map(|key| &key.expr);
+        for expr in call.arguments.iter().chain(&call.filter).chain(order) {
+            expr.columns(&mut |col| cols.push(col));
+        }
+        let reads =
+            |scope: &super::Scope| scope.columns.iter().any(|c| cols.contains(&c.col) || both(c, &cols));
+        self.scopes.iter().rposition(reads).unwrap_or(self.scopes.len() - 1)
     }
 
     #[allow(clippy::too_many_lines, reason = "the parts of a call in order, and the table of types")]
@@ -672,6 +716,15 @@ impl Binder<'_> {
             ast::WindowFrameBound::Following(Some(expr)) => FrameBound::Behind(distance(expr)?),
         })
     }
+}
+
+/// Whether a column that stands for two reads one of these.
+fn both(column: &super::Visible, cols: &[crate::expr::Col]) -> bool {
+    let mut reads = false;
+    if let Some(both) = &column.both {
+        both.columns(&mut |col| reads |= cols.contains(&col));
+    }
+    reads
 }
 
 /// A sort key with its options: NULL is the largest.

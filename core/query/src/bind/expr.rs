@@ -69,6 +69,9 @@ impl Binder<'_> {
             E::ILike { negated, expr, pattern, escape_char, any: false } => {
                 self.like("ilike", *negated, expr, pattern, escape_char.as_deref())
             }
+            E::SimilarTo { negated, expr, pattern, escape_char } => {
+                self.like("similar_to", *negated, expr, pattern, escape_char.as_deref())
+            }
             E::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, right, false),
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true),
             E::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => {
@@ -156,6 +159,21 @@ impl Binder<'_> {
                 Err(unsupported(format!("the expression {shown}")))
             }
         }
+    }
+
+    /// One of the columns of a subquery that gives one row.
+    pub fn one_of(&mut self, query: &ast::Query, which: usize, width: usize) -> Result<Typed, SqlError> {
+        let (plan, output) = self.subplan(query)?;
+        if output.len() != width {
+            return Err(SqlError::new(
+                SqlState::SyntaxError,
+                "number of columns does not match number of values",
+            ));
+        }
+        let kind = output[which].kind.clone();
+        let list = Vec::from([(Expr::Col(plan.columns()[which]), self.col())]);
+        let plan = crate::plan::Plan::Project(Box::new(plan), list);
+        Ok(Typed { expr: Expr::Subquery(Box::new(Ask::Scalar), Box::new(plan)), kind })
     }
 
     fn function_of(&mut self, name: &str, args: &[&ast::Expr]) -> Result<Typed, SqlError> {
@@ -417,7 +435,20 @@ impl Binder<'_> {
     }
 
     fn distinct(&mut self, a: &ast::Expr, b: &ast::Expr, distinct: bool) -> Result<Typed, SqlError> {
+        if let Some(left) = self.row(a)? {
+            let right = self.row(b)?.filter(|right| right.len() == left.len());
+            let right = right.ok_or_else(|| unsupported("this comparison of rows"))?;
+            let mut any = Vec::new();
+            for (a, b) in left.into_iter().zip(right) {
+                any.push(self.distinct_values(a, b, true)?.expr);
+            }
+            return Ok(not_if(!distinct, Expr::Or(any)));
+        }
         let (a, b) = (self.expr(a)?, self.expr(b)?);
+        self.distinct_values(a, b, distinct)
+    }
+
+    fn distinct_values(&mut self, a: Typed, b: Typed, distinct: bool) -> Result<Typed, SqlError> {
         let kind = Self::common(&a.kind, &b.kind, "IS DISTINCT FROM")?.base();
         let a = self.coerce(a, &kind, Willing::Implicit)?;
         let b = self.coerce(b, &kind, Willing::Implicit)?;

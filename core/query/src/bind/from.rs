@@ -15,6 +15,7 @@ use sqlparser::ast;
 use super::call::table_function;
 use super::query::known_type;
 use super::{Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
+use crate::dialect::{AS_OF_POSITION, AS_OF_TIME};
 use crate::expr::{Col, Comparison, Expr};
 use crate::plan::{Access, JoinKind, Plan, ScanPlan};
 
@@ -31,6 +32,34 @@ pub trait TimeTravel {
 pub(super) struct Past {
     at: LogPosition,
     catalogue: Arc<Catalogue>,
+    /// What `now()` was.
+    time: i64,
+}
+
+/// Whether a subquery in these conditions looks at one of these columns.
+fn asks_of(conditions: &[Expr], columns: &[Col]) -> bool {
+    let mut asks = false;
+    for condition in conditions {
+        condition.any(&mut |part| {
+            if let Expr::Subquery(_, plan) = part {
+                plan.free_columns(&mut |col| asks |= columns.contains(&col));
+            }
+            asks
+        });
+    }
+    asks
+}
+
+/// The version that a query in WITH stands for.
+fn version_of(with: &ast::With) -> Option<ast::TableVersion> {
+    let first = with.cte_tables.first()?;
+    let ast::SetExpr::Select(select) = &*first.query.body else { return None };
+    let [ast::SelectItem::UnnamedExpr(value)] = &select.projection[..] else { return None };
+    match first.alias.name.value.as_str() {
+        AS_OF_TIME => Some(ast::TableVersion::ForSystemTimeAsOf(value.clone())),
+        AS_OF_POSITION => Some(ast::TableVersion::VersionAsOf(value.clone())),
+        _ => None,
+    }
 }
 
 impl Binder<'_> {
@@ -73,6 +102,11 @@ impl Binder<'_> {
     /// A join; a right side that looks at the left one is run once per left row.
     fn pair(left: Plan, right: Plan, kind: JoinKind, on: Vec<Expr>) -> Plan {
         let columns = left.columns();
+        if kind == JoinKind::Left && asks_of(&on, &[&columns[..], &right.columns()].concat()) {
+            // What is asked for each pair of rows: the right side is filtered for each left row.
+            let right = Plan::Filter(Box::new(right), on);
+            return Plan::Lateral(Box::new(left), Box::new(right), true, Vec::new());
+        }
         let mut tied = false;
         right.free_columns(&mut |c| tied |= columns.contains(&c));
         if tied && matches!(kind, JoinKind::Inner | JoinKind::Left) {
@@ -101,7 +135,7 @@ impl Binder<'_> {
                     let (on, columns_new) =
                         self.constraint(c, columns, right_columns, JoinKind::Left, true)?;
                     columns = columns_new;
-                    plan = Plan::Join(JoinKind::Left, Box::new(right), Box::new(plan), on);
+                    plan = Self::pair(right, plan, JoinKind::Left, on);
                     continue;
                 }
                 _ => return Err(unsupported("this kind of join")),
@@ -259,7 +293,7 @@ impl Binder<'_> {
             let plan = Plan::Values([[one.expr].into()].into(), [col].into());
             return Ok((plan, aliased(Some(&name), [(name.clone(), one.kind, col)].into(), alias)?));
         };
-        let (args, columns) = self.table_arguments(function, &name, typed)?;
+        let (args, columns) = self.table_arguments(&function, &name, typed)?;
         let single = columns.len() == 1;
         let mut columns: Vec<(String, Type, Col)> =
             columns.into_iter().map(|(name, kind)| (name, kind, self.col())).collect();
@@ -310,7 +344,7 @@ impl Binder<'_> {
                 _ => Err(SqlError::new(SqlState::SyntaxError, "AS OF takes a constant")),
             }
         };
-        let (at, catalogue, _) = match version {
+        let (at, catalogue, time) = match version {
             ast::TableVersion::ForSystemTimeAsOf(expr) | ast::TableVersion::TimestampAsOf(expr) => {
                 match constant(self, expr, &Type::TimestampTz)? {
                     Value::TimestampTz(micros) => self.stopped(travel.at_time(micros))?,
@@ -326,14 +360,34 @@ impl Binder<'_> {
             _ => return Err(unsupported("this form of AS OF")),
         };
         self.past = true;
-        Ok(Past { at, catalogue })
+        Ok(Past { at, catalogue, time })
     }
 
-    /// Binds the whole statement at a position or time of the past.
-    pub fn travel_to(&mut self, version: &ast::TableVersion) -> Result<(), SqlError> {
-        let past = self.past(version)?;
-        self.statement_at = Some(past);
-        Ok(())
+    /// Binds a query, all of it at a position or time of the past if it says so in WITH; there `now()` is what it was.
+    pub(super) fn travelled<T>(
+        &mut self,
+        query: &ast::Query,
+        run: impl FnOnce(&mut Self, Option<&ast::With>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        let Some((with, version)) = query.with.as_ref().and_then(|with| Some((with, version_of(with)?)))
+        else {
+            return run(self, query.with.as_ref());
+        };
+        let past = self.past(&version)?;
+        let saved = self.statement_at.replace(past);
+        let mut with = with.clone();
+        with.cte_tables.remove(0);
+        let result = run(self, Some(&with).filter(|with| !with.cte_tables.is_empty()));
+        self.statement_at = saved;
+        result
+    }
+
+    /// The time of the transaction, or of the past that is asked of.
+    pub(super) fn now(&self) -> Expr {
+        match &self.statement_at {
+            Some(past) => Expr::Const(Value::TimestampTz(past.time)),
+            None => Expr::Now,
+        }
     }
 
     fn named(

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::{Willing, castable};
-use kimberlite_row::{SqlError, SqlState, Type};
+use kimberlite_row::{SqlError, SqlState, Type, Value};
 use sqlparser::ast::BinaryOperator as Op;
 
 use super::{Binder, Typed, unsupported};
@@ -34,6 +34,19 @@ fn no_operator(op: &str, left: &Type, right: &Type) -> SqlError {
     .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
 
+/// Spaces at the end of a literal do not count beside CHAR, which is kept without them.
+fn blank_padded(mut a: Typed, mut b: Typed) -> (Typed, Typed) {
+    let kinds = [a.kind.clone(), b.kind.clone()];
+    for (this, other) in [(&mut a, &kinds[1]), (&mut b, &kinds[0])] {
+        if let (Expr::Const(Value::Text(text)), Type::Unknown, Type::Char(_)) =
+            (&this.expr, &this.kind, other)
+        {
+            this.expr = Expr::Const(Value::text(text.trim_end_matches(' ')));
+        }
+    }
+    (a, b)
+}
+
 impl Binder<'_> {
     /// The type in which two values are compared.
     pub(super) fn common(a: &Type, b: &Type, op: &str) -> Result<Type, SqlError> {
@@ -50,6 +63,7 @@ impl Binder<'_> {
 
     /// `a op b` for a comparison.
     pub(super) fn compare(&mut self, comparison: Comparison, a: Typed, b: Typed) -> Result<Expr, SqlError> {
+        let (a, b) = blank_padded(a, b);
         let kind = Self::common(&a.kind, &b.kind, comparison.sign())?;
         let a = self.coerce(a, &kind.base(), Willing::Implicit)?;
         let b = self.coerce(b, &kind.base(), Willing::Implicit)?;
@@ -155,6 +169,10 @@ impl Binder<'_> {
                 let typed = self.apply_function(name, [a, b].into())?;
                 Ok(Typed { expr: Expr::Not(Box::new(typed.expr)), kind: Type::Bool })
             }
+            Op::PGRegexMatch => json("~", self, a, b),
+            Op::PGRegexIMatch => json("~*", self, a, b),
+            Op::PGRegexNotMatch => json("!~", self, a, b),
+            Op::PGRegexNotIMatch => json("!~*", self, a, b),
             Op::PGStartsWith => json("starts_with", self, a, b),
             Op::Xor => {
                 let differ = self.compare(Comparison::Ne, a, b)?;

@@ -15,6 +15,9 @@ use super::{Binder, Cte, NamedColumn, Scope, Typed, folded, unsupported};
 use crate::expr::{Col, Expr};
 use crate::plan::{Plan, SetOp, SortKey};
 
+/// The queries of WITH: slot, plan and columns of each.
+type Named = Vec<(usize, Plan, Vec<Col>)>;
+
 /// A column of a result.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Output {
@@ -31,32 +34,62 @@ impl Binder<'_> {
     }
 
     fn query_here(&mut self, query: &ast::Query) -> Result<(Plan, Vec<Output>), SqlError> {
-        let known = self.ctes.len();
-        let mut with = Vec::new();
-        let result = (|| {
-            if let Some(list) = &query.with {
-                for cte in &list.cte_tables {
-                    with.push(self.cte(cte, list.recursive)?);
-                }
-            }
+        self.travelled(query, |binder, with| binder.query_now(query, with))
+    }
+
+    fn query_now(
+        &mut self,
+        query: &ast::Query,
+        with: Option<&ast::With>,
+    ) -> Result<(Plan, Vec<Output>), SqlError> {
+        let ((plan, output), with) = self.with(with, |binder| {
             let order: &[ast::OrderByExpr] = match &query.order_by {
                 Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(list), .. }) => list,
                 Some(_) => return Err(unsupported("ORDER BY ALL")),
                 None => &[],
             };
-            let limit = self.limit(query)?;
+            let limit = binder.limit(query)?;
             match &*query.body {
-                ast::SetExpr::Select(select) => self.select(select, order, limit),
+                ast::SetExpr::Select(select) => binder.select(select, order, limit),
                 body => {
-                    let (plan, output) = self.set_expr(body)?;
-                    let keys = self.output_order(order, &output, &plan.columns())?;
+                    let (plan, output) = binder.set_expr(body)?;
+                    let keys = binder.output_order(order, &output, &plan.columns())?;
                     Ok((wrap(plan, keys, limit), output))
                 }
             }
-        })();
-        self.ctes.truncate(known);
-        let (plan, output) = result?;
+        })?;
         Ok((if with.is_empty() { plan } else { Plan::With(with, Box::new(plan)) }, output))
+    }
+
+    /// Binds what stands behind WITH, with its queries in sight; gives them, too.
+    pub fn with<T>(
+        &mut self,
+        list: Option<&ast::With>,
+        run: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<(T, Named), SqlError> {
+        let known = self.ctes.len();
+        let mut with = Vec::new();
+        let mut failed = Ok(());
+        for (at, cte) in list.iter().flat_map(|list| &list.cte_tables).enumerate() {
+            let earlier = list.iter().flat_map(|list| &list.cte_tables).take(at);
+            if earlier.into_iter().any(|other| folded(&other.alias.name) == folded(&cte.alias.name)) {
+                failed = Err(SqlError::new(
+                    SqlState::DuplicateAlias,
+                    format!("WITH query name \"{}\" specified more than once", folded(&cte.alias.name)),
+                ));
+                break;
+            }
+            match self.cte(cte, list.is_some_and(|list| list.recursive)) {
+                Ok(cte) => with.push(cte),
+                Err(error) => {
+                    failed = Err(error);
+                    break;
+                }
+            }
+        }
+        let result = failed.and_then(|()| run(self));
+        self.ctes.truncate(known);
+        Ok((result?, with))
     }
 
     fn cte(&mut self, cte: &ast::Cte, recursive: bool) -> Result<(usize, Plan, Vec<Col>), SqlError> {
@@ -124,6 +157,13 @@ impl Binder<'_> {
         let out = plan.columns();
         self.ctes.push(Cte { name, slot, columns });
         Ok((slot, plan, out))
+    }
+
+    /// Brings rows in sight that lie in the next slot.
+    pub fn in_sight(&mut self, name: &str, columns: &[Output]) {
+        let columns = columns.iter().map(|c| (c.name.clone(), known_type(&c.kind))).collect();
+        self.ctes.push(Cte { name: name.to_string(), slot: self.slots, columns });
+        self.slots += 1;
     }
 
     /// The common table expression of that name, as a plan.
@@ -317,7 +357,11 @@ impl Binder<'_> {
             for key in order {
                 let expr = match place(&key.expr, output.len())? {
                     Some(at) => Expr::Col(cols[at]),
-                    None => binder.expr(&key.expr)?.expr,
+                    None if matches!(key.expr, ast::Expr::Identifier(_)) => binder.expr(&key.expr)?.expr,
+                    None => {
+                        let what = "ORDER BY an expression over UNION, INTERSECT or EXCEPT";
+                        return Err(unsupported(what).hint("Put the query into FROM."));
+                    }
                 };
                 keys.push(with_options(expr, &key.options));
             }

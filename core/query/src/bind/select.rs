@@ -12,7 +12,7 @@ use super::call::with_options;
 use super::query::{Output, wrap};
 use super::{Binder, Scope, Typed, folded, last_part, unsupported};
 use crate::expr::{Col, Expr};
-use crate::plan::{Plan, SortKey};
+use crate::plan::{Plan, SortKey, TableFunction};
 
 /// A select item with what ORDER BY may call it.
 pub(super) struct Item {
@@ -98,10 +98,7 @@ impl Binder<'_> {
                 plan = Plan::Filter(Box::new(plan), [having].into());
             }
         }
-        for (function, args, col) in core::mem::take(&mut scope.series) {
-            let series = Plan::Function(function, args, [col].into(), None);
-            plan = Plan::Lateral(Box::new(plan), Box::new(series), false, Vec::new());
-        }
+        plan = with_series(plan, core::mem::take(&mut scope.series));
         if !scope.windows.is_empty() {
             plan = Plan::Window(Box::new(plan), core::mem::take(&mut scope.windows));
         }
@@ -252,6 +249,34 @@ impl Binder<'_> {
         }
         Ok(self.expr(expr)?.expr)
     }
+}
+
+/// The functions of a select list that give rows: side by side, unless one is an argument of another.
+fn with_series(plan: Plan, series: Vec<(TableFunction, Vec<Expr>, Col)>) -> Plan {
+    let own: Vec<Col> = series.iter().map(|(.., col)| *col).collect();
+    let mut nested = false;
+    for (_, args, _) in &series {
+        for arg in args {
+            arg.columns(&mut |col| nested |= own.contains(&col));
+        }
+    }
+    let functions = if series.len() < 2 || nested {
+        series
+            .into_iter()
+            .map(|(function, args, col)| Plan::Function(function, args, [col].into(), None))
+            .collect()
+    } else {
+        let mut functions = Vec::new();
+        let mut all = Vec::new();
+        for (function, args, _) in series {
+            functions.push((function, args.len()));
+            all.extend(args);
+        }
+        Vec::from([Plan::Function(TableFunction::Together(functions.into()), all, own, None)])
+    };
+    functions
+        .into_iter()
+        .fold(plan, |plan, function| Plan::Lateral(Box::new(plan), Box::new(function), false, Vec::new()))
 }
 
 /// A literal that means a place in the select list.

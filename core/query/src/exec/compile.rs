@@ -14,10 +14,22 @@ use crate::expr::{Ask, Col, Comparison, Expr};
 use crate::limits::SORT_BOUND_MAX;
 use crate::plan::{AggregateCall, FrameBound, JoinKind, Plan, SetOp, SortKey, WindowCall, WindowFunction};
 
-/// Compiles a plan. `slots` counts slots used so far in the statement, and columns behind `next_column` are free.
-pub fn compile(plan: Plan, slots: &mut usize) -> Result<Program, SqlError> {
+/// A subquery of an expression that is evaluated when the program has run to its end: it leaves its answer in a slot.
+#[derive(Debug)]
+pub struct LateQuery {
+    /// Its plan.
+    pub plan: Plan,
+    ask: Ask,
+    slot: usize,
+}
+
+/// Compiles a plan, with subqueries that are asked for later. `slots` counts slots used so far in the statement, and columns behind `next_column` are free.
+pub fn compile(plan: Plan, late: Vec<LateQuery>, slots: &mut usize) -> Result<Program, SqlError> {
     let order = plan.columns();
     let mut compiler = Compiler { pipelines: Vec::new(), slots, outer: Vec::new(), fresh: FRESH };
+    for query in late {
+        compiler.asked(&query.ask, query.plan, query.slot)?;
+    }
     let mut open = compiler.node(plan)?;
     if open.layout != order {
         let places = order.iter().map(|c| place(&open.layout, *c)).collect::<Result<_, _>>()?;
@@ -41,6 +53,47 @@ pub fn compile_expression(expr: &mut Expr, layout: &[Col]) -> Result<(), SqlErro
     } else {
         Err(SqlError::new(SqlState::UndefinedColumn, "a column is not visible here"))
     }
+}
+
+/// Compiles an expression over rows of these columns, which is evaluated when the program has run: its subqueries are to
+/// be compiled with that. One that looks at the row is refused.
+pub fn compile_late(
+    expr: &mut Expr,
+    layout: &[Col],
+    late: &mut Vec<LateQuery>,
+    slots: &mut usize,
+) -> Result<(), SqlError> {
+    lift(expr, layout, late, slots)?;
+    compile_expression(expr, layout)
+}
+
+fn lift(
+    expr: &mut Expr,
+    layout: &[Col],
+    late: &mut Vec<LateQuery>,
+    slots: &mut usize,
+) -> Result<(), SqlError> {
+    let mut lifted = Ok(());
+    expr.parts_mut(&mut |part| {
+        if lifted.is_ok() {
+            lifted = lift(part, layout, late, slots);
+        }
+    });
+    lifted?;
+    let Expr::Subquery(ask, plan) = expr else { return Ok(()) };
+    let mut tied = false;
+    plan.free_columns(&mut |c| tied |= layout.contains(&c));
+    if tied {
+        return Err(SqlError::new(
+            SqlState::FeatureNotSupported,
+            "a subquery that looks at the row is not supported here",
+        ));
+    }
+    let (slot, plan, ask) = (*slots, core::mem::replace(&mut **plan, Plan::one_row()), (**ask).clone());
+    *slots += 1;
+    late.push(LateQuery { plan, ask: ask.clone(), slot });
+    *expr = Expr::Answer(Box::new(ask), slot);
+    Ok(())
 }
 
 /// Columns that hold answers of subqueries are numbered from here: the binder never gets so far.
@@ -116,10 +169,29 @@ impl Compiler<'_> {
 
     /// Compiles a subplan as a program of its own, with expressions that give its outer values.
     fn program(&mut self, plan: Plan, layout: &[Col]) -> Result<(Arc<Program>, Vec<Expr>), SqlError> {
-        let program = compile(plan, self.slots)?;
+        let program = compile(plan, Vec::new(), self.slots)?;
         let mut outer: Vec<Expr> = program.outer.iter().map(|c| Expr::Col(*c)).collect();
         self.resolve_all(&mut outer, layout);
         Ok((Arc::new(program), outer))
+    }
+
+    /// A subquery that does not look at the row leaves its answer in a slot.
+    fn asked(&mut self, ask: &Ask, plan: Plan, slot: usize) -> Result<(), SqlError> {
+        let plan = match ask {
+            Ask::Exists => Plan::Limit(Box::new(plan), Some(Expr::Const(1.into())), None, None),
+            _ => plan,
+        };
+        let columns = plan.columns();
+        let mut inner = self.node(plan)?;
+        let places = columns.iter().map(|c| place(&inner.layout, *c)).collect::<Result<_, _>>()?;
+        inner.stages.push(Stage::Pick(places));
+        let lookup = matches!(
+            ask,
+            Ask::Quantified { comparison: Comparison::Eq, all: false, .. }
+                | Ask::Quantified { comparison: Comparison::Ne, all: true, .. }
+        );
+        self.close(inner, if lookup { Sink::KeepSet(slot) } else { Sink::Keep(slot) });
+        Ok(())
     }
 
     /// Takes the subqueries out of expressions: their answers become slots, or columns of the rows.
@@ -138,27 +210,14 @@ impl Compiler<'_> {
         let ask = core::mem::replace(&mut **ask, Ask::Exists);
         if !tied {
             let slot = self.slot();
-            let plan = match ask {
-                Ask::Exists => Plan::Limit(Box::new(plan), Some(Expr::Const(1.into())), None, None),
-                _ => plan,
-            };
-            let columns = plan.columns();
-            let mut inner = self.node(plan)?;
-            let places = columns.iter().map(|c| place(&inner.layout, *c)).collect::<Result<_, _>>()?;
-            inner.stages.push(Stage::Pick(places));
-            let lookup = matches!(
-                &ask,
-                Ask::Quantified { comparison: Comparison::Eq, all: false, .. }
-                    | Ask::Quantified { comparison: Comparison::Ne, all: true, .. }
-            );
-            self.close(inner, if lookup { Sink::KeepSet(slot) } else { Sink::Keep(slot) });
+            self.asked(&ask, plan, slot)?;
             *expr = Expr::Answer(Box::new(ask), slot);
             return Ok(());
         }
         let volatile = {
             let mut volatile = false;
             plan.all_expressions(&mut |e| {
-                volatile |= e.any(&mut |e| matches!(e, Expr::NextValue(_) | Expr::Random));
+                volatile |= e.any(&mut |e| e.is_volatile_itself());
             });
             volatile
         };

@@ -22,7 +22,7 @@ use kimberlite_row::{Row, SqlError, Table, Value};
 use kimberlite_types::LogPosition;
 
 use batch::Batch;
-pub use compile::{compile, compile_expression};
+pub use compile::{LateQuery, compile, compile_expression, compile_late};
 use hash::Keys;
 use source::Cursor;
 pub use source::Read;
@@ -246,6 +246,11 @@ impl Execution {
         };
         execution.open();
         execution
+    }
+
+    /// What lies in the slots.
+    pub fn slots(&self) -> &[Option<Arc<Kept>>] {
+        &self.slots
     }
 
     /// Whether all rows have been given.

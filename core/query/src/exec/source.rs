@@ -237,7 +237,7 @@ impl Cursor {
                     Self::Given(_, at) => *at as u64,
                     _ => 0,
                 };
-                let more = self.function(*function, arguments, batch, scope)?;
+                let more = self.function(function, arguments, batch, scope)?;
                 if *ordinal {
                     for (row, number) in batch.iter_mut().zip(given + 1..) {
                         row.push(Value::Int(number.cast_signed()));
@@ -273,7 +273,7 @@ impl Cursor {
 
     fn function(
         &mut self,
-        function: TableFunction,
+        function: &TableFunction,
         arguments: &[crate::expr::Expr],
         batch: &mut Vec<Row>,
         scope: &mut Scope<'_>,
@@ -286,18 +286,10 @@ impl Cursor {
                     }
                     *count += 1;
                     if *count > SERIES_MAX {
-                        return Err(SqlError::new(
-                            SqlState::ProgramLimitExceeded,
-                            "generate_series gives too many rows",
-                        ));
+                        return Err(too_long());
                     }
-                    batch.push([next.clone()].into());
-                    let kind = match next {
-                        Value::Int(_) => kimberlite_row::Type::BigInt,
-                        _ => kimberlite_row::Type::Decimal(None),
-                    };
-                    *next =
-                        crate::eval::arithmetic(Arithmetic::Add, next, step, &kind).unwrap_or(Value::Null);
+                    let behind = series_next(next, step);
+                    batch.push([core::mem::replace(next, behind)].into());
                 }
                 Ok(true)
             }
@@ -309,27 +301,13 @@ impl Cursor {
             }
             _ => {
                 let given = values(arguments, &[], scope)?;
-                if function == TableFunction::Series {
-                    if given.iter().any(Value::is_null) {
-                        return Ok(false);
-                    }
-                    let step = given.get(2).cloned().unwrap_or(match &given[0] {
-                        Value::Decimal(_) => Value::Decimal(Decimal::from(1)),
-                        _ => Value::Int(1),
-                    });
-                    let zero = match &step {
-                        Value::Int(n) => *n == 0,
-                        Value::Decimal(n) => n.is_zero(),
-                        Value::Interval(span) => span.length() == 0,
-                        _ => false,
-                    };
-                    if zero {
-                        return Err(SqlError::new(
-                            SqlState::InvalidParameterValue,
-                            "step size cannot equal zero",
-                        ));
-                    }
-                    *self = Self::Series(given[0].clone(), given[1].clone(), step, 0);
+                if *function == TableFunction::Series {
+                    let Some([first, last, step]) = series(&given)? else { return Ok(false) };
+                    *self = Self::Series(first, last, step, 0);
+                    return Ok(true);
+                }
+                if let TableFunction::Together(functions) = function {
+                    *self = Self::Given(together(functions, &given, scope)?, 0);
                     return Ok(true);
                 }
                 *self = Self::Given(table_rows(function, &given)?, 0);
@@ -349,11 +327,81 @@ fn series_over(next: &Value, last: &Value, step: &Value) -> bool {
     if down { next < last } else { next > last }
 }
 
+fn too_long() -> SqlError {
+    SqlError::new(SqlState::ProgramLimitExceeded, "generate_series gives too many rows")
+}
+
+fn series_next(value: &Value, step: &Value) -> Value {
+    let kind = match value {
+        Value::Int(_) => kimberlite_row::Type::BigInt,
+        _ => kimberlite_row::Type::Decimal(None),
+    };
+    crate::eval::arithmetic(Arithmetic::Add, value, step, &kind).unwrap_or(Value::Null)
+}
+
+/// First, last and step of a series; none if one is NULL.
+fn series(given: &[Value]) -> Result<Option<[Value; 3]>, SqlError> {
+    if given.iter().any(Value::is_null) {
+        return Ok(None);
+    }
+    let step = given.get(2).cloned().unwrap_or(match &given[0] {
+        Value::Decimal(_) => Value::Decimal(Decimal::from(1)),
+        _ => Value::Int(1),
+    });
+    let zero = match &step {
+        Value::Int(n) => *n == 0,
+        Value::Decimal(n) => n.is_zero(),
+        Value::Interval(span) => span.length() == 0,
+        _ => false,
+    };
+    if zero {
+        return Err(SqlError::new(SqlState::InvalidParameterValue, "step size cannot equal zero"));
+    }
+    Ok(Some([given[0].clone(), given[1].clone(), step]))
+}
+
+/// The rows of several functions side by side.
+fn together(
+    functions: &[(TableFunction, usize)],
+    mut given: &[Value],
+    scope: &mut Scope<'_>,
+) -> Result<Vec<Row>, SqlError> {
+    let mut lists: Vec<Vec<Row>> = Vec::new();
+    for (function, count) in functions {
+        let (own, rest) = given.split_at(*count);
+        given = rest;
+        let mut rows = Vec::new();
+        if *function == TableFunction::Series {
+            let mut at = series(own)?;
+            while let Some([next, last, step]) =
+                at.take().filter(|[next, last, step]| !next.is_null() && !series_over(next, last, step))
+            {
+                scope.shared.hold(next.size())?;
+                let behind = series_next(&next, &step);
+                rows.push([next].into());
+                at = Some([behind, last, step]);
+            }
+        } else {
+            rows = table_rows(function, own)?;
+        }
+        lists.push(rows);
+    }
+    let length = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let mut out: Vec<Row> = (0..length).map(|_| Row::new()).collect();
+    for list in lists {
+        let mut values = list.into_iter().map(|mut row| row.pop().unwrap_or_default());
+        for row in &mut out {
+            row.push(values.next().unwrap_or_default());
+        }
+    }
+    Ok(out)
+}
+
 fn values(list: &[crate::expr::Expr], row: &[Value], scope: &mut Scope<'_>) -> Result<Vec<Value>, SqlError> {
     list.iter().map(|e| e.eval(row, scope)).collect()
 }
 
-fn table_rows(function: TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlError> {
+fn table_rows(function: &TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlError> {
     let wrap = |json: &Json| Value::Json(Arc::new(json.clone()));
     let plain = |json: &Json| match json {
         Json::Null => Value::Null,
@@ -371,6 +419,16 @@ fn table_rows(function: TableFunction, given: &[Value]) -> Result<Vec<Row>, SqlE
                 .map(|at| lists.iter().map(|l| l.get(at).cloned().unwrap_or_default()).collect())
                 .collect()
         }
+        (TableFunction::Regex { .. }, Some(_)) if given.iter().any(Value::is_null) => Vec::new(),
+        (TableFunction::Regex { split }, Some(_)) => {
+            crate::function::regex_rows(*split, given)?.into_iter().map(|value| [value].into()).collect()
+        }
+        (TableFunction::Subscripts, Some(Value::Array(items))) => match given.get(1) {
+            Some(Value::Int(1)) => (1..=i64::try_from(items.len()).unwrap_or(i64::MAX))
+                .map(|at| [Value::Int(at)].into())
+                .collect(),
+            _ => Vec::new(),
+        },
         (TableFunction::StringToTable, Some(text)) => {
             let by = given.get(1).and_then(Value::as_text).unwrap_or("");
             let text = text.as_text().unwrap_or("");

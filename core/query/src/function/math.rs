@@ -38,6 +38,26 @@ fn domain(v: &[Value], fits: fn(f64) -> bool, code: fn(f64) -> f64) -> Answer {
     out(code(x))
 }
 
+/// A function of an angle in degrees: exact where the sine of a multiple of thirty is.
+fn in_degrees(degrees: f64, code: fn(f64) -> f64, shift: f64) -> f64 {
+    let turned = libm::fmod(libm::fmod(degrees + shift, 360.0) + 360.0, 360.0);
+    for (angle, sine) in [
+        (0.0, 0.0),
+        (30.0, 0.5),
+        (90.0, 1.0),
+        (150.0, 0.5),
+        (180.0, 0.0),
+        (210.0, -0.5),
+        (270.0, -1.0),
+        (330.0, -0.5),
+    ] {
+        if libm::fabs(turned - angle) < f64::EPSILON {
+            return sine;
+        }
+    }
+    code(degrees * (core::f64::consts::PI / 180.0))
+}
+
 fn sqrt(v: &[Value], _: &Type) -> Answer {
     if double(&v[0]) < 0.0 {
         return Err(SqlError::new(
@@ -60,23 +80,41 @@ fn numeric(value: f64) -> Answer {
         .ok_or_else(|| SqlError::new(SqlState::NumericValueOutOfRange, "value overflows numeric format"))
 }
 
+/// Digits of a root: what the long-hand method holds between two of them stays below `u128::MAX`.
+const ROOT_DIGITS: u32 = 34;
+
 fn sqrt_numeric(v: &[Value], kind: &Type) -> Answer {
     sqrt(v, kind)?;
     let number = decimal(&v[0]);
-    // The integer root of the number times 10^(2 * places).
+    // Sixteen significant digits, and as many places as were given.
     let magnitude = libm::floor(libm::log10(number.to_f64().max(1e-38)) / 2.0);
-    let places = (15.0 - magnitude).clamp(f64::from(number.scale()), 18.0) as u8;
-    match number.rescaled(places.saturating_mul(2)) {
-        Ok(wide) => {
-            let root = wide.coefficient().unsigned_abs().isqrt();
-            let up = wide.coefficient().unsigned_abs() - root * root > root;
-            exact(
-                Decimal::new(root as i128 + i128::from(up), places)
-                    .ok_or(kimberlite_row::DecimalError::TooWide),
-            )
-        }
-        Err(_) => numeric(libm::sqrt(number.to_f64())),
+    let places = (15.0 - magnitude).clamp(0.0, 30.0).max(f64::from(number.scale())) as u8;
+    root(number, places).map_or_else(|| numeric(libm::sqrt(number.to_f64())), |root| Ok(Value::Decimal(root)))
+}
+
+/// The root of a number that is not negative, with so many places; none if it has too many digits.
+fn root(number: Decimal, places: u8) -> Option<Decimal> {
+    let even =
+        if number.scale().is_multiple_of(2) { number } else { number.rescaled(number.scale() + 1).ok()? };
+    let digits = alloc::format!("{}", even.coefficient());
+    let whole = digits.len() + digits.len() % 2;
+    let fed = (whole / 2) as i64 + i64::from(places) - i64::from(even.scale() / 2);
+    if fed > i64::from(ROOT_DIGITS) {
+        return None;
     }
+    // Pairs of digits from the left, then zeros: long-hand.
+    let mut pairs =
+        core::iter::repeat_n(b'0', whole - digits.len()).chain(digits.bytes()).map(|c| u128::from(c - b'0'));
+    let (mut root, mut rest) = (0_u128, 0_u128);
+    for _ in 0..fed.max(0) {
+        let pair = pairs.next().unwrap_or(0) * 10 + pairs.next().unwrap_or(0);
+        rest = rest * 100 + pair;
+        let digit = (1..=9).rev().find(|d| (root * 20 + d) * d <= rest).unwrap_or(0);
+        rest -= (root * 20 + digit) * digit;
+        root = root * 10 + digit;
+    }
+    let up = rest > root;
+    Decimal::new(i128::try_from(root).ok()? + i128::from(up), places)
 }
 
 fn logarithm(x: f64, code: fn(f64) -> f64) -> Result<f64, SqlError> {
@@ -292,6 +330,23 @@ pub(super) static TABLE: &[Function] = &[
     f("factorial", &[BIG], G_DEC, factorial),
     f("width_bucket", &[DBL, DBL, DBL, INT], G_INT, width_bucket),
     f("scale", &[DEC], G_INT, |v, _| Ok(Value::Int(i64::from(decimal(&v[0]).scale())))),
+    f("min_scale", &[DEC], G_INT, |v, _| Ok(Value::Int(i64::from(decimal(&v[0]).normalized().scale())))),
+    f("sind", &[DBL], G_DBL, |v, _| out(in_degrees(double(&v[0]), libm::sin, 0.0))),
+    f("cosd", &[DBL], G_DBL, |v, _| out(in_degrees(double(&v[0]), libm::cos, 90.0))),
+    f("tand", &[DBL], G_DBL, |v, _| {
+        let x = double(&v[0]);
+        out(in_degrees(x, libm::sin, 0.0) / in_degrees(x, libm::cos, 90.0))
+    }),
+    f("num_nulls", &[super::Arg::Any], G_INT, |v, _| {
+        Ok(Value::Int(v.iter().filter(|v| v.is_null()).count() as i64))
+    })
+    .variadic()
+    .lenient(),
+    f("num_nonnulls", &[super::Arg::Any], G_INT, |v, _| {
+        Ok(Value::Int(v.iter().filter(|v| !v.is_null()).count() as i64))
+    })
+    .variadic()
+    .lenient(),
     f("trim_scale", &[DEC], G_DEC, |v, _| Ok(Value::Decimal(decimal(&v[0]).normalized()))),
     // `greatest` and `least` are unified by the binder.
     f("greatest", &[super::Arg::Any], super::Gives::Same(0), |v, _| Ok(pick(v, true))).variadic().lenient(),

@@ -10,6 +10,7 @@
 mod array;
 mod json;
 mod math;
+mod regex;
 mod text;
 mod time;
 
@@ -134,13 +135,18 @@ const G_SPN: Gives = Gives::Is(Type::Interval);
 const G_DAT: Gives = Gives::Is(Type::Date);
 
 /// All tables.
-fn tables() -> [&'static [Function]; 5] {
-    [math::TABLE, text::TABLE, time::TABLE, json::TABLE, array::TABLE]
+fn tables() -> [&'static [Function]; 6] {
+    [math::TABLE, text::TABLE, regex::TABLE, time::TABLE, json::TABLE, array::TABLE]
 }
 
 /// The functions of a name.
 pub fn named(name: &str) -> Vec<&'static Function> {
     tables().into_iter().flatten().filter(|function| function.name == name).collect()
+}
+
+/// What `regexp_matches` and `regexp_split_to_table` give.
+pub fn regex_rows(split: bool, given: &[Value]) -> Result<Vec<Value>, SqlError> {
+    if split { regex::split(given) } else { regex::matches(given) }
 }
 
 /// All names, to find near ones.

@@ -321,7 +321,19 @@ fn length_of(v: &Value) -> usize {
     }
 }
 
+fn md5(v: &[Value], _: &Type) -> Answer {
+    use md5::Digest as _;
+    let bytes = match &v[0] {
+        Value::Bytes(bytes) => &bytes[..],
+        other => string(other).as_bytes(),
+    };
+    let digits = md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    text(digits.concat())
+}
+
 pub(super) static TABLE: &[Function] = &[
+    f("md5", &[TXT], G_TXT, md5),
+    f("md5", &[BYT], G_TXT, md5),
     f("length", &[TXT], G_INT, |v, _| Ok(Value::Int(string(&v[0]).chars().count() as i64))),
     f("length", &[BYT], G_INT, |v, _| Ok(Value::Int(length_of(&v[0]) as i64))),
     f("char_length", &[TXT], G_INT, |v, _| Ok(Value::Int(string(&v[0]).chars().count() as i64))),

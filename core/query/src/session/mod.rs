@@ -7,6 +7,8 @@
 mod control;
 mod define;
 mod explain;
+mod merge;
+mod parts;
 mod planned;
 mod schema;
 mod write;
@@ -27,7 +29,7 @@ use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Type,
 use kimberlite_types::{LogPosition, Op};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, TimeTravel, unsupported};
+use crate::bind::{Binder, Output, TimeTravel};
 use crate::eval::{Shared, fold};
 use crate::exec::{Execution, compile};
 use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
@@ -35,6 +37,7 @@ use crate::optimize::optimize;
 use crate::overlay::{Overlay, View};
 use crate::plan::Plan;
 use crate::statistics::Statistics;
+use parts::Parts;
 use planned::{Planned, Plans};
 use schema::Recheck;
 use write::{WritePlan, Writing};
@@ -126,6 +129,8 @@ pub struct Running {
     direct: bool,
     /// The transaction's writes before the statement.
     before: Option<Overlay>,
+    /// The parts that write inside of WITH.
+    parts: Parts,
 }
 
 impl Running {
@@ -147,6 +152,7 @@ impl Running {
             as_bound: false,
             direct: true,
             before: None,
+            parts: Parts::default(),
         }
     }
 }
@@ -244,10 +250,10 @@ impl Session {
         let catalogue = rows.catalogue(rows.last())?;
         let mut binder = Binder::new(&catalogue, text, 0);
         let output = match statement {
-            ast::Statement::Query(query) => binder.query(query)?.1,
-            ast::Statement::Insert(insert) => write::insert(&mut binder, insert)?.output,
-            ast::Statement::Update(update) => write::update(&mut binder, update)?.output,
-            ast::Statement::Delete(delete) => write::delete(&mut binder, delete)?.output,
+            ast::Statement::Query(_)
+            | ast::Statement::Insert(_)
+            | ast::Statement::Update(_)
+            | ast::Statement::Delete(_) => write::statement(&mut binder, statement)?.1,
             _ => Vec::new(),
         };
         Ok((binder.params, output))
@@ -306,7 +312,8 @@ impl Session {
                 let Run { execution, shared, given, .. } = &mut **run;
                 if !execution.is_done() {
                     let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
-                    let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+                    let overlay = running.parts.seen.as_ref().unwrap_or(&transaction.overlay);
+                    let view = View { base: rows, overlay, at: transaction.at };
                     let read = execution.read(&view, transaction.at)?;
                     execution.advance(read, shared)?;
                     if !execution.output.is_empty() {
@@ -406,7 +413,10 @@ impl Session {
             other => (other, None),
         };
         // What a transaction makes of the schema is nobody else's, so no plan under it is kept.
-        let kept = explain.is_none() && !running.as_bound && transaction.overlay.catalogue.is_none();
+        let kept = explain.is_none()
+            && !running.as_bound
+            && running.parts.seen.is_none()
+            && transaction.overlay.catalogue.is_none();
         if kept
             && let Some(planned) = self.plans.get(statement, text, running.params.len(), &catalogue)
             && !(transaction.read_only && planned.writing.is_some())
@@ -422,6 +432,27 @@ impl Session {
             )
             .into());
         }
+        if explain.is_none() && Parts::take_apart(running, inner, &transaction.overlay) {
+            self.remember(running)?;
+            return Ok(Step::More);
+        }
+        if let (ast::Statement::Merge(merge), None) = (inner, explain) {
+            let statements = merge::statements(merge)?;
+            if !Parts::merge(running, statements, &transaction.overlay) {
+                running.answer = Some(Answer { tag: "MERGE 0".to_string(), ..Answer::default() });
+            }
+            self.remember(running)?;
+            return Ok(Step::More);
+        }
+        if let ast::Statement::Query(query) = inner
+            && let Some(create) = into_table(query)
+        {
+            running.queue.pop_front();
+            let statement = crate::parse::statements(&create)?.pop();
+            running.direct = false;
+            running.queue.extend(statement.map(|statement| (Arc::new(statement), create.into())));
+            return Ok(Step::More);
+        }
         match inner {
             ast::Statement::Query(_)
             | ast::Statement::Insert(_)
@@ -431,7 +462,7 @@ impl Session {
                 self.start(running, inner, (explain, keep), text, (rows, &catalogue))
             }
             ast::Statement::CreateTable(create) if create.query.is_some() => {
-                self.create_table_as(running, create, text, &catalogue)
+                self.create_table_as(running, create, text, (rows, &catalogue))
             }
             _ => self.define(running, inner, text, &catalogue),
         }
@@ -453,18 +484,12 @@ impl Session {
         let mut binder = Binder::new(catalogue, text, now);
         binder.travel = Some(&travel);
         binder.params = running.params.iter().map(|_| Type::Unknown).collect();
-        let (plan, columns, writing) = binder.bound(|binder| match statement {
-            ast::Statement::Query(query) => binder.query(query).map(|(plan, output)| (plan, output, None)),
-            ast::Statement::Insert(insert) => write::insert(binder, insert).map(WritePlan::taken_apart),
-            ast::Statement::Update(update) => write::update(binder, update).map(WritePlan::taken_apart),
-            ast::Statement::Delete(delete) => write::delete(binder, delete).map(WritePlan::taken_apart),
-            _ => Err(unsupported("this statement")),
-        })?;
+        for part in &running.parts.done {
+            binder.in_sight(&part.name, &part.columns);
+        }
+        let (plan, columns, writing) = binder.bound(|binder| write::statement(binder, statement))?;
         let mut known = Statistics::of(&view, transaction.at);
         let plan = self.improve(running, plan, now, &mut known);
-        if let Some(miss) = known.missed() {
-            return Err(miss.into());
-        }
         let mut lines = Vec::new();
         if explain.is_some() {
             lines = explain::lines(&plan, writing.as_ref().map(WritePlan::explained));
@@ -474,7 +499,19 @@ impl Session {
             running.answer = Some(explain::answer(lines));
             return Ok(step);
         }
-        let program = Arc::new(compile(plan, &mut binder.slots)?);
+        let mut late = Vec::new();
+        let writing = writing.map(|mut writing| {
+            late = core::mem::take(&mut writing.late);
+            writing
+        });
+        for query in &mut late {
+            let plan = core::mem::replace(&mut query.plan, Plan::one_row());
+            query.plan = self.improve(running, plan, now, &mut known);
+        }
+        if let Some(miss) = known.missed() {
+            return Err(miss.into());
+        }
+        let program = Arc::new(compile(plan, late, &mut binder.slots)?);
         let mut used = Vec::new();
         let target = writing.iter().map(|plan| plan.table.id);
         for id in binder.reads.iter().chain(&binder.sequences).copied().chain(target) {
@@ -523,7 +560,11 @@ impl Session {
             }
         }
         let after = match (after, &planned.writing) {
-            (After::Rows, Some(plan)) => After::Write(Box::new(Writing::new(plan.clone()))),
+            (After::Rows, Some(plan)) => {
+                let mut writing = Writing::new(plan.clone());
+                writing.once = running.parts.merged.is_some();
+                After::Write(Box::new(writing))
+            }
             (after, _) => after,
         };
         let mut shared = self.shared(running, now, sequences);
@@ -531,7 +572,9 @@ impl Session {
         let queried = planned.writing.is_none() && planned.sequences.is_empty();
         shared.guarding =
             transaction.explicit || running.queue.len() > 1 || !queried || !transaction.overlay.is_empty();
-        let execution = Execution::new(planned.program.clone(), Vec::new(), Vec::new());
+        running.parts.begins(&planned.columns);
+        let slots = running.parts.done.iter().map(|part| Some(part.rows.clone())).collect();
+        let execution = Execution::new(planned.program.clone(), Vec::new(), slots);
         if running.queue.len() == 1 && running.answer.is_none() {
             running.answer = Some(Answer { columns: planned.columns.clone(), ..Answer::default() });
         }
@@ -553,9 +596,9 @@ impl Session {
     /// The program has run to its end: its rows are the answer, or become writes.
     fn after(&mut self, running: &mut Running, rows: &dyn Rows) -> Result<Step, Stop> {
         let Stage::Run(run) = &mut running.stage else { return Ok(Step::More) };
-        let Run { shared, after, given, used, .. } = &mut **run;
+        let Run { execution, shared, after, given, used } = &mut **run;
         let transaction = self.transaction.as_mut().ok_or_else(in_transaction_only)?;
-        let (tag, out) = match after {
+        let (tag, mut out) = match after {
             After::Rows => (format!("SELECT {}", given.len()), core::mem::take(given)),
             After::Explain(lines) => {
                 lines.push(format!("Rows: {}  Work: {} rows", given.len(), shared.work));
@@ -567,7 +610,7 @@ impl Session {
                 let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
                 let catalogue = view.catalogue(transaction.at)?;
                 if !given.is_empty() {
-                    writing.take(core::mem::take(given), transaction.overlay.fresh);
+                    writing.take(core::mem::take(given), execution.slots(), transaction.overlay.fresh);
                 }
                 let read = writing.read(&catalogue, &view, transaction.at)?;
                 writing.advance(read, &catalogue, shared)?;
@@ -578,10 +621,18 @@ impl Session {
                 if writing.fresh > 0 {
                     transaction.overlay.fresh = writing.fresh;
                 }
+                running.parts.writes(&writing.writes)?;
                 for write in core::mem::take(&mut writing.writes) {
                     transaction.overlay.put(write);
                 }
-                (writing.plan.tag(writing.count), core::mem::take(&mut writing.rows))
+                let tag = match &mut running.parts.merged {
+                    Some(count) => {
+                        *count += writing.count;
+                        format!("MERGE {count}")
+                    }
+                    None => writing.plan.tag(writing.count),
+                };
+                (tag, core::mem::take(&mut writing.rows))
             }
         };
         // What was read, and under which schema, must be so still when what follows from it is installed.
@@ -599,6 +650,9 @@ impl Session {
         self.last_sequence = shared.last_sequence;
         running.queue.pop_front();
         running.stage = Stage::Begin;
+        if running.parts.ends(&mut out) {
+            return Ok(Step::More);
+        }
         let answer = running.answer.get_or_insert_with(Answer::default);
         if answer.tag.is_empty() {
             answer.tag = tag;
@@ -608,13 +662,26 @@ impl Session {
     }
 }
 
+/// `SELECT … INTO t …` as the CREATE TABLE AS that it is.
+fn into_table(query: &ast::Query) -> Option<String> {
+    let ast::SetExpr::Select(select) = &*query.body else { return None };
+    let name = select.into.as_ref()?.targets.first()?;
+    let name = name.to_string();
+    let mut query = query.clone();
+    if let ast::SetExpr::Select(select) = &mut *query.body {
+        select.into = None;
+    }
+    Some(format!("CREATE TABLE {name} AS {query}"))
+}
+
 /// What a statement is called that writes.
 fn writes(statement: &ast::Statement) -> Option<&'static str> {
     match statement {
-        ast::Statement::Query(_) => None,
+        ast::Statement::Query(query) => write::behind_with(query).and_then(writes),
         ast::Statement::Insert(_) => Some("INSERT"),
         ast::Statement::Update(_) => Some("UPDATE"),
         ast::Statement::Delete(_) => Some("DELETE"),
+        ast::Statement::Merge(_) => Some("MERGE"),
         ast::Statement::CreateTable(_) => Some("CREATE TABLE"),
         _ => Some("this statement"),
     }

@@ -14,10 +14,11 @@ use kimberlite_types::LogPosition;
 use sqlparser::ast;
 
 use super::define::Definer;
-use super::{Answer, Running, Session, Stage, Step, write};
+use super::{Answer, Running, Session, Stage, Step, Travel, in_transaction_only, write};
 use crate::bind::{Binder, last_part, unsupported};
 use crate::eval::{Scope, Shared};
 use crate::limits::BATCH_ROWS;
+use crate::overlay::View;
 
 impl Session {
     pub(super) fn create_table_as(
@@ -25,12 +26,15 @@ impl Session {
         running: &mut Running,
         create: &ast::CreateTable,
         text: &str,
-        catalogue: &Arc<Catalogue>,
+        (rows, catalogue): (&dyn Rows, &Arc<Catalogue>),
     ) -> Result<Step, Stop> {
         let Some(query) = &create.query else { return Err(unsupported("this").into()) };
-        let now = self.transaction()?.now;
-        let mut binder = Binder::new(catalogue, text, now);
-        let (_, output) = binder.query(query)?;
+        let transaction = self.transaction.as_ref().ok_or_else(in_transaction_only)?;
+        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
+        let travel = Travel { view: &view };
+        let mut binder = Binder::new(catalogue, text, transaction.now);
+        binder.travel = Some(&travel);
+        let (_, output) = binder.bound(|binder| binder.query(query))?;
         drop(binder);
         let created =
             self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
@@ -49,7 +53,7 @@ impl Session {
     }
 
     /// Keeps the transaction as it is, for when a later part of the statement is refused.
-    fn remember(&mut self, running: &mut Running) -> Result<(), SqlError> {
+    pub(super) fn remember(&mut self, running: &mut Running) -> Result<(), SqlError> {
         let transaction = self.transaction()?;
         if transaction.explicit && running.before.is_none() {
             running.before = Some(transaction.overlay.clone());

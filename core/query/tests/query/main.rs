@@ -4,6 +4,7 @@ mod generate;
 mod guards;
 mod limits;
 mod logic;
+mod past;
 mod plans;
 mod refusals;
 mod rows;

@@ -150,3 +150,121 @@ fn a_constraint_that_comes_later_is_checked_on_all_rows() {
         [vec!["23514"], vec!["ALTER TABLE"], vec!["CREATE INDEX"], vec!["23514"], vec!["600"]]
     );
 }
+
+#[test]
+fn what_stands_behind_with_writes() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b');",
+        &[
+            "WITH new AS (SELECT 3 AS id, 'c' AS v) INSERT INTO t SELECT * FROM new RETURNING id",
+            "WITH old AS (SELECT 2 AS id) UPDATE t SET v = 'B' FROM old WHERE t.id = old.id",
+            "WITH old AS (SELECT min(id) AS id FROM t) DELETE FROM t USING old WHERE t.id = old.id RETURNING v",
+            "WITH a AS (SELECT 1), a AS (SELECT 2) SELECT 1",
+            "SELECT id, v FROM t ORDER BY id",
+        ],
+    );
+    assert_eq!(answers[0], ["3"]);
+    assert_eq!(answers[1], ["UPDATE 1"]);
+    assert_eq!(answers[2], ["a"]);
+    assert_eq!(answers[3], ["42712"]);
+    assert_eq!(answers[4], ["2,B", "3,c"]);
+}
+
+#[test]
+fn subqueries_are_asked_before_the_rows_are_written() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 10), (2, 20);",
+        &[
+            "DELETE FROM t WHERE id = 1 RETURNING id, (SELECT count(*) FROM t)",
+            "INSERT INTO t VALUES (2, 0) ON CONFLICT (id) DO UPDATE SET v = (SELECT sum(v) FROM t) + EXCLUDED.v + 1",
+            "UPDATE t SET (id, v) = (SELECT 5, max(v) + 1 FROM t)",
+            "UPDATE t SET (id, v) = ROW(6, v + 1) RETURNING id IN (SELECT id FROM t), v",
+            "UPDATE t SET (id, v) = (SELECT 5)",
+            "DELETE FROM t RETURNING (SELECT t.v)",
+            "SELECT * FROM t",
+        ],
+    );
+    assert_eq!(answers[0], ["1,2"]);
+    assert_eq!(answers[3], ["f,23"]);
+    assert_eq!(answers[4], ["42601"]);
+    assert_eq!(answers[5], ["0A000"]);
+    assert_eq!(answers[6], ["6,23"]);
+}
+
+#[test]
+fn a_sequence_is_set() {
+    let answers = same_with_misses(
+        "CREATE SEQUENCE s MAXVALUE 100; CREATE TABLE t (v int); INSERT INTO t VALUES (7);",
+        &[
+            "SELECT lastval()",
+            "SELECT setval('s', 50), nextval('s'), lastval()",
+            "SELECT setval('s', v, false), nextval('s') FROM t",
+            "SELECT setval('s', 101)",
+            "SELECT setval('s', NULL)",
+            "SELECT currval('s')",
+        ],
+    );
+    assert_eq!(answers, [["55000"], ["50,51,51"], ["7,7"], ["22003"], ["null"], ["7"]]);
+}
+
+#[test]
+fn tables_are_made_of_queries() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b');",
+        &[
+            "CREATE TABLE a (x, y) AS SELECT id, v FROM t WHERE id > 1",
+            "SELECT x, y FROM a",
+            "CREATE TABLE b AS SELECT * FROM t WITH NO DATA",
+            "SELECT count(*) FROM b",
+            "SELECT id INTO c FROM t",
+            "TABLE c ORDER BY id",
+        ],
+    );
+    assert_eq!(answers[1], ["2,b"]);
+    assert_eq!(answers[3], ["0"]);
+    assert_eq!(answers[5], ["1", "2"]);
+}
+
+#[test]
+fn what_writes_inside_of_with_reads_what_was_before_all_of_it() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE kept (id int PRIMARY KEY, v text);
+         INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');",
+        &[
+            "WITH gone AS (DELETE FROM t WHERE id < 3 RETURNING *) INSERT INTO kept SELECT * FROM gone RETURNING id",
+            "WITH n(n) AS (SELECT 9), new(x) AS (INSERT INTO t SELECT n, 'z' FROM n RETURNING id)
+             SELECT x, (SELECT count(*) FROM t) FROM new",
+            "WITH a AS (UPDATE t SET v = 'A'), b AS (UPDATE kept SET v = v || '!' RETURNING v) SELECT max(v) FROM b",
+            "WITH a AS (UPDATE t SET v = 'B') UPDATE t SET v = 'C'",
+            "SELECT id, v FROM t ORDER BY id",
+            "SELECT id, v FROM kept ORDER BY id",
+        ],
+    );
+    assert_eq!(answers[0], ["1", "2"]);
+    assert_eq!(answers[1], ["9,1"]);
+    assert_eq!(answers[2], ["b!"]);
+    assert_eq!(answers[3], ["21000"]);
+    assert_eq!(answers[4], ["3,A", "9,A"]);
+    assert_eq!(answers[5], ["1,a!", "2,b!"]);
+}
+
+#[test]
+fn merge_does_what_its_clauses_say() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 10), (2, 20), (3, 30);
+         CREATE TABLE s (id int, v int); INSERT INTO s VALUES (1, 1), (2, 0), (4, 4), (5, NULL);",
+        &[
+            "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED AND s.v = 0 THEN DELETE
+             WHEN MATCHED THEN UPDATE SET v = t.v + s.v WHEN NOT MATCHED AND s.v > 0 THEN INSERT VALUES (s.id, s.v)",
+            "SELECT id, v FROM t ORDER BY id",
+            "MERGE INTO t AS x USING (VALUES (3), (3)) AS y (id) ON x.id = y.id WHEN MATCHED THEN UPDATE SET v = 0",
+            "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DO NOTHING",
+            "SELECT count(*) FROM t",
+        ],
+    );
+    assert_eq!(answers[0], ["MERGE 3"]);
+    assert_eq!(answers[1], ["1,11", "3,30", "4,4"]);
+    assert_eq!(answers[2], ["21000"]);
+    assert_eq!(answers[3], ["MERGE 0"]);
+    assert_eq!(answers[4], ["3"]);
+}

@@ -17,10 +17,13 @@ use kimberlite_types::LogPosition;
 
 use super::{Conflict, ConflictUpdate, Kind, WritePlan, default_of};
 use crate::bind::{Binder, Output, unsupported};
-use crate::eval::{Scope as Seen, Shared};
+use crate::eval::{Kept, Scope as Seen, Shared};
 use crate::expr::Expr;
 use crate::limits::BATCH_ROWS;
 use crate::plan::Plan;
+
+/// The answer of a subquery.
+type Slot = Option<Arc<Kept>>;
 
 /// Constraints of so many writes at least are decided in one step.
 const CHECK_ROWS: usize = 1024;
@@ -33,7 +36,11 @@ pub(in crate::session) struct Writing {
     /// What is done with each row.
     pub plan: Arc<WritePlan>,
     given: Vec<Row>,
+    /// What the program left for RETURNING and DO UPDATE.
+    slots: Vec<Slot>,
     stage: Stage,
+    /// Whether a row that several others fit is refused, as MERGE does, instead of changed once.
+    pub once: bool,
     /// The writes so far, those of cascades included.
     pub writes: Vec<Write>,
     /// Rows that the statement counts.
@@ -77,7 +84,12 @@ pub(in crate::session) enum Read {
 }
 
 fn eval(expr: &Expr, row: &[Value], shared: &mut Shared) -> Result<Value, SqlError> {
-    expr.eval(row, &mut Seen { outer: &[], slots: &[], shared })
+    eval_late(expr, row, &[], shared)
+}
+
+/// Evaluates with answers of the subqueries that the program left.
+fn eval_late(expr: &Expr, row: &[Value], slots: &[Slot], shared: &mut Shared) -> Result<Value, SqlError> {
+    expr.eval(row, &mut Seen { outer: &[], slots, shared })
 }
 
 fn hidden_of(value: &Value) -> Option<[u8; 16]> {
@@ -184,7 +196,9 @@ impl Writing {
         Self {
             plan,
             given: Vec::new(),
+            slots: Vec::new(),
             stage: Stage::Rows(0, None),
+            once: false,
             writes: Vec::new(),
             count: 0,
             rows: Vec::new(),
@@ -197,8 +211,8 @@ impl Writing {
     }
 
     /// Takes the rows of the program, which has run to its end.
-    pub(in crate::session) fn take(&mut self, given: Vec<Row>, fresh: u32) {
-        (self.given, self.fresh) = (given, fresh);
+    pub(in crate::session) fn take(&mut self, given: Vec<Row>, slots: &[Slot], fresh: u32) {
+        (self.given, self.slots, self.fresh) = (given, slots.to_vec(), fresh);
     }
 
     /// Whether all writes are known, and allowed.
@@ -390,7 +404,10 @@ impl Writing {
     fn give(&mut self, row: &[Value], shared: &mut Shared) -> Result<(), SqlError> {
         self.count += 1;
         if let Some(list) = &self.plan.returning {
-            let row = list.iter().map(|expr| eval(expr, row, shared)).collect::<Result<Row, _>>()?;
+            let row = list
+                .iter()
+                .map(|expr| eval_late(expr, row, &self.slots, shared))
+                .collect::<Result<Row, _>>()?;
             shared.hold(row.iter().map(Value::size).sum())?;
             self.rows.push(row);
         }
@@ -417,13 +434,13 @@ impl Writing {
         }
         let both: Row = old.iter().chain(row).cloned().collect();
         if let Some(condition) = condition
-            && eval(condition, &both, shared)? != Value::Bool(true)
+            && eval_late(condition, &both, &self.slots, shared)? != Value::Bool(true)
         {
             return Ok(());
         }
         let mut new = old.clone();
         for (at, expr) in set {
-            new[*at] = eval(expr, &both, shared)?;
+            new[*at] = eval_late(expr, &both, &self.slots, shared)?;
         }
         self.plan.finish_row(&mut new, shared)?;
         self.give(&new, shared)?;
@@ -468,7 +485,7 @@ impl Writing {
         let id = RowId::of(table, &old, hidden_of(&rest[0]));
         // A row that several others fit is changed once.
         if self.written(table.id, &id).is_some() {
-            return Ok(());
+            return self.again();
         }
         let mut new = old.clone();
         for (at, value) in set {
@@ -504,13 +521,23 @@ impl Writing {
         Ok(())
     }
 
+    /// A row has been written already.
+    fn again(&self) -> Result<(), SqlError> {
+        if self.once {
+            let message = "MERGE command cannot affect row a second time";
+            return Err(SqlError::new(SqlState::CardinalityViolation, message)
+                .hint("Ensure that not more than one source row matches any one target row."));
+        }
+        Ok(())
+    }
+
     fn delete(&mut self, mut row: Row, shared: &mut Shared) -> Result<(), SqlError> {
         let table = &self.plan.table;
         let rest = row.split_off(table.columns.len());
         let old = row;
         let id = RowId::of(table, &old, hidden_of(&rest[0]));
         if self.written(table.id, &id).is_some() {
-            return Ok(());
+            return self.again();
         }
         self.give_with(&old, &rest[2..], shared)?;
         self.put(id, Some(old), None);

@@ -29,10 +29,7 @@ fn target_scan(
 }
 
 /// Binds UPDATE.
-pub(in crate::session) fn update(
-    binder: &mut Binder<'_>,
-    update: &ast::Update,
-) -> Result<WritePlan, SqlError> {
+pub(super) fn update(binder: &mut Binder<'_>, update: &ast::Update) -> Result<WritePlan, SqlError> {
     let ast::TableFactor::Table { name, alias, .. } = &update.table.relation else {
         return Err(unsupported("this target"));
     };
@@ -67,16 +64,23 @@ pub(in crate::session) fn update(
     let plan = Plan::Project(Box::new(plan), list);
     let mut seen = layout[..table.columns.len()].to_vec();
     seen.extend(&others);
-    let (returning, output) = returning(binder, update.returning.as_ref(), all, &seen)?;
+    let mut late = Vec::new();
+    let (returning, output) = returning(binder, update.returning.as_ref(), all, &seen, &mut late)?;
     let (checks, generated) = rules(binder, &table)?;
-    Ok(WritePlan { source: plan, table, kind: Kind::Update(places), checks, generated, returning, output })
+    Ok(WritePlan {
+        source: plan,
+        table,
+        kind: Kind::Update(places),
+        checks,
+        generated,
+        returning,
+        late,
+        output,
+    })
 }
 
 /// Binds DELETE.
-pub(in crate::session) fn delete(
-    binder: &mut Binder<'_>,
-    delete: &ast::Delete,
-) -> Result<WritePlan, SqlError> {
+pub(super) fn delete(binder: &mut Binder<'_>, delete: &ast::Delete) -> Result<WritePlan, SqlError> {
     let (ast::FromTable::WithFromKeyword(list) | ast::FromTable::WithoutKeyword(list)) = &delete.from;
     let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, .. }, joins }] = &list[..]
     else {
@@ -98,7 +102,8 @@ pub(in crate::session) fn delete(
     let plan = Plan::Project(Box::new(plan), list);
     let mut seen = layout[..table.columns.len()].to_vec();
     seen.extend(&others);
-    let (returning, output) = returning(binder, delete.returning.as_ref(), all, &seen)?;
+    let mut late = Vec::new();
+    let (returning, output) = returning(binder, delete.returning.as_ref(), all, &seen, &mut late)?;
     Ok(WritePlan {
         source: plan,
         table,
@@ -106,6 +111,7 @@ pub(in crate::session) fn delete(
         checks: Vec::new(),
         generated: Vec::new(),
         returning,
+        late,
         output,
     })
 }

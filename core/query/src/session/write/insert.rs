@@ -15,15 +15,13 @@ use super::{
     place, returning, rules, target,
 };
 use crate::bind::{Binder, Typed, folded, last_part, unsupported};
-use crate::exec::compile_expression;
+use crate::exec::{LateQuery, compile_late};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
 
 /// Binds INSERT.
-pub(in crate::session) fn insert(
-    binder: &mut Binder<'_>,
-    insert: &ast::Insert,
-) -> Result<WritePlan, SqlError> {
+#[allow(clippy::too_many_lines, reason = "the parts of INSERT, in order")]
+pub(super) fn insert(binder: &mut Binder<'_>, insert: &ast::Insert) -> Result<WritePlan, SqlError> {
     let ast::TableObject::TableName(name) = &insert.table else { return Err(unsupported("this target")) };
     let table = target(binder, name)?;
     let places: Vec<usize> = if insert.columns.is_empty() {
@@ -111,16 +109,26 @@ pub(in crate::session) fn insert(
         }
     };
     let alias = insert.table_alias.as_ref().map_or_else(|| table.name.clone(), |a| folded(&a.alias));
+    let mut late = Vec::new();
     let conflict = match &insert.on {
         None => None,
-        Some(ast::OnInsert::OnConflict(on)) => Some(conflict(binder, &table, &alias, on)?),
+        Some(ast::OnInsert::OnConflict(on)) => Some(conflict(binder, &table, &alias, on, &mut late)?),
         Some(_) => return Err(unsupported("ON DUPLICATE KEY")),
     };
     let (mut visible, layout) = own_columns(binder, &table, &alias);
     visible.iter_mut().zip(&layout).for_each(|(v, c)| v.col = *c);
-    let (returning, output) = returning(binder, insert.returning.as_ref(), visible, &layout)?;
+    let (returning, output) = returning(binder, insert.returning.as_ref(), visible, &layout, &mut late)?;
     let (checks, generated) = rules(binder, &table)?;
-    Ok(WritePlan { source: plan, table, kind: Kind::Insert(conflict), checks, generated, returning, output })
+    Ok(WritePlan {
+        source: plan,
+        table,
+        kind: Kind::Insert(conflict),
+        checks,
+        generated,
+        returning,
+        late,
+        output,
+    })
 }
 
 fn conflict(
@@ -128,6 +136,7 @@ fn conflict(
     table: &Table,
     alias: &str,
     on: &ast::OnConflict,
+    late: &mut Vec<LateQuery>,
 ) -> Result<Conflict, SqlError> {
     let mut all: Vec<(String, Vec<ColumnId>)> =
         table.primary_key.iter().map(|k| (k.name.clone(), k.columns.clone())).collect();
@@ -185,12 +194,12 @@ fn conflict(
             })?;
             let mut compiled = Vec::new();
             for (at, mut expr) in set {
-                compile_expression(&mut expr, &layout)?;
+                compile_late(&mut expr, &layout, late, &mut binder.slots)?;
                 compiled.push((at, expr));
             }
             let condition = match condition {
                 Some(mut expr) => {
-                    compile_expression(&mut expr, &layout)?;
+                    compile_late(&mut expr, &layout, late, &mut binder.slots)?;
                     Some(expr)
                 }
                 None => None,

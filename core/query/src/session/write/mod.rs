@@ -4,6 +4,7 @@ mod apply;
 mod change;
 mod insert;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,13 +16,49 @@ use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use crate::bind::{Binder, Output, Scope, Typed, Visible, last_part, near, unsupported};
-use crate::exec::compile_expression;
+use crate::exec::{LateQuery, compile_expression, compile_late};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
 
 pub(in crate::session) use apply::Writing;
-pub(in crate::session) use change::{delete, update};
-pub(in crate::session) use insert::insert;
+use change::{delete, update};
+use insert::insert;
+
+/// What a bound statement is: the plan of its rows, the columns of its answer, and what is written.
+pub(in crate::session) type Bound = (Plan, Vec<Output>, Option<WritePlan>);
+
+/// The statement that writes behind WITH, if the query is one.
+pub(in crate::session) fn behind_with(query: &ast::Query) -> Option<&ast::Statement> {
+    match &*query.body {
+        ast::SetExpr::Insert(inner) | ast::SetExpr::Update(inner) | ast::SetExpr::Delete(inner) => {
+            Some(inner)
+        }
+        _ => None,
+    }
+}
+
+/// Binds a query or a statement that writes.
+pub(in crate::session) fn statement(
+    binder: &mut Binder<'_>,
+    statement: &ast::Statement,
+) -> Result<Bound, SqlError> {
+    let plan = match statement {
+        ast::Statement::Query(query) => {
+            if let Some(inner) = behind_with(query) {
+                let ((plan, output, writing), with) =
+                    binder.with(query.with.as_ref(), |binder| self::statement(binder, inner))?;
+                let plan = if with.is_empty() { plan } else { Plan::With(with, Box::new(plan)) };
+                return Ok((plan, output, writing));
+            }
+            return binder.query(query).map(|(plan, output)| (plan, output, None));
+        }
+        ast::Statement::Insert(insert) => self::insert(binder, insert)?,
+        ast::Statement::Update(update) => self::update(binder, update)?,
+        ast::Statement::Delete(delete) => self::delete(binder, delete)?,
+        _ => return Err(unsupported("this statement")),
+    };
+    Ok(plan.taken_apart())
+}
 
 /// What happens to each row of the program.
 #[derive(Debug)]
@@ -59,6 +96,8 @@ pub(in crate::session) struct WritePlan {
     checks: Vec<(String, Expr)>,
     generated: Vec<(usize, Expr)>,
     returning: Option<Vec<Expr>>,
+    /// Subqueries of RETURNING and DO UPDATE.
+    pub late: Vec<LateQuery>,
     /// Columns of the answer.
     pub output: Vec<Output>,
 }
@@ -170,6 +209,7 @@ fn returning(
     list: Option<&Vec<ast::SelectItem>>,
     visible: Vec<Visible>,
     layout: &[Col],
+    late: &mut Vec<LateQuery>,
 ) -> Result<(Option<Vec<Expr>>, Vec<Output>), SqlError> {
     let Some(list) = list else { return Ok((None, Vec::new())) };
     let (items, _) = binder.within(Binder::scope_of(visible), |binder| binder.returning(list))?;
@@ -177,7 +217,7 @@ fn returning(
     let mut output = Vec::new();
     for (name, typed) in items {
         let mut expr = typed.expr;
-        compile_expression(&mut expr, layout)?;
+        compile_late(&mut expr, layout, late, &mut binder.slots)?;
         exprs.push(expr);
         output.push(Output { name, kind: typed.kind });
     }
@@ -204,6 +244,40 @@ fn assign(binder: &mut Binder<'_>, typed: Typed, table: &Table, at: usize) -> Re
     })
 }
 
+/// The place of a column that has no assignment yet.
+fn open_place(table: &Table, set: &[(usize, Expr)], name: &str) -> Result<usize, SqlError> {
+    let at = place(table, name)?;
+    if set.iter().any(|(known, _)| *known == at) {
+        return Err(SqlError::new(
+            SqlState::SyntaxError,
+            format!("multiple assignments to same column \"{name}\""),
+        ));
+    }
+    Ok(at)
+}
+
+fn settable(table: &Table, at: usize) -> Result<(), SqlError> {
+    let column = &table.columns[at];
+    if column.generated.is_some() || column.identity == Some(Identity::Always) {
+        return Err(SqlError::new(
+            SqlState::GeneratedAlways,
+            format!("column \"{}\" can only be updated to DEFAULT", column.name),
+        ));
+    }
+    Ok(())
+}
+
+/// The values of `ROW(…)`.
+fn row_items(expr: &ast::Expr) -> Option<Vec<&ast::Expr>> {
+    let ast::Expr::Function(function) = expr else { return None };
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    let items = list.args.iter().map(|arg| match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    });
+    (last_part(&function.name) == "row").then(|| items.collect::<Option<_>>()).flatten()
+}
+
 fn assignments(
     binder: &mut Binder<'_>,
     table: &Table,
@@ -211,7 +285,24 @@ fn assignments(
 ) -> Result<Vec<(usize, Expr)>, SqlError> {
     let mut set: Vec<(usize, Expr)> = Vec::new();
     for assignment in list {
+        if let (ast::AssignmentTarget::Tuple(names), ast::Expr::Subquery(query)) =
+            (&assignment.target, &assignment.value)
+        {
+            for (which, name) in names.iter().enumerate() {
+                let at = open_place(table, &set, &last_part(name))?;
+                settable(table, at)?;
+                let typed = binder.one_of(query, which, names.len())?;
+                set.push((at, assign(binder, typed, table, at)?));
+            }
+            continue;
+        }
+        let row = row_items(&assignment.value);
         let pairs: Vec<(String, &ast::Expr)> = match (&assignment.target, &assignment.value) {
+            (ast::AssignmentTarget::Tuple(names), _)
+                if row.as_ref().is_some_and(|row| row.len() == names.len()) =>
+            {
+                names.iter().map(last_part).zip(row.unwrap_or_default()).collect()
+            }
             (ast::AssignmentTarget::ColumnName(name), value) => [(last_part(name), value)].into(),
             (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values))
                 if names.len() == values.len() =>
@@ -224,24 +315,11 @@ fn assignments(
             _ => return Err(unsupported("this assignment to several columns")),
         };
         for (name, value) in pairs {
-            let at = place(table, &name)?;
-            if set.iter().any(|(known, _)| *known == at) {
-                return Err(SqlError::new(
-                    SqlState::SyntaxError,
-                    format!("multiple assignments to same column \"{name}\""),
-                ));
-            }
+            let at = open_place(table, &set, &name)?;
             let expr = if is_default(value) {
                 default_of(binder, table, at)?
             } else {
-                if table.columns[at].generated.is_some()
-                    || table.columns[at].identity == Some(Identity::Always)
-                {
-                    return Err(SqlError::new(
-                        SqlState::GeneratedAlways,
-                        format!("column \"{name}\" can only be updated to DEFAULT"),
-                    ));
-                }
+                settable(table, at)?;
                 let typed = binder.expr(value)?;
                 assign(binder, typed, table, at)?
             };

@@ -48,6 +48,11 @@ impl Place {
         Self { zone: Zone::Log, offset }
     }
 
+    /// A place in the grid.
+    pub const fn grid(offset: u64) -> Self {
+        Self { zone: Zone::Grid, offset }
+    }
+
     /// Whether the offset is a whole number of sectors.
     pub const fn is_aligned(&self) -> bool {
         self.offset.is_multiple_of(SECTOR_SIZE as u64)

@@ -108,7 +108,8 @@ impl TableVersion<'_> {
 }
 
 /// The sum over all items. Independent of the order in which they came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct ItemSum([u64; 4]);
 
 impl ItemSum {

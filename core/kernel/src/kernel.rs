@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use kimberlite_crypto::ChainHash;
 use kimberlite_probe::mutant;
 use kimberlite_row::fact::{Facts, Miss};
-use kimberlite_store::{Checkpoint, Pages};
+use kimberlite_store::{Checkpoint, CheckpointRoot, Pages};
+use kimberlite_types::Layout;
 use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
 use kimberlite_wire::{Entry, Prepare, PrepareHeader};
 
 use crate::digest::ItemSum;
+use crate::image::{self, OpenError};
 use crate::session::Sessions;
 use crate::stream::Tenants;
 use crate::tables::{Refused, TableChange, TableRows, Tables, Unwritten};
@@ -71,18 +73,36 @@ enum Change {
     Tables(Box<TableChange>),
 }
 
+/// Pages of tables without a place before a checkpoint is due: 32 MiB of pages of 8 KiB.
+const DIRTY_PAGES_MAX: usize = 4_096;
+
+/// What was applied since a checkpoint, or since the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Since {
+    pub(crate) ops: u64,
+    /// Bytes of their prepares.
+    pub(crate) bytes: u64,
+    /// Bytes that the checkpoint holds beside the trees.
+    pub(crate) companion: u64,
+}
+
 /// The state that a log gives, up to some op.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    applied: Op,
+    pub(crate) applied: Op,
     /// The hash of the last entry applied.
-    chain: ChainHash,
+    pub(crate) chain: ChainHash,
     /// Entries of op `applied + 1` installed so far.
     installed: u32,
-    sessions: Sessions,
-    tenants: Tenants,
-    tables: Tables,
-    sum: ItemSum,
+    pub(crate) sessions: Sessions,
+    pub(crate) tenants: Tenants,
+    pub(crate) tables: Tables,
+    /// Of sessions, tenants and streams.
+    pub(crate) items: ItemSum,
+    /// Of all that was ever written to tables.
+    pub(crate) written: ItemSum,
+    /// What was applied since the last checkpoint.
+    pub(crate) since: Since,
 }
 
 impl Kernel {
@@ -96,7 +116,9 @@ impl Kernel {
             sessions: Sessions::new(sessions_max),
             tenants: Tenants::default(),
             tables: Tables::default(),
-            sum: ItemSum::default(),
+            items: ItemSum::default(),
+            written: ItemSum::default(),
+            since: Since::default(),
         }
     }
 
@@ -121,20 +143,32 @@ impl Kernel {
     /// a cluster commits was verified before it was accepted. No page of a table was ever written, so none is missing:
     /// after a checkpoint entries are decided one by one, with pages at hand.
     pub fn apply(&mut self, prepare: &Prepare) -> Applied {
+        let mut verdicts = Vec::with_capacity(prepare.header.entries as usize);
+        self.apply_on(prepare, &Unwritten, &mut verdicts).expect("all pages are the store's own");
+        Applied { op: prepare.header.op, verdicts }
+    }
+
+    /// Applies a committed prepare as far as pages are at hand, and adds what became of its entries. When one is missing, the
+    /// same call is made again with the page at hand, and goes on where it stopped.
+    pub fn apply_on(
+        &mut self,
+        prepare: &Prepare,
+        pages: &dyn Pages,
+        verdicts: &mut Vec<EntryVerdict>,
+    ) -> Result<(), Miss> {
         let header = &prepare.header;
         assert_eq!(header.op, self.applied.next(), "ops are applied in order, each once");
-        assert_eq!(self.installed, 0, "an op is applied as a whole");
-        let mut verdicts = Vec::with_capacity(header.entries as usize);
-        for entry in prepare.entries() {
+        assert_eq!(verdicts.len(), self.installed as usize, "an op is applied as a whole");
+        for entry in prepare.entries().skip(self.installed as usize) {
             let entry = entry.expect("the entries of a committed prepare were verified");
-            if verdicts.is_empty() {
+            if self.installed == 0 {
                 assert_eq!(entry.header.previous, self.chain, "the chain continues where the log ended");
             }
-            let decision = self.decide(&entry, &Unwritten).expect("all pages are the store's own");
+            let decision = self.decide(&entry, pages)?;
             verdicts.push(self.install(decision));
         }
         self.finish(header);
-        Applied { op: header.op, verdicts }
+        Ok(())
     }
 
     /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision, as soon as the pages are
@@ -255,29 +289,29 @@ impl Kernel {
         let EntryVerdict { session, request, verdict, .. } = outcome;
         if remembered {
             let (before, after) = self.sessions.remember(session, request, verdict);
-            self.sum.remove(before);
-            self.sum.add(after);
+            self.items.remove(before);
+            self.items.add(after);
         }
         match change {
             Change::Nothing => {}
             Change::Register { evict } => {
                 if let Some(oldest) = evict {
                     kimberlite_probe::reachable!("kernel.evicts");
-                    self.sum.remove(self.sessions.evict(oldest));
+                    self.items.remove(self.sessions.evict(oldest));
                 }
-                self.sum.add(self.sessions.register(SessionId(position), verdict));
+                self.items.add(self.sessions.register(SessionId(position), verdict));
             }
             Change::CreateTenant { tenant, name } => {
-                self.sum.add(self.tenants.create_tenant(tenant, name).lanes());
+                self.items.add(self.tenants.create_tenant(tenant, name).lanes());
             }
             Change::CreateStream { tenant, stream, name } => {
-                self.sum.add(self.tenants.create_stream(tenant, stream, name).lanes());
+                self.items.add(self.tenants.create_stream(tenant, stream, name).lanes());
             }
             Change::Append { tenant, stream, extent } => {
-                self.sum.add(self.tenants.append(tenant, stream, extent).lanes());
+                self.items.add(self.tenants.append(tenant, stream, extent).lanes());
             }
             Change::Tables(change) => {
-                self.sum.add_all(change.sum());
+                self.written.add_all(change.sum());
                 self.tables.install(*change);
             }
         }
@@ -294,6 +328,8 @@ impl Kernel {
         self.applied = header.op;
         self.chain = header.chain;
         self.installed = 0;
+        self.since.ops += 1;
+        self.since.bytes += u64::from(header.size);
     }
 
     /// How a request stands to the log applied *here, so far*. The primary's filter for retries, ahead of
@@ -337,24 +373,51 @@ impl Kernel {
         self.tables.rows(tenant, last, pages)
     }
 
-    /// Gives all new pages of tables their places and hands them out, to be written. From now on they are asked for.
+    /// Whether a checkpoint is to be taken before anything else is applied. The same on every replica: it depends on what was
+    /// applied, and on the layout, which is fixed for good.
+    ///
+    /// What stands beside the trees is written whole, so as much log goes by before the next checkpoint as that takes: at
+    /// most every other byte that is written is one of a checkpoint. What is not written yet is held in memory, so
+    /// the number of such pages alone is enough.
+    pub fn is_checkpoint_due(&self, layout: &Layout) -> bool {
+        let Since { ops, bytes, companion } = self.since;
+        let much = ops >= layout.checkpoint_ops() || bytes >= layout.checkpoint_bytes();
+        self.installed == 0
+            && ops > 0
+            && ((much && bytes >= companion) || self.tables.dirty_pages() >= DIRTY_PAGES_MAX)
+    }
+
+    /// Gives all new pages of tables their places and hands them out, to be written, with everything else that the state
+    /// holds. From now on they are asked for. Between ops.
     pub fn checkpoint(&mut self) -> Checkpoint {
-        self.tables.checkpoint()
+        assert_eq!(self.installed, 0, "an op is in a checkpoint as a whole, or not at all");
+        let image = image::encode(self);
+        self.since = Since { companion: image.len() as u64, ..Since::default() };
+        self.tables.checkpoint_with(&image)
+    }
+
+    /// The state that a checkpoint holds, as it was behind [`Kernel::checkpoint`]. Asks for the pages of what stands beside the
+    /// trees of tables; those of the trees come as they are needed.
+    pub fn open(sessions_max: u32, root: &CheckpointRoot, pages: &dyn Pages) -> Result<Self, OpenError> {
+        let (tables, image) = Tables::open(root, pages)?;
+        image::decode(sessions_max, &image, tables)
     }
 
     /// The digest of the state, at the price of one hash.
     pub fn digest(&self) -> StateDigest {
-        self.sum.digest(self.applied, &self.chain)
+        let mut sum = self.items;
+        sum.add_all(&self.written);
+        sum.digest(self.applied, &self.chain)
     }
 
     /// The digest of the state, computed anew from every item of it. Equal to [`Kernel::digest`], or the
     /// state is not what was installed; checks the indexes on the way. Takes time in proportion to the state.
     pub fn digest_walk(&self) -> StateDigest {
-        self.digest_walk_with(&Unwritten)
+        self.digest_walk_with(&Unwritten).expect("no page was ever written")
     }
 
-    /// The same after a checkpoint, with all pages of tables at hand.
-    pub fn digest_walk_with(&self, pages: &dyn Pages) -> StateDigest {
+    /// The same after a checkpoint, with pages of tables. It is begun anew when one was missing.
+    pub fn digest_walk_with(&self, pages: &dyn Pages) -> Result<StateDigest, kimberlite_store::Miss> {
         let mut sum = ItemSum::default();
         for session in self.sessions.items() {
             sum.add(session.lanes());
@@ -366,8 +429,8 @@ impl Kernel {
             } else {
                 sum.remove(version.lanes());
             }
-        });
-        sum.digest(self.applied, &self.chain)
+        })?;
+        Ok(sum.digest(self.applied, &self.chain))
     }
 }
 

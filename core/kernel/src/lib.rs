@@ -14,6 +14,9 @@
 //!   burns none.
 //! - **The same state has the same [`StateDigest`]**, kept up to date at a few hashes per entry.
 //!
+//! - **A checkpoint is the state.** [`Kernel::checkpoint`] gives the pages of tables and all the rest, [`Kernel::open`] makes of
+//!   them what there was; when one is due follows from what was applied ([`Kernel::is_checkpoint_due`]).
+//!
 //! # What is left out
 //!
 //! Disks, clocks and the records themselves: a stream is remembered as a list of [`Extent`]s that say
@@ -25,6 +28,7 @@
 extern crate alloc;
 
 mod digest;
+mod image;
 mod kernel;
 pub mod limits;
 mod session;
@@ -34,6 +38,7 @@ pub mod tables;
 mod tests;
 
 pub use digest::StateDigest;
+pub use image::OpenError;
 pub use kernel::{Applied, Decision, EntryVerdict, Kernel};
 pub use session::Lookup;
 pub use stream::{Extent, Located, RecordsOf, StreamState, records_of};

@@ -1,12 +1,14 @@
 //! Sessions: who asked what last, and what became of it.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use kimberlite_probe::mutant;
-use kimberlite_types::{LogPosition, RequestNumber, SessionId};
+use kimberlite_types::{LogPosition, Op, RequestNumber, SessionId};
 use kimberlite_wire::command::Verdict;
 
 use crate::digest::{Item, Lanes};
+use crate::image::SessionImage;
 
 /// How a request stands to what its session asked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,37 @@ impl Sessions {
         assert!(displaced.is_none(), "a log position decides one request");
         *session = Session::new(id, request, verdict);
         (before, session.lanes)
+    }
+
+    /// Every session, by id.
+    pub(crate) fn image(&self) -> Vec<SessionImage> {
+        let image = |(id, session): (&SessionId, &Session)| SessionImage {
+            id: *id,
+            last: session.last,
+            verdict: session.verdict,
+        };
+        self.table.iter().map(image).collect()
+    }
+
+    /// The table that an image is of; `None` if no state up to `applied` has it, or it is larger than `max`.
+    pub(crate) fn of_image(max: u32, image: &[SessionImage], applied: Op) -> Option<Self> {
+        if image.len() > max as usize {
+            return None;
+        }
+        let mut sessions = Self::new(max);
+        let mut before = SessionId::NONE;
+        for &SessionImage { id, last, verdict } in image {
+            let age = verdict.position;
+            if (before != SessionId::NONE && id <= before) || age.op > applied || id == SessionId::NONE {
+                return None;
+            }
+            before = id;
+            sessions.table.insert(id, Session::new(id, last, verdict));
+            if sessions.by_age.insert(age, id).is_some() {
+                return None;
+            }
+        }
+        Some(sessions)
     }
 
     /// Every session as an item. Checks on the way that the index by age is the table's.

@@ -1,10 +1,12 @@
 //! Tenants, their streams, and where in the log the records of each stand.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::iter::Enumerate;
 
+use kimberlite_types::limits::NAME_SIZE_MAX;
 use kimberlite_types::{Offset, Op, StreamId, TenantId};
 use kimberlite_wire::command::{Command, RecordIter, Refusal};
 use kimberlite_wire::prepare::Entries;
@@ -12,6 +14,7 @@ use kimberlite_wire::{Entry, Malformed, Prepare};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Item;
+use crate::image::{StreamImage, TenantImage};
 use crate::limits::{STREAMS_MAX, TENANTS_MAX};
 
 /// The records that one accepted entry appended to a stream.
@@ -164,6 +167,50 @@ impl Tenants {
         Ok(Located { end: found.end(), extents: &found.extents[before..] })
     }
 
+    /// Every tenant with its streams, by id.
+    pub(crate) fn image(&self) -> Vec<TenantImage<'_>> {
+        let tenants = self.table.iter().map(|(id, tenant)| TenantImage {
+            id: *id,
+            name: &tenant.name,
+            streams: tenant
+                .streams
+                .iter()
+                .map(|(id, stream)| StreamImage {
+                    id: *id,
+                    name: &stream.name,
+                    extents: Cow::Borrowed(&stream.extents),
+                })
+                .collect(),
+        });
+        tenants.collect()
+    }
+
+    /// What an image is of; `None` if no state up to `applied` has it.
+    pub(crate) fn of_image(image: Vec<TenantImage<'_>>, applied: Op) -> Option<Self> {
+        let mut tenants = Self::default();
+        if image.len() > TENANTS_MAX as usize {
+            return None;
+        }
+        for TenantImage { id, name, streams } in image {
+            let mut owner = Tenant { name: name.into(), streams: BTreeMap::new() };
+            for StreamImage { id, name, extents } in streams {
+                let ordered = owner.streams.last_key_value().is_none_or(|(last, _)| *last < id);
+                if !ordered || name.len() > NAME_SIZE_MAX || !is_dense(&extents, applied) {
+                    return None;
+                }
+                let stream = Stream { name: name.into(), extents: extents.into_owned() };
+                owner.streams.insert(id, stream);
+                tenants.streams += 1;
+            }
+            let ordered = tenants.table.last_key_value().is_none_or(|(last, _)| *last < id);
+            if !ordered || name.len() > NAME_SIZE_MAX || tenants.streams > STREAMS_MAX {
+                return None;
+            }
+            tenants.table.insert(id, owner);
+        }
+        Some(tenants)
+    }
+
     /// Every tenant, stream and extent as an item. Checks on the way that offsets are dense.
     pub(crate) fn for_each_item(&self, mut visit: impl FnMut(&Item<'_>)) {
         let mut count = 0;
@@ -182,6 +229,19 @@ impl Tenants {
         }
         assert_eq!(count, self.streams, "the streams are counted as they are created");
     }
+}
+
+/// Whether these are the extents of a stream up to `applied`: they follow each other, in offsets and in the log.
+fn is_dense(extents: &[Extent], applied: Op) -> bool {
+    let mut next = Some(Offset::ZERO);
+    let mut last = None;
+    extents.iter().all(|extent| {
+        let here = (extent.op, extent.entry);
+        let follows = next == Some(extent.first) && last.is_none_or(|last| last < here);
+        next = extent.first.0.checked_add(u64::from(extent.count)).map(Offset);
+        last = Some(here);
+        follows && extent.count > 0 && next.is_some() && extent.op <= applied
+    })
 }
 
 /// The records that leading `extents` of `prepare`'s op hold, from the offset `from` on, in order, each

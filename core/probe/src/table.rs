@@ -34,6 +34,10 @@ const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
 const STORAGE_VIEW: &str = "core/storage/src/view.rs";
 const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
+const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
+const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
+const STORAGE_GRID: &str = "core/storage/src/grid/mod.rs";
+const STORAGE_CACHE: &str = "core/storage/src/grid/cache.rs";
 const RUNTIME_READS: &str = "core/runtime/src/reads.rs";
 const CLIENT_CLIENT: &str = "core/client/src/client.rs";
 const CLIENT_DRIVE: &str = "core/client/src/drive.rs";
@@ -47,6 +51,9 @@ pub const ALL: &[Mark] = &[
     mark(VSR_REPLICA, Reachable, "replica.opens_as_backup", "a backup opens in a view whose log it holds"),
     mark(VSR_REPLICA, Sometimes, "replica.opens_after_vote", "a replica opens between its vote and the log of that view"),
     mark(VSR_REPLICA, Sometimes, "replica.opens_as_old_primary", "a primary opens again and does not resume its view"),
+    mark(VSR_REPLICA, Sometimes, "replica.opens_with_state", "a replica goes on behind an op that its parent has executed"),
+    rare(VSR_REPLICA, Sometimes, "replica.opens_behind_state", "the log ends in front of what the parent has executed"),
+    rare(VSR_REPLICA, Reachable, "replica.replays", "a log is handed out again from its first op on"),
     mark(VSR_REPLICA, Reachable, "replica.malformed", "a packet was not what its sender wrote"),
     mark(VSR_REPLICA, Reachable, "replica.cache_gives_newest_up", "memory is full of ops not executed, and the newest has to go"),
 
@@ -209,7 +216,19 @@ pub const ALL: &[Mark] = &[
     mark(STORAGE_ASKS, Reachable, "disk.full", "a write finds no room and waits"),
     rare(STORAGE_ASKS, Reachable, "disk.write_fails", "a write fails, and the replica stops"),
 
-    mark(STORAGE_VIEW, Reachable, "view.queued", "a view is to be made durable while another is being written"),
+    mark(STORAGE_VIEW, Reachable, "view.queued", "a view is to be made durable while another superblock is being written"),
+    mark(STORAGE_VIEW, Sometimes, "view.naming_waits", "a checkpoint is to be named while another superblock is being written"),
+    rare(STORAGE_VIEW, Sometimes, "view.with_checkpoint", "a superblock brings a view and a checkpoint"),
+
+    rare(STORAGE_GRID, Reachable, "grid.came_meanwhile", "pages that were missed are at hand when they are asked for"),
+    rare(STORAGE_GRID, Sometimes, "grid.reads_wait", "more pages are wanted than are read at once"),
+    mark(STORAGE_GRID, Sometimes, "grid.reads_page", "a page is read and is what its parent names"),
+    rare(STORAGE_GRID, Reachable, "grid.finds_damage", "a page cannot be read, or is another"),
+    rare(STORAGE_CACHE, Reachable, "grid.reads_what_is_replaced", "a page is read while its place is given to another"),
+    rare(STORAGE_CACHE, Reachable, "grid.evicts", "a page leaves the cache"),
+    rare(STORAGE_CACHE, Sometimes, "grid.holds_more_than_fits", "more pages are needed at once than the cache should hold"),
+
+    mark(STORAGE_RECOVERY, Reachable, "open.checkpoint_proves", "an op is known to be committed because the checkpoint names it"),
 
     mark(KERNEL_KERNEL, Reachable, "kernel.duplicate", "the log holds a request twice: the second does nothing"),
     rare(KERNEL_KERNEL, Reachable, "kernel.stale", "the log holds a request after a later one of its session"),
@@ -223,6 +242,14 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_NODE, Reachable, "node.filters_duplicate", "the primary answers a request that is decided already"),
     rare(RUNTIME_NODE, Reachable, "node.filters_stale", "the primary refuses a request older than its session"),
     rare(RUNTIME_NODE, Reachable, "node.already_under_way", "a request is sent again while it is under way"),
+    mark(RUNTIME_NODE, Reachable, "node.opens_checkpoint", "a state is opened from its checkpoint"),
+    rare(RUNTIME_NODE, Reachable, "node.defers", "the journal tells of something while the state is being opened"),
+    rare(RUNTIME_NODE, Reachable, "node.loses_checkpoint", "a checkpoint is of no use, and the state is made anew"),
+    rare(RUNTIME_NODE, Sometimes, "node.holds_consensus", "so much is to be applied that consensus is held back"),
+    rare(RUNTIME_APPLYING, Sometimes, "applying.knows_op", "an op is handed out that the opened state holds already"),
+    rare(RUNTIME_APPLYING, Reachable, "applying.waits_for_checkpoint", "a checkpoint is due while the one before is being written"),
+    rare(RUNTIME_APPLYING, Reachable, "applying.misses", "what is applied needs pages that are not at hand"),
+    rare(RUNTIME_SQL, Reachable, "sql.misses", "a statement needs pages that are not at hand"),
     mark(RUNTIME_NODE, Reachable, "node.redirects", "a client is told who the primary is"),
     mark(RUNTIME_NODE, Reachable, "node.knows_no_primary", "a client is told to come later"),
     rare(RUNTIME_NODE, Reachable, "node.resigned_meanwhile", "the primary resigns in the very step that a request arrives"),

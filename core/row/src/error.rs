@@ -122,6 +122,8 @@ states! {
     TooManyColumns = "54011",
     /// A named limit: size of a statement, a row or a value.
     ProgramLimitExceeded = "54000",
+    /// What is stored cannot be read.
+    IoError = "58030",
     /// Rows in memory.
     OutOfMemory = "53200",
     /// A statement took too long, or was cancelled.

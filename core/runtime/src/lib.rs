@@ -13,6 +13,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `node` | the routing |
+//! | `applying` | the state, what is applied to it next, and its checkpoints |
 //! | `clients` | byte streams of clients: frames in, replies out |
 //! | `reads` | queries, once they are confirmed |
 //! | `sql` | statements of SQL: sessions, plans, and what becomes of their facts |
@@ -22,6 +23,7 @@
 
 extern crate alloc;
 
+mod applying;
 mod clients;
 mod node;
 mod note;
@@ -29,4 +31,4 @@ mod reads;
 mod sql;
 
 pub use node::Node;
-pub use note::{HaltReason, Note};
+pub use note::{CheckpointLost, HaltReason, Note};

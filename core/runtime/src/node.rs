@@ -1,25 +1,37 @@
 //! The routing: the one file that carries values between the parts of a node.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use kimberlite_crypto::Checksum;
 use kimberlite_io::{Conn, Event, Frame, Io, Machine};
-use kimberlite_kernel::{Kernel, Lookup, StateDigest};
+use kimberlite_kernel::{Applied, Kernel, Lookup, OpenError, StateDigest};
 use kimberlite_probe::mutant;
-use kimberlite_storage::{self as storage, FetchError, Storage};
+use kimberlite_storage::{self as storage, FetchError, PageRef, Storage, Waiter};
 use kimberlite_types::{
     Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
 };
 use kimberlite_vsr::{self as vsr, Lost, Replica};
-use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
 use kimberlite_wire::command::{Refusal, Verdict};
+use kimberlite_wire::{Prepare, PrepareHeader};
 
+use crate::applying::{self, Applying, Step};
 use crate::clients::Clients;
-use crate::note::{HaltReason, Note};
+use crate::note::{CheckpointLost, HaltReason, Note};
 use crate::reads::{Progress, Reads};
 use crate::sql::{Effect, Sql};
+
+/// Who waits for pages: the state when it is opened, what is applied to it, and the statement of a connection, whose ids
+/// are never these.
+const OPENING: Waiter = Waiter(0);
+const APPLYING: Waiter = Waiter(1);
+
+const fn waiter(conn: Conn) -> Waiter {
+    Waiter(conn.0)
+}
 
 /// A value on its way from one part to another.
 enum Work {
@@ -32,7 +44,13 @@ pub struct Node {
     config: Config,
     storage: Storage,
     replica: Replica,
-    kernel: Kernel,
+    applying: Applying,
+    /// Whether consensus was told to hand out no more for now.
+    held: bool,
+    /// What storage found, while the state is being opened from its checkpoint.
+    opening: Option<Box<storage::Recovered>>,
+    /// What consensus hears once it is open.
+    deferred: Vec<vsr::Input>,
     clients: Clients,
     reads: Reads,
     sql: Sql,
@@ -55,7 +73,10 @@ impl Node {
             config,
             storage: Storage::new(config),
             replica: Replica::new(config, secret, seed),
-            kernel: Kernel::new(config.sessions_max),
+            applying: Applying::new(&config),
+            held: false,
+            opening: None,
+            deferred: Vec::new(),
             clients: Clients::new(config.cluster, config.replica),
             reads: Reads::default(),
             sql: Sql::new(seed),
@@ -80,7 +101,7 @@ impl Node {
 
     /// The state, to look at.
     pub const fn kernel(&self) -> &Kernel {
-        &self.kernel
+        &self.applying.kernel
     }
 
     /// Why the node stopped, if it did.
@@ -95,7 +116,7 @@ impl Node {
 
     /// The digest of the state.
     pub fn digest(&self) -> StateDigest {
-        self.kernel.digest()
+        self.kernel().digest()
     }
 
     fn on_event(&mut self, event: Event, io: &mut dyn Io, out: &mut Vec<Note>) {
@@ -104,7 +125,9 @@ impl Node {
                 self.work.push_back(Work::Storage(storage::Input::Event(event)));
             }
             Event::Message { from, packet } => {
-                self.work.push_back(Work::Vsr(vsr::Input::Message { from, packet }));
+                if self.opening.is_none() {
+                    self.work.push_back(Work::Vsr(vsr::Input::Message { from, packet }));
+                }
             }
             Event::Opened { conn } => self.clients.opened(conn),
             Event::Received { conn, data } => self.on_received(conn, &data, io, out),
@@ -117,7 +140,9 @@ impl Node {
     fn forget(&mut self, conn: Conn) {
         self.clients.closed(conn);
         self.reads.closed(conn);
-        self.sql.closed(conn);
+        if self.sql.closed(conn) {
+            self.work.push_back(Work::Storage(storage::Input::Release(waiter(conn))));
+        }
     }
 
     fn on_received(&mut self, conn: Conn, data: &Frame, io: &mut dyn Io, out: &mut Vec<Note>) {
@@ -151,12 +176,12 @@ impl Node {
             ClientFrame::Statement { nonce, statement } => {
                 let mut effects = Vec::new();
                 self.sql.begin(self.now.monotonic, conn, nonce, statement, &mut effects);
-                self.follow(effects, io);
+                self.answer_all(effects, io);
             }
             ClientFrame::Cancel { nonce } => {
                 let mut effects = Vec::new();
                 self.sql.cancelled(conn, nonce, &mut effects);
-                self.follow(effects, io);
+                self.answer_all(effects, io);
             }
             // A node says these, it is not told them.
             ClientFrame::Reply { .. } | ClientFrame::Answer { .. } | ClientFrame::Turn { .. } => {
@@ -186,7 +211,7 @@ impl Node {
         }
         if session != SessionId::NONE {
             // What is decided is decided for good, whoever is primary now; the rest the log decides.
-            match self.kernel.reply_of(session, number) {
+            match self.kernel().reply_of(session, number) {
                 Lookup::Duplicate(verdict) => {
                     kimberlite_probe::reachable!("node.filters_duplicate");
                     self.clients.reply(conn, session, number, verdict, io);
@@ -245,7 +270,7 @@ impl Node {
             primary: self.config.primary(self.replica.view()),
             state: self.replica.status().name().to_string(),
             op: self.replica.op(),
-            commit: self.replica.commit(),
+            commit: self.kernel().applied(),
             faulty: self.replica.wanted().count() as u32,
             peers,
         }
@@ -287,14 +312,14 @@ impl Node {
     fn route_storage(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
         for output in core::mem::take(&mut self.storage_out) {
             match output {
-                storage::Output::Opened(recovered) => self.open(*recovered, out),
+                storage::Output::Opened(recovered) => self.open(recovered, out),
                 storage::Output::Durable { op, checksum } => {
                     out.push(Note::Durable { op, checksum });
-                    self.work.push_back(Work::Vsr(vsr::Input::Durable { op, checksum }));
+                    self.tell_vsr(vsr::Input::Durable { op, checksum });
                     self.fetch_if_missed(op);
                 }
                 storage::Output::Stored { op } => {
-                    self.work.push_back(Work::Vsr(vsr::Input::Stored { op }));
+                    self.tell_vsr(vsr::Input::Stored { op });
                     self.fetch_if_missed(op);
                 }
                 storage::Output::ViewDurable { view, log_view } => {
@@ -303,6 +328,15 @@ impl Node {
                 storage::Output::Fetched { op, checksum, result } => {
                     self.on_fetched(op, checksum, result, io, out);
                 }
+                storage::Output::CheckpointDurable { op } => {
+                    if self.applying.checkpoint_durable(op) {
+                        let name = self.storage.checkpoint().expect("it was named");
+                        out.push(Note::Checkpoint { op, digest: name.root.digest() });
+                        self.apply(io, out);
+                    }
+                }
+                storage::Output::CheckpointDropped => self.on_dropped(),
+                storage::Output::Pages { waiter, bad } => self.on_pages(waiter, bad, io, out),
                 storage::Output::Sealed { segment } => out.push(Note::Sealed { segment }),
                 storage::Output::Repaired { op, place } => out.push(Note::Repaired { op, place }),
                 storage::Output::Damaged { place, what, op } => out.push(Note::Damaged { place, what, op }),
@@ -313,14 +347,14 @@ impl Node {
         }
     }
 
-    fn open(&mut self, recovered: storage::Recovered, out: &mut Vec<Note>) {
+    fn open(&mut self, recovered: Box<storage::Recovered>, out: &mut Vec<Note>) {
         let head_certain = recovered.head_certain();
-        let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
+        let storage::ViewState { view, log_view, .. } = recovered.view_state;
         let tail = recovered.headers.clone();
-        let storage::Recovered { commit, doubt_until, .. } = recovered;
+        let storage::Recovered { commit, doubt_until, .. } = *recovered;
         out.push(Note::Opened { view, log_view, tail, commit, head_certain, doubt_until });
         if mutant!(SessionsForgotten, commit > Op::ZERO && self.config.sessions_max > 1) {
-            self.kernel = Kernel::new(1);
+            self.applying = Applying::new(&Config { sessions_max: 1, ..self.config });
         }
         let damage = recovered.unknown.first().filter(|_| self.config.replicas == 1);
         if let Some((op, place)) = damage {
@@ -328,6 +362,47 @@ impl Node {
             self.halt(HaltReason::Damaged { op: *op, place: *place }, out);
             return;
         }
+        self.opening = Some(recovered);
+        self.open_state(&[], out);
+    }
+
+    /// Opens the state from its checkpoint, if there is one, and then consensus. `bad`: pages that cannot be had.
+    fn open_state(&mut self, bad: &[PageRef], out: &mut Vec<Note>) {
+        let Some(name) = self.opening.as_ref().and_then(|recovered| recovered.checkpoint) else {
+            let executed = (Op::ZERO, PrepareHeader::root(self.config.cluster).checksum);
+            self.open_vsr(executed);
+            return;
+        };
+        let pages = self.storage.pages();
+        let opened = applying::open(&self.config, &name, &pages);
+        match opened {
+            Ok(kernel) => {
+                kimberlite_probe::reachable!("node.opens_checkpoint");
+                let (op, checksum, digest) = (name.op, name.checksum, kernel.digest());
+                out.push(Note::Restored { op, checksum, digest });
+                self.applying.restore(kernel, &name);
+                self.work.push_back(Work::Storage(storage::Input::Release(OPENING)));
+                self.open_vsr((op, checksum));
+            }
+            Err(OpenError::Miss(_)) => {
+                let missed = pages.missed();
+                if let Some(page) = missed.iter().find(|page| bad.contains(page)) {
+                    let place = storage::page_place(page.address);
+                    self.lose_checkpoint(name.op, CheckpointLost::Page { place }, out);
+                } else {
+                    let want = storage::Input::Want { waiter: OPENING, pages: missed };
+                    self.work.push_back(Work::Storage(want));
+                }
+            }
+            Err(OpenError::Malformed(what)) => {
+                self.lose_checkpoint(name.op, CheckpointLost::Malformed { what }, out);
+            }
+        }
+    }
+
+    fn open_vsr(&mut self, executed: (Op, Checksum)) {
+        let recovered = *self.opening.take().expect("consensus is opened once, after storage");
+        let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         self.work.push_back(Work::Vsr(vsr::Input::Open(vsr::Recovered {
             view,
             log_view,
@@ -337,20 +412,85 @@ impl Node {
             doubt_until: recovered.doubt_until,
             gap: recovered.gap,
             below_gap: recovered.below_gap,
+            executed,
         })));
+        self.work.extend(core::mem::take(&mut self.deferred).into_iter().map(Work::Vsr));
+    }
+
+    /// Tells consensus something, as soon as it is open.
+    fn tell_vsr(&mut self, input: vsr::Input) {
+        if self.opening.is_some() {
+            kimberlite_probe::reachable!("node.defers");
+            self.deferred.push(input);
+        } else {
+            self.work.push_back(Work::Vsr(input));
+        }
+    }
+
+    /// The checkpoint is of no use: the state is made anew from the log.
+    fn lose_checkpoint(&mut self, op: Op, why: CheckpointLost, out: &mut Vec<Note>) {
+        kimberlite_probe::reachable!("node.loses_checkpoint");
+        out.push(Note::Rebuilds { op, why });
+        self.work.push_back(Work::Storage(storage::Input::DropCheckpoint));
+    }
+
+    /// A page that is needed is lost: the state is given up, and made anew from the log.
+    fn rebuild(&mut self, page: PageRef, io: &mut dyn Io, out: &mut Vec<Note>) {
+        if self.applying.is_gone() {
+            return;
+        }
+        let op = self.kernel().applied();
+        let place = storage::page_place(page.address);
+        let waited = self.applying.give_up(&self.config);
+        for ticket in waited {
+            self.refuse_read(ticket, io);
+        }
+        for (conn, nonce) in self.reads.abandon() {
+            self.clients.turn(conn, nonce, Turn::Later, io);
+        }
+        let mut effects = Vec::new();
+        self.sql.resigned(&mut effects);
+        self.follow(effects, io, out);
+        self.held = true;
+        self.work.push_back(Work::Vsr(vsr::Input::Hold(true)));
+        self.lose_checkpoint(op, CheckpointLost::Page { place }, out);
+    }
+
+    /// No checkpoint is named any more: the log is executed from its first op on.
+    fn on_dropped(&mut self) {
+        if let Some(recovered) = &mut self.opening {
+            recovered.checkpoint = None;
+            let executed = (Op::ZERO, PrepareHeader::root(self.config.cluster).checksum);
+            self.open_vsr(executed);
+        } else {
+            self.applying.begin_anew();
+            self.held = false;
+            self.work.push_back(Work::Vsr(vsr::Input::Replay));
+        }
+    }
+
+    fn on_pages(&mut self, waiter: Waiter, bad: Vec<PageRef>, io: &mut dyn Io, out: &mut Vec<Note>) {
+        match waiter {
+            OPENING => self.open_state(&bad, out),
+            APPLYING => {
+                self.applying.pages_came(bad);
+                self.apply(io, out);
+            }
+            Waiter(conn) => self.sql.pages_came(Conn(conn), bad),
+        }
     }
 
     fn on_fetched(
         &mut self,
         op: kimberlite_types::Op,
-        checksum: Option<kimberlite_crypto::Checksum>,
+        checksum: Option<Checksum>,
         result: Result<Prepare, FetchError>,
         io: &mut dyn Io,
         out: &mut Vec<Note>,
     ) {
         let result = match result {
             Ok(prepare) => {
-                let progress = self.reads.fetched(op, Some(&prepare), &self.kernel);
+                let progress = self.reads.fetched(op, Some(&prepare), &self.applying.kernel);
                 self.advance(progress, io);
                 Ok(prepare)
             }
@@ -372,7 +512,7 @@ impl Node {
                 })
             }
         };
-        self.work.push_back(Work::Vsr(vsr::Input::Fetched { op, checksum, result }));
+        self.tell_vsr(vsr::Input::Fetched { op, checksum, result });
     }
 
     fn advance(&mut self, progress: Vec<Progress>, io: &mut dyn Io) {
@@ -411,32 +551,28 @@ impl Node {
                     self.work.push_back(Work::Storage(storage::Input::Fetch { op, checksum }));
                 }
                 vsr::Output::Survey => self.work.push_back(Work::Storage(storage::Input::Survey)),
-                vsr::Output::Commit(prepare) => self.apply(prepare, io, out),
+                vsr::Output::Commit(prepare) => {
+                    self.applying.take(prepare);
+                    self.apply(io, out);
+                }
                 vsr::Output::Committed(op) => {
                     self.work.push_back(Work::Storage(storage::Input::Committed(op)));
                 }
-                vsr::Output::ReadConfirmed { ticket } if Sql::owns(ticket) => self.sql.confirmed(ticket),
+                vsr::Output::ReadConfirmed { ticket } if self.applying.is_gone() => {
+                    self.refuse_read(ticket, io);
+                }
                 vsr::Output::ReadConfirmed { ticket } => {
-                    let progress = self.reads.confirmed(ticket, &self.kernel);
-                    self.advance(progress, io);
+                    self.applying.take_read(ticket);
+                    self.apply(io, out);
                 }
                 vsr::Output::RequestRefused { session, number } => {
                     let mut effects = Vec::new();
                     if !self.sql.not_taken(session, number, &mut effects) {
                         self.clients.turn_one(session, number, Turn::Busy, io);
                     }
-                    self.follow(effects, io);
+                    self.follow(effects, io, out);
                 }
-                vsr::Output::ReadRefused { ticket } if Sql::owns(ticket) => {
-                    let mut effects = Vec::new();
-                    self.sql.refuse(ticket, &mut effects);
-                    self.follow(effects, io);
-                }
-                vsr::Output::ReadRefused { ticket } => {
-                    if let Some((conn, nonce)) = self.reads.refuse(ticket) {
-                        self.clients.turn(conn, nonce, Turn::Busy, io);
-                    }
-                }
+                vsr::Output::ReadRefused { ticket } => self.refuse_read(ticket, io),
                 vsr::Output::Resigned => {
                     kimberlite_probe::reachable!("node.sends_clients_away");
                     self.clients.turn_all(Turn::Later, io);
@@ -445,7 +581,7 @@ impl Node {
                     }
                     let mut effects = Vec::new();
                     self.sql.resigned(&mut effects);
-                    self.follow(effects, io);
+                    self.follow(effects, io, out);
                 }
                 vsr::Output::Note(note) => {
                     out.push(Note::Consensus(note));
@@ -454,35 +590,101 @@ impl Node {
         }
     }
 
-    fn apply(&mut self, prepare: Prepare, io: &mut dyn Io, out: &mut Vec<Note>) {
-        let applied = self.kernel.apply(&prepare);
+    /// A read cannot be answered now.
+    fn refuse_read(&mut self, ticket: u64, io: &mut dyn Io) {
+        if Sql::owns(ticket) {
+            let mut effects = Vec::new();
+            self.sql.refuse(ticket, &mut effects);
+            self.answer_all(effects, io);
+        } else if let Some((conn, nonce)) = self.reads.refuse(ticket) {
+            self.clients.turn(conn, nonce, Turn::Busy, io);
+        }
+    }
+
+    /// Applies what can be applied.
+    fn apply(&mut self, io: &mut dyn Io, out: &mut Vec<Note>) {
+        while let Some(step) = self.applying.step(self.storage.pages(), &self.config) {
+            match step {
+                Step::Applied(prepare, applied) => self.on_applied(prepare, applied, io, out),
+                Step::Read(ticket) if Sql::owns(ticket) => self.sql.confirmed(ticket),
+                Step::Read(ticket) => {
+                    let progress = self.reads.confirmed(ticket, &self.applying.kernel);
+                    self.advance(progress, io);
+                }
+                Step::Want(pages) => {
+                    let want = storage::Input::Want { waiter: APPLYING, pages };
+                    self.work.push_back(Work::Storage(want));
+                }
+                Step::Lost(page) => {
+                    self.rebuild(page, io, out);
+                    return;
+                }
+                Step::Checkpoint(new) => {
+                    self.work.push_back(Work::Storage(storage::Input::Checkpoint(new)));
+                }
+            }
+        }
+        if self.applying.releases() {
+            self.work.push_back(Work::Storage(storage::Input::Release(APPLYING)));
+        }
+        let full = self.applying.is_full(self.held);
+        if full != self.held {
+            kimberlite_probe::sometimes!("node.holds_consensus", full);
+            self.held = full;
+            self.work.push_back(Work::Vsr(vsr::Input::Hold(full)));
+        }
+    }
+
+    fn on_applied(&mut self, prepare: Prepare, applied: Applied, io: &mut dyn Io, out: &mut Vec<Note>) {
         let mut effects = Vec::new();
         for entry in &applied.verdicts {
             if !self.sql.decided(entry.session, entry.request, entry.verdict, &mut effects) {
                 self.clients.decided(entry.session, entry.request, entry.verdict, io);
             }
         }
-        self.follow(effects, io);
-        out.push(Note::Committed { prepare, applied, digest: self.kernel.digest() });
+        self.follow(effects, io, out);
+        out.push(Note::Committed { prepare, applied, digest: self.kernel().digest() });
     }
 
     /// Does what statements came to.
-    fn follow(&mut self, effects: Vec<Effect>, io: &mut dyn Io) {
+    fn follow(&mut self, effects: Vec<Effect>, io: &mut dyn Io, out: &mut Vec<Note>) {
         for effect in effects {
             match effect {
-                Effect::Answer { conn, nonce, answer } => {
-                    self.clients.answer(conn, nonce, &Answer::Sql(answer), io);
-                }
-                Effect::Turn { conn, nonce, turn } => self.clients.turn(conn, nonce, turn, io),
-                Effect::Confirm { ticket } => {
-                    self.work.push_back(Work::Vsr(vsr::Input::ConfirmRead { ticket }));
-                }
-                Effect::Propose { session, number, tenant, command } => {
-                    let command = Frame::copy_from(&command);
-                    let request = vsr::Request { session, number, tenant, command };
-                    self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
-                }
+                Effect::Lost { page } => self.rebuild(page, io, out),
+                effect => self.answer(effect, io),
             }
+        }
+    }
+
+    /// Does what statements came to that took no step, and so have lost nothing.
+    fn answer_all(&mut self, effects: Vec<Effect>, io: &mut dyn Io) {
+        for effect in effects {
+            self.answer(effect, io);
+        }
+    }
+
+    fn answer(&mut self, effect: Effect, io: &mut dyn Io) {
+        match effect {
+            Effect::Answer { conn, nonce, answer } => {
+                self.clients.answer(conn, nonce, &Answer::Sql(answer), io);
+            }
+            Effect::Turn { conn, nonce, turn } => self.clients.turn(conn, nonce, turn, io),
+            Effect::Confirm { ticket } => {
+                self.work.push_back(Work::Vsr(vsr::Input::ConfirmRead { ticket }));
+            }
+            Effect::Propose { session, number, tenant, command } => {
+                let command = Frame::copy_from(&command);
+                let request = vsr::Request { session, number, tenant, command };
+                self.work.push_back(Work::Vsr(vsr::Input::Request(request)));
+            }
+            Effect::Want { conn, pages } => {
+                let want = storage::Input::Want { waiter: waiter(conn), pages };
+                self.work.push_back(Work::Storage(want));
+            }
+            Effect::Release { conn } => {
+                self.work.push_back(Work::Storage(storage::Input::Release(waiter(conn))));
+            }
+            Effect::Lost { page } => unreachable!("only a step finds a page lost: {page:?}"),
         }
     }
 
@@ -519,8 +721,9 @@ impl Machine for Node {
         self.run(now, io, out);
         if self.sql.is_ready(now.monotonic) && self.halted.is_none() {
             let mut effects = Vec::new();
-            self.sql.run(now, &self.kernel, self.config.layout.command_size_max(), &mut effects);
-            self.follow(effects, io);
+            let kernel = &self.applying.kernel;
+            self.sql.run(now, kernel, &self.storage, self.config.layout.command_size_max(), &mut effects);
+            self.follow(effects, io, out);
             self.run(now, io, out);
         }
     }

@@ -30,6 +30,29 @@ pub enum Note {
         /// The last op that this replica may have held and knows to have lost; the head if there is none behind it.
         doubt_until: Op,
     },
+    /// The state was opened from a checkpoint: ops are executed from the next one on.
+    Restored {
+        /// The op that it was taken after.
+        op: Op,
+        /// The checksum of that op's prepare.
+        checksum: Checksum,
+        /// The state.
+        digest: StateDigest,
+    },
+    /// A checkpoint is lost, and the state with it: it is made anew from the log, from the first op on.
+    Rebuilds {
+        /// The op that the checkpoint was taken after, or the last one executed.
+        op: Op,
+        /// Why.
+        why: CheckpointLost,
+    },
+    /// A checkpoint is durable: a restart begins with it.
+    Checkpoint {
+        /// The op that it was taken after.
+        op: Op,
+        /// Covers all its pages, by digests.
+        digest: Checksum,
+    },
     /// From consensus.
     Consensus(kimberlite_vsr::Note),
     /// An op was executed.
@@ -82,6 +105,30 @@ pub enum Note {
     },
     /// The node has stopped for good.
     Halted(HaltReason),
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointLost {
+    /// A page cannot be read, or is not what its parent names.
+    Page {
+        /// Where it stands.
+        place: Place,
+    },
+    /// It is none that this release with this configuration takes.
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for CheckpointLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page { place } => write!(f, "the page at {place} is damaged"),
+            Self::Malformed { what } => f.write_str(what),
+        }
+    }
 }
 
 /// Why a node stopped. `Display` says what the operator can do.

@@ -115,6 +115,14 @@ impl Reads {
             .collect()
     }
 
+    /// Takes out all queries: the state that would answer them is gone.
+    pub(crate) fn abandon(&mut self) -> Vec<(Conn, u64)> {
+        core::mem::take(&mut self.pending)
+            .into_values()
+            .map(|pending| (pending.conn, pending.nonce))
+            .collect()
+    }
+
     /// The query is confirmed: everything that was acknowledged before it began is in the kernel.
     pub(crate) fn confirmed(&mut self, ticket: u64, kernel: &Kernel) -> Vec<Progress> {
         let Some(pending) = self.pending.get_mut(&ticket) else { return Vec::new() };

@@ -26,13 +26,13 @@ use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
-use kimberlite_kernel::tables::Unwritten;
 use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
 use kimberlite_query::session::{self, Running, Session, Step};
 use kimberlite_row::check::Stop;
 use kimberlite_row::fact::{Facts, RowId};
 use kimberlite_row::{ObjectId, SqlError, SqlState, text};
+use kimberlite_storage::{PageRef, Storage, page_place};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
 use kimberlite_types::{Instant, Now, RequestNumber, Rng, SessionId, Streams, TenantId};
 use kimberlite_wire::client::{SqlAnswer, SqlColumn, SqlFailure, SqlRows, Statement, Turn};
@@ -71,10 +71,44 @@ const RESOLUTION_UNKNOWN: &str = "08007";
 
 /// What the node has to do.
 pub(crate) enum Effect {
-    Answer { conn: Conn, nonce: u64, answer: SqlAnswer },
-    Turn { conn: Conn, nonce: u64, turn: Turn },
-    Confirm { ticket: u64 },
-    Propose { session: SessionId, number: RequestNumber, tenant: TenantId, command: Vec<u8> },
+    Answer {
+        conn: Conn,
+        nonce: u64,
+        answer: SqlAnswer,
+    },
+    Turn {
+        conn: Conn,
+        nonce: u64,
+        turn: Turn,
+    },
+    Confirm {
+        ticket: u64,
+    },
+    Propose {
+        session: SessionId,
+        number: RequestNumber,
+        tenant: TenantId,
+        command: Vec<u8>,
+    },
+    /// These pages are needed to go on.
+    Want {
+        conn: Conn,
+        pages: Vec<PageRef>,
+    },
+    /// They are needed no longer.
+    Release {
+        conn: Conn,
+    },
+    /// This page is needed and lost.
+    Lost {
+        page: PageRef,
+    },
+}
+
+/// Why a step came to nothing.
+enum Pause {
+    Refused(SqlError),
+    Missed(Vec<PageRef>),
 }
 
 /// Facts on their way, and what is answered once they are installed.
@@ -105,6 +139,10 @@ enum Stage {
 }
 
 /// The statement of a connection that is under way.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own, and all go with the statement"
+)]
 struct Active {
     nonce: u64,
     statement: Statement,
@@ -116,6 +154,12 @@ struct Active {
     may_look_ahead: bool,
     /// When it is given up, if it is not proposed by then.
     until: Option<Instant>,
+    /// Whether it waits for pages.
+    awaits: bool,
+    /// Whether pages are kept at hand for it, or wanted.
+    pins: bool,
+    /// Pages that it waited for and that are lost.
+    lost: Vec<PageRef>,
 }
 
 /// A request whose verdict is awaited.
@@ -237,7 +281,20 @@ impl Sql {
         self.deadlines.extend(until.map(|until| (until, conn)));
         let stage = Stage::Confirming;
         let (ahead, may_look_ahead) = (false, true);
-        at.active = Some(Active { nonce, statement, stage, replans: 0, ahead, may_look_ahead, until });
+        let (awaits, pins, lost) = (false, false, Vec::new());
+        let replans = 0;
+        at.active = Some(Active {
+            nonce,
+            statement,
+            stage,
+            replans,
+            ahead,
+            may_look_ahead,
+            until,
+            awaits,
+            pins,
+            lost,
+        });
         self.next_ticket += 1;
         self.tickets.insert(self.next_ticket, conn);
         out.push(Effect::Confirm { ticket: self.next_ticket });
@@ -274,21 +331,37 @@ impl Sql {
         self.next(conn, out);
     }
 
-    /// Forgets a connection that is gone, with its transaction. What it proposed takes its course.
-    pub(crate) fn closed(&mut self, conn: Conn) {
-        let Some(at) = self.connections.remove(&conn) else { return };
+    /// Forgets a connection that is gone, with its transaction. What it proposed takes its course. Answers whether pages are
+    /// kept for it.
+    pub(crate) fn closed(&mut self, conn: Conn) -> bool {
+        let Some(at) = self.connections.remove(&conn) else { return false };
+        let pins = at.active.as_ref().is_some_and(|active| active.pins);
         self.bytes -= at.queue.iter().map(|(_, statement)| statement.text.len()).sum::<usize>();
         self.bytes -= at.active.map_or(0, |active| active.statement.text.len());
         self.tickets.retain(|_, of| *of != conn);
         self.deadlines.retain(|(_, of)| *of != conn);
         self.ready.retain(|of| *of != conn);
         self.leave_turn(conn);
+        pins
+    }
+
+    /// The pages that a statement wanted are at hand, but for these.
+    pub(crate) fn pages_came(&mut self, conn: Conn, bad: Vec<PageRef>) {
+        let active = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut());
+        if let Some(active) = active.filter(|active| active.awaits) {
+            active.awaits = false;
+            active.lost = bad;
+            self.ready.push_back(conn);
+        }
     }
 
     /// This node no longer speaks for the cluster: all sessions end.
     pub(crate) fn resigned(&mut self, out: &mut Vec<Effect>) {
         for (conn, at) in core::mem::take(&mut self.connections) {
-            if let Some(Active { nonce, stage, .. }) = at.active {
+            if let Some(Active { nonce, stage, pins, .. }) = at.active {
+                if pins {
+                    out.push(Effect::Release { conn });
+                }
                 if let Stage::Proposed(_) = stage {
                     let code = SqlCode::new(RESOLUTION_UNKNOWN).expect("five characters");
                     let message =
@@ -316,7 +389,14 @@ impl Sql {
     }
 
     /// Moves statements on, by a bounded number of steps.
-    pub(crate) fn run(&mut self, now: Now, kernel: &Kernel, size_max: u32, out: &mut Vec<Effect>) {
+    pub(crate) fn run(
+        &mut self,
+        now: Now,
+        kernel: &Kernel,
+        storage: &Storage,
+        size_max: u32,
+        out: &mut Vec<Effect>,
+    ) {
         self.now = now.monotonic;
         self.give_up(out);
         let (mut steps, mut rows) = (0, 0);
@@ -357,17 +437,30 @@ impl Sql {
                 }
             }
             for _ in 0..TURN_STEPS_MAX {
-                match self.step(conn, kernel, &mut rows) {
+                let stepped = self.step(conn, kernel, storage, &mut rows);
+                if !matches!(stepped, Some(Err(Pause::Missed(_)))) {
+                    self.release(conn, out);
+                }
+                match stepped {
                     Some(Ok(Step::More)) if rows < EVENT_ROWS_MAX => steps += 1,
                     Some(Ok(Step::More)) | None => break,
-                    Some(ended) => {
-                        self.ended(conn, ended, size_max, out);
+                    Some(Ok(ended)) => {
+                        self.ended(conn, Ok(ended), size_max, out);
+                        break;
+                    }
+                    Some(Err(Pause::Refused(error))) => {
+                        self.ended(conn, Err(error), size_max, out);
+                        break;
+                    }
+                    Some(Err(Pause::Missed(pages))) => {
+                        self.missed(conn, pages, out);
                         break;
                     }
                 }
             }
-            let goes_on =
-                |at: &Connection| matches!(at.active, Some(Active { stage: Stage::Running(_), .. }));
+            let goes_on = |at: &Connection| {
+                matches!(at.active, Some(Active { stage: Stage::Running(_), awaits: false, .. }))
+            };
             if self.connections.get(&conn).is_some_and(goes_on) && !self.ready.contains(&conn) {
                 self.ready.push_back(conn);
             }
@@ -375,11 +468,18 @@ impl Sql {
     }
 
     /// One step of a statement that runs; counts the rows it handled.
-    fn step(&mut self, conn: Conn, kernel: &Kernel, rows: &mut u64) -> Option<Result<Step, SqlError>> {
+    fn step(
+        &mut self,
+        conn: Conn,
+        kernel: &Kernel,
+        storage: &Storage,
+        rows: &mut u64,
+    ) -> Option<Result<Step, Pause>> {
         let at = self.connections.get_mut(&conn)?;
         let active = at.active.as_mut()?;
         let Stage::Running(running) = &mut active.stage else { return None };
-        let stored = kernel.rows(at.tenant, &Unwritten);
+        let pages = storage.pages();
+        let stored = kernel.rows(at.tenant, &pages);
         let alone = !at.session.in_transaction() && active.may_look_ahead && running.writes();
         let ahead = self.ahead.get(&at.tenant).filter(|ahead| alone && !ahead.is_empty());
         let before = running.work();
@@ -393,8 +493,33 @@ impl Sql {
         *rows += running.work().saturating_sub(before);
         match stepped {
             Ok(step) => Some(Ok(step)),
-            Err(Stop::Refused(error)) => Some(Err(error)),
-            Err(Stop::Miss(miss)) => unreachable!("no page was ever written, and {miss:?} is missed"),
+            Err(Stop::Refused(error)) => Some(Err(Pause::Refused(error))),
+            Err(Stop::Miss(_)) => Some(Err(Pause::Missed(pages.missed()))),
+        }
+    }
+
+    /// A step needs these pages: it is made again when they came, unless one of them came before and was lost.
+    fn missed(&mut self, conn: Conn, pages: Vec<PageRef>, out: &mut Vec<Effect>) {
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        let Some(active) = &mut at.active else { return };
+        if let Some(page) = pages.iter().find(|page| active.lost.contains(page)).copied() {
+            at.session.fail();
+            self.answer(conn, Err(unreadable(&page)), out);
+            out.push(Effect::Lost { page });
+            return;
+        }
+        kimberlite_probe::reachable!("sql.misses");
+        (active.awaits, active.pins) = (true, true);
+        out.push(Effect::Want { conn, pages });
+    }
+
+    /// A step is over: the pages that were kept for it are needed no longer.
+    fn release(&mut self, conn: Conn, out: &mut Vec<Effect>) {
+        let active = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut());
+        if let Some(active) = active.filter(|active| active.pins) {
+            active.lost.clear();
+            active.pins = false;
+            out.push(Effect::Release { conn });
         }
     }
 
@@ -673,6 +798,9 @@ impl Sql {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = at.active.take() else { return };
         self.bytes -= active.statement.text.len();
+        if active.pins {
+            out.push(Effect::Release { conn });
+        }
         if let Some(until) = active.until {
             self.deadlines.remove(&(until, conn));
         }
@@ -759,6 +887,13 @@ fn told(answer: session::Answer) -> Result<SqlRows, SqlError> {
         take(notice.len())?;
     }
     Ok(SqlRows { tag: answer.tag, columns, rows, notices: answer.notices })
+}
+
+/// A page that the statement needs is lost.
+fn unreadable(page: &PageRef) -> SqlFailure {
+    let message = format!("the page at {} is damaged", page_place(page.address));
+    let error = SqlError::new(SqlState::IoError, message);
+    failure(&error.hint("Try again later: this node makes its tables anew from the log, which is whole."))
 }
 
 /// A refusal of the log, for a frame.

@@ -10,7 +10,8 @@ use common::{CLUSTER, Cluster, TENANT, Told};
 use kimberlite_client::{self as client, Client, ClientError, ClientOptions};
 use kimberlite_io::{Event, Io, Machine};
 use kimberlite_io_sim::NodeId;
-use kimberlite_types::{Instant, Now, TenantId};
+use kimberlite_runtime::Note;
+use kimberlite_types::{Instant, Now, ReplicaId, TenantId};
 use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement};
 use kimberlite_wire::command::Command;
 
@@ -104,7 +105,12 @@ struct Stage {
 
 impl Stage {
     fn new(seed: u64, replicas: u8, speakers: u16) -> Self {
-        let mut cluster = Cluster::new(seed, replicas, speakers, 0);
+        Self::on(Cluster::new(seed, replicas, speakers, 0), seed)
+    }
+
+    fn on(mut cluster: Cluster, seed: u64) -> Self {
+        let replicas = cluster.replicas;
+        let speakers = cluster.clients;
         let mut desks = Vec::new();
         for index in 0..speakers {
             let desk = Arc::new(Mutex::new(Desk::default()));
@@ -182,6 +188,101 @@ fn tables_are_made_written_read_and_rebuilt_from_the_log() {
     let node = stage.cluster.node(0);
     assert_eq!(node.kernel().digest_walk(), node.digest());
     assert_eq!(node.unanswered(), (0, 0));
+}
+
+const ROWS: &str = "SELECT count(*), sum(id), min(length(filler)), max(length(filler)) FROM wide";
+
+/// A table of 4,000 rows and an index, which take more pages than a node of this layout keeps at hand.
+fn wide(stage: &mut Stage) {
+    stage.run(0, "CREATE TABLE wide (id BIGINT PRIMARY KEY, other BIGINT NOT NULL, filler TEXT)");
+    stage.run(0, "CREATE INDEX by_other ON wide (other)");
+    for part in 0..40 {
+        let (first, last) = (part * 100 + 1, part * 100 + 100);
+        let text = format!(
+            "INSERT INTO wide SELECT i, (i * 7919) % 4000, repeat('x', 550) FROM generate_series({first}, {last}) AS g(i)"
+        );
+        assert_eq!(stage.run(0, &text).tag, "INSERT 0 100");
+    }
+    let node = stage.cluster.node(0);
+    let fit = node.storage().checkpoint().expect("one was taken").root.page_size() as u64;
+    let most = stage.cluster.layout.page_cache_bytes() / fit;
+    let grid = stage.cluster.world.disk(NodeId(0)).extent(kimberlite_io::Zone::Grid) / fit;
+    assert!(grid > 2 * most, "{grid} pages, of which {most} fit");
+}
+
+/// How often each replica told of something.
+fn notes(stage: &Stage, wanted: fn(&Note) -> bool) -> Vec<usize> {
+    let of = |replica| {
+        let told = stage.cluster.notes.iter().filter(|(from, _)| *from == ReplicaId(replica));
+        told.filter(|(_, note)| wanted(note)).count()
+    };
+    (0..stage.cluster.replicas).map(of).collect()
+}
+
+#[test]
+fn tables_larger_than_what_is_at_hand_are_read_and_written_through_the_grid_and_a_restart_goes_on_from_a_checkpoint()
+ {
+    let mut stage = Stage::new(11, 3, 1);
+    wide(&mut stage);
+    assert_eq!(stage.rows(0, ROWS), ["4000|8002000|550|550"]);
+    assert_eq!(stage.rows(0, "SELECT id FROM wide WHERE other = 7919 % 4000"), ["1"]);
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    (0..3).for_each(|replica| stage.cluster.crash(replica));
+    stage.cluster.notes.clear();
+    (0..3).for_each(|replica| stage.cluster.start(replica));
+    stage.cluster.run_for(Duration::from_secs(2));
+    assert_eq!(stage.rows(0, ROWS), ["4000|8002000|550|550"]);
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    assert_eq!(notes(&stage, |note| matches!(note, Note::Restored { .. })), [1, 1, 1]);
+    let replayed = notes(&stage, |note| matches!(note, Note::Committed { .. }));
+    let most = 2 * stage.cluster.layout.checkpoint_ops() as usize;
+    assert!(replayed.iter().all(|ops| *ops <= most), "{replayed:?} ops of more than 40");
+    // What is applied may miss, too: rows all over the table and both indexes, each in a statement of its own.
+    for part in 0..40 {
+        let text = format!("UPDATE wide SET other = other + 4000 WHERE id % 120 = {}", 3 * part);
+        stage.run(0, &text);
+    }
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM wide WHERE other >= 4000"), ["1333"]);
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    let digests: Vec<_> = (0..3).map(|replica| stage.cluster.node(replica).digest()).collect();
+    assert!(digests[0] == digests[1] && digests[1] == digests[2], "{}", stage.cluster.describe());
+    assert_eq!(notes(&stage, |note| matches!(note, Note::Rebuilds { .. })), [0, 0, 0]);
+}
+
+#[test]
+fn a_lost_page_is_told_of_and_the_tables_are_made_anew_from_the_log() {
+    for (seed, zone_first) in [(12, 0), (13, 8)] {
+        let mut stage = Stage::on(Cluster::new(seed, 1, 1, 1), seed);
+        wide(&mut stage);
+        stage.cluster.crash(0);
+        // All pages but some at the front, those of the root among them; or all.
+        let grid = stage.cluster.world.disk(NodeId(0)).extent(kimberlite_io::Zone::Grid);
+        for sector in
+            (zone_first * 8192..grid).step_by(4096).filter(|at| at % (zone_first * 4096).max(4096) == 0)
+        {
+            let place = kimberlite_io::Place::grid(sector);
+            assert!(stage.cluster.world.damage(NodeId(0), place, kimberlite_io_sim::Damage::FlipBit(77)));
+        }
+        stage.cluster.notes.clear();
+        stage.cluster.start(0);
+        stage.cluster.run_for(Duration::from_secs(2));
+        // Whoever asks while the node makes its tables anew waits, or is told which page is lost.
+        let mut told = stage.told(0, ROWS).unwrap().result;
+        if let Err(failure) = &told {
+            assert_eq!(failure.code.as_str(), "58030", "{failure:?}");
+            assert!(failure.message.starts_with("the page at grid+"), "{failure:?}");
+            told = stage.told(0, ROWS).unwrap().result;
+        }
+        let rows = told.unwrap().rows;
+        assert_eq!(rows[0][0].as_deref(), Some("4000"));
+        assert_eq!(notes(&stage, |note| matches!(note, Note::Rebuilds { .. })), [1]);
+        assert_eq!(stage.run(0, "UPDATE wide SET other = 1 WHERE id = 5").tag, "UPDATE 1");
+        stage.cluster.crash(0);
+        stage.cluster.start(0);
+        stage.cluster.run_for(Duration::from_secs(2));
+        assert_eq!(stage.rows(0, "SELECT other FROM wide WHERE id = 5"), ["1"]);
+        assert_eq!(notes(&stage, |note| matches!(note, Note::Rebuilds { .. })), [1], "it was written anew");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use core::time::Duration;
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Frame, Io, Place, Token, WriteFault};
 use kimberlite_probe::mutant;
+use kimberlite_store::Address;
 use kimberlite_types::{Instant, Op};
 
 use crate::{HaltReason, Output};
@@ -35,6 +36,8 @@ pub(crate) enum ReadFor {
     Fetch { id: u64 },
     /// A prepare kept at open, to make it durable again.
     Settle { op: Op, checksum: Checksum },
+    /// A page of the grid.
+    Page { address: Address, digest: Checksum },
 }
 
 /// What a write is for.
@@ -48,6 +51,8 @@ pub(crate) enum WriteFor {
     Prepare { op: Op, checksum: Checksum },
     /// The footer of a segment.
     Footer { segment: u64 },
+    /// Pages of the grid that stand side by side.
+    Pages { first: Address, count: u64 },
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use core::fmt;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Event, Place};
+use kimberlite_store::{Checkpoint, CheckpointRoot, PageRef};
 use kimberlite_types::{ClusterId, Layout, Op, ReplicaId, View};
 use kimberlite_wire::message::Mark;
 use kimberlite_wire::{Prepare, PrepareHeader};
@@ -45,6 +46,21 @@ pub enum Input {
     /// Say which ops are missing and keep segments from sealing: the lowest few. Answered by [`Output::Fetched`] for each,
     /// as damaged. An op may be missing that the parent has executed long ago, so the parent cannot know by itself.
     Survey,
+    /// Write these pages, then name the checkpoint in the superblock. Answered by [`Output::CheckpointDurable`]. The one
+    /// before stays named, and whole, until then; so the next one is not begun before the answer.
+    Checkpoint(Box<NewCheckpoint>),
+    /// Name no checkpoint any more: what it holds is lost, and will be made anew from the log. Answered by
+    /// [`Output::CheckpointDropped`]. Nobody waits for pages any more, and none is at hand.
+    DropCheckpoint,
+    /// Have these pages at hand, and keep them there until they are released. Answered by [`Output::Pages`].
+    Want {
+        /// For whom. It waits for nothing else.
+        waiter: Waiter,
+        /// The pages, as their parents name them.
+        pages: Vec<PageRef>,
+    },
+    /// This waiter needs its pages no longer, or is gone.
+    Release(Waiter),
     /// Time passed.
     Wake,
 }
@@ -88,6 +104,20 @@ pub enum Output {
         checksum: Option<Checksum>,
         /// The prepare, verified, or why there is none.
         result: Result<Prepare, FetchError>,
+    },
+    /// The superblock names the checkpoint of this op.
+    CheckpointDurable {
+        /// The op.
+        op: Op,
+    },
+    /// The superblock names no checkpoint.
+    CheckpointDropped,
+    /// All pages that were wanted are at hand, but for those that are not what their parents name.
+    Pages {
+        /// Who waited.
+        waiter: Waiter,
+        /// Pages that could not be read, or are others.
+        bad: Vec<PageRef>,
     },
     /// Note: the segment's footer is durable; it never changes again.
     Sealed {
@@ -149,6 +179,32 @@ impl ViewState {
     }
 }
 
+/// A checkpoint, as the superblock names it: the state after an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointName {
+    /// The op, which is committed.
+    pub op: Op,
+    /// The checksum of its prepare: what comes next names it as parent.
+    pub checksum: Checksum,
+    /// The root of its pages.
+    pub root: CheckpointRoot,
+}
+
+/// A checkpoint that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewCheckpoint {
+    /// The op whose state it is.
+    pub op: Op,
+    /// The checksum of its prepare.
+    pub checksum: Checksum,
+    /// Its root, and the pages that earlier ones do not have.
+    pub pages: Checkpoint,
+}
+
+/// Who waits for pages. Chosen by the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waiter(pub u64);
+
 /// What a data directory held when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -174,6 +230,8 @@ pub struct Recovered {
     pub below_gap: Vec<(PrepareHeader, Mark)>,
     /// Ops whose prepare was or may have been held and is damaged, with the place where it should be.
     pub unknown: Vec<(Op, Place)>,
+    /// The last checkpoint, if there is one. Its pages were not looked at.
+    pub checkpoint: Option<CheckpointName>,
 }
 
 impl Recovered {
@@ -216,6 +274,8 @@ pub enum Damage {
     Prepare,
     /// A segment's footer. Built again from the prepares.
     Footer,
+    /// A page of tables, or of what stands beside them.
+    Page,
 }
 
 /// Why storage stopped. `Display` says what the operator can do.

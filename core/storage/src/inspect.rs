@@ -18,6 +18,7 @@ pub use crate::superblock::copy_offset as superblock_offset;
 
 /// One copy of the superblock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::large_enum_variant, reason = "there are four, and the large one is the common one")]
 pub enum SuperblockCopy {
     /// Nothing was ever written there.
     Blank,
@@ -48,6 +49,21 @@ pub struct SuperblockFields {
     pub layout: Layout,
     /// What the replica promised.
     pub state: ViewState,
+    /// Its last checkpoint, if there is one.
+    pub checkpoint: Option<CheckpointFields>,
+}
+
+/// A checkpoint, as a superblock names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckpointFields {
+    /// The op whose state it is.
+    pub op: Op,
+    /// The checksum of its prepare.
+    pub checksum: Checksum,
+    /// Counts checkpoints from 1.
+    pub number: u64,
+    /// The digest that covers all its pages.
+    pub digest: Checksum,
 }
 
 /// Decodes one copy of the superblock: `SUPERBLOCK_COPY_SIZE` bytes, or what could be read of them.
@@ -62,6 +78,12 @@ pub fn superblock(copy: &[u8]) -> SuperblockCopy {
             replicas: superblock.replicas,
             layout: superblock.layout,
             state: superblock.state,
+            checkpoint: superblock.checkpoint.map(|name| CheckpointFields {
+                op: name.op,
+                checksum: name.checksum,
+                number: name.root.sequence(),
+                digest: name.root.digest(),
+            }),
         }),
         Err(CopyFault::Blank) => SuperblockCopy::Blank,
         Err(CopyFault::Version(found)) => SuperblockCopy::Version(found),

@@ -36,7 +36,7 @@ use crate::ring::Slot;
 use crate::scout::{Scout, Seen, places_after};
 use crate::superblock::{Choice, CopyFault, Superblock, choose, copy_offset};
 use crate::view::write_copy;
-use crate::{Damage, HaltReason, Output, Recovered};
+use crate::{CheckpointName, Damage, HaltReason, Output, Recovered};
 use search::{Scan, Search};
 
 /// Bytes of the ring in one read.
@@ -98,6 +98,8 @@ pub(crate) struct Opening {
     doubt_until: Op,
     /// Footers being built again.
     footers: usize,
+    /// The checkpoint that the superblock names: its op is committed.
+    checkpoint: Option<CheckpointName>,
 }
 
 impl Opening {
@@ -132,6 +134,7 @@ impl Opening {
             end_unknown: false,
             doubt_until: Op::ZERO,
             footers: 0,
+            checkpoint: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl Opening {
             });
         }
         self.commit = superblock.state.commit;
+        self.checkpoint = superblock.checkpoint;
         self.superblock = Some(superblock);
         self.stage = Stage::Mend { left: mend.into() };
         self.mend_next(asks, io);
@@ -541,8 +545,17 @@ impl Opening {
     /// Takes the op at the cursor and goes on to the next.
     fn take(&mut self, header: PrepareHeader, state: State, journal: &mut Journal) -> bool {
         journal.found(header, state);
+        let in_checkpoint =
+            self.checkpoint.is_some_and(|name| (name.op, name.checksum) == (header.op, header.checksum));
+        if in_checkpoint {
+            kimberlite_probe::reachable!("open.checkpoint_proves");
+            self.commit = self.commit.max(header.op);
+        }
         if self.solid && self.cursor < self.adopted().0 {
             self.proven = self.proven.max(header.commit);
+            if in_checkpoint {
+                self.proven = self.proven.max(header.op);
+            }
         }
         self.parent = Some(header);
         self.cursor = header.op.next();
@@ -696,6 +709,7 @@ impl Opening {
             doubt_until: self.doubt_until.max(head),
             gap: self.gap,
             unknown,
+            checkpoint: superblock.checkpoint,
         };
         Some((superblock, recovered))
     }

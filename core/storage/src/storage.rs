@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Event, Frame, Io, Machine, Place, ReadFault, sectors};
 use kimberlite_probe::mutant;
+use kimberlite_store::{Page, PageRef};
 use kimberlite_types::limits::PIPELINE_MAX;
 use kimberlite_types::{Config, Instant, Now, Op};
 use kimberlite_wire::message::Mark;
@@ -14,13 +15,14 @@ use kimberlite_wire::{Prepare, PrepareHeader};
 
 use crate::asks::{Asks, ReadFor, WriteFor};
 use crate::footer::Row;
+use crate::grid::{Grid, PagesAtHand};
 use crate::journal::{Entry, Journal, State};
 use crate::recovery::Opening;
 use crate::sealed::{Found, Shelf, Waiting};
 use crate::superblock::Superblock;
 use crate::view::ViewKeeper;
 use crate::window::{Way, Window};
-use crate::{Damage, FetchError, HaltReason, Input, Output, ViewState};
+use crate::{CheckpointName, Damage, FetchError, HaltReason, Input, Output, ViewState};
 
 /// Missing ops named in answer to one survey: as many as are repaired at once.
 const SURVEY_MAX: usize = PIPELINE_MAX;
@@ -53,7 +55,7 @@ struct Waits {
     outdated: bool,
 }
 
-/// Superblock and journal of one replica.
+/// Superblock, journal and grid of one replica.
 #[derive(Debug)]
 pub struct Storage {
     config: Config,
@@ -64,6 +66,7 @@ pub struct Storage {
     shelf: Shelf,
     fetches: BTreeMap<u64, Fetching>,
     window: Window,
+    grid: Grid,
     fetch_next: u64,
     waiting: VecDeque<Waits>,
 }
@@ -79,6 +82,7 @@ impl Storage {
             shelf: Shelf::new(config.cluster),
             fetches: BTreeMap::new(),
             window: Window::new(config.layout),
+            grid: Grid::new(&config.layout),
             fetch_next: 0,
             waiting: VecDeque::new(),
             config,
@@ -108,6 +112,22 @@ impl Storage {
             + self.fetches.len()
             + self.shelf.pending()
             + self.view.pending()
+            + self.grid.pending()
+    }
+
+    /// The pages at hand. What a step asks of them and they do not have is to be had with [`Input::Want`].
+    pub const fn pages(&self) -> PagesAtHand<'_> {
+        self.grid.at_hand()
+    }
+
+    /// A page, if it is at hand.
+    pub fn page(&self, at: &PageRef) -> Option<&Page> {
+        self.grid.page(at)
+    }
+
+    /// The checkpoint that the superblock names.
+    pub fn checkpoint(&self) -> Option<&CheckpointName> {
+        self.view.checkpoint()
     }
 
     /// Asks to the disk that were not answered yet.
@@ -173,7 +193,11 @@ impl Storage {
                 }
                 ReadFor::Walk => opening.on_walk(result, journal, asks, io, out),
                 ReadFor::Settle { op, .. } => opening.on_settle(op, result, journal, asks, io, out),
-                ReadFor::Footer { .. } | ReadFor::Window | ReadFor::Fetch { .. } | ReadFor::Ahead { .. } => {
+                ReadFor::Footer { .. }
+                | ReadFor::Window
+                | ReadFor::Fetch { .. }
+                | ReadFor::Ahead { .. }
+                | ReadFor::Page { .. } => {
                     panic!("nothing is fetched while the data directory is being opened")
                 }
             }
@@ -196,6 +220,7 @@ impl Storage {
                 let found = shelf.on_walk(result, journal, asks, io);
                 self.on_found(found, io, out);
             }
+            ReadFor::Page { address, digest } => self.grid.on_read((address, digest), result, asks, io, out),
             ReadFor::Superblock { .. }
             | ReadFor::Ring { .. }
             | ReadFor::FooterHead { .. }
@@ -216,6 +241,9 @@ impl Storage {
                 }
                 self.journal.footer_written(segment, out);
             }
+            WriteFor::Pages { first, count } => {
+                self.grid.on_written(first, count, &mut self.view, &mut self.asks, io);
+            }
             WriteFor::Superblock { copy } => match &mut self.phase {
                 Phase::Opening(opening) => opening.mend_next(&mut self.asks, io),
                 _ => self.on_copy_written(copy, io, out),
@@ -225,13 +253,18 @@ impl Storage {
 
     /// A copy of the superblock is durable, and perhaps a view with it.
     fn on_copy_written(&mut self, copy: usize, io: &mut dyn Io, out: &mut Vec<Output>) {
-        let Some(before) = self.view.copy_written(copy, &mut self.asks, io) else { return };
-        let state = self.view.state();
-        if before.log_view != state.log_view || before.headers != state.headers {
-            self.journal.adopt(&state.headers, out);
+        let Some(changed) = self.view.copy_written(copy, &mut self.asks, io) else { return };
+        if changed.checkpoint {
+            self.grid.named(self.view.checkpoint(), out);
         }
-        if !mutant!(SuperblockNotAwaited) {
-            out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+        if let Some(before) = changed.view {
+            let state = self.view.state();
+            if before.log_view != state.log_view || before.headers != state.headers {
+                self.journal.adopt(&state.headers, out);
+            }
+            if !mutant!(SuperblockNotAwaited) {
+                out.push(Output::ViewDurable { view: state.view, log_view: state.log_view });
+            }
         }
         self.view.begin_queued(&mut self.asks, io);
         if !self.view.is_busy() {
@@ -478,6 +511,9 @@ impl Machine for Storage {
                 | Input::Fetch { .. }
                 | Input::Committed(_)
                 | Input::Survey
+                | Input::Checkpoint(_)
+                | Input::DropCheckpoint
+                | Input::Want { .. }
         );
         assert!(!needs_open || self.is_open(), "nothing is asked of a data directory that is not open");
         match input {
@@ -507,6 +543,10 @@ impl Machine for Storage {
                 self.journal.committed = self.journal.committed.max(op);
             }
             Input::Survey => self.survey(out),
+            Input::Checkpoint(new) => self.grid.write(*new, &mut self.view, &mut self.asks, io),
+            Input::DropCheckpoint => self.grid.drop_checkpoint(&mut self.view, &mut self.asks, io),
+            Input::Want { waiter, pages } => self.grid.want(waiter, &pages, &mut self.asks, io, out),
+            Input::Release(waiter) => self.grid.release(waiter),
             Input::Wake => {}
         }
         self.asks.retry(now.monotonic, io);

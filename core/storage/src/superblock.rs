@@ -6,7 +6,9 @@
 //!  48  cluster u128     64  sequence u64
 //!  72  parent [32]: checksum of the superblock before this one, zero in the first
 //! 104  ring slots u32  108  segment ops max u32  112  segment size u64  120  prepare size max u32
-//! 124  headers u32     128  view u64     136  log view u64   144  commit u64   152  zero [360]
+//! 124  headers u32     128  view u64     136  log view u64   144  commit u64
+//! 152  checkpoint's op u64, 0: there is none     160  its prepare's checksum [32]
+//! 192  root of its pages [64]                    256  zero [256]
 //! 512  adopted headers [512 each], zeros up to 16384
 //! ```
 //!
@@ -45,6 +47,7 @@ use alloc::vec::Vec;
 use kimberlite_crypto::{Checksum, checksum};
 use kimberlite_io::Buf;
 use kimberlite_probe::mutant;
+use kimberlite_store::CheckpointRoot;
 use kimberlite_types::limits::{COUNTER_LIMIT, PREPARE_HEADER_SIZE, SUPERBLOCK_COPIES, SUPERBLOCK_COPY_SIZE};
 use kimberlite_types::{ClusterId, Config, Layout, Op, ReplicaId, View};
 use kimberlite_wire::PrepareHeader;
@@ -53,12 +56,12 @@ use kimberlite_wire::message::HEADERS_MAX;
 use crate::bytes::{
     bytes_at, is_zero, put, put_u16, put_u32, put_u64, put_u128, u16_at, u32_at, u64_at, u128_at,
 };
-use crate::{HaltReason, ViewState};
+use crate::{CheckpointName, HaltReason, ViewState};
 
 /// The mark of a superblock.
 pub(crate) const SUPERBLOCK_MAGIC: [u8; 4] = *b"KMBS";
 /// The format this build writes.
-pub(crate) const SUPERBLOCK_VERSION: u16 = 1;
+pub(crate) const SUPERBLOCK_VERSION: u16 = 2;
 
 const HEADERS_AT: usize = 512;
 
@@ -75,6 +78,8 @@ pub(crate) struct Superblock {
     pub(crate) sequence: u64,
     pub(crate) parent: Checksum,
     pub(crate) state: ViewState,
+    /// The last checkpoint all of whose pages are durable.
+    pub(crate) checkpoint: Option<CheckpointName>,
 }
 
 /// Why a copy is of no use.
@@ -99,13 +104,14 @@ impl Superblock {
             sequence: 0,
             parent: Checksum::ZERO,
             state: ViewState::initial(config.cluster),
+            checkpoint: None,
         }
     }
 
     /// The one after this.
-    pub(crate) fn next(&self, state: ViewState) -> Self {
+    pub(crate) fn next(&self, state: ViewState, checkpoint: Option<CheckpointName>) -> Self {
         let (_, own) = self.encode();
-        Self { sequence: self.sequence + 1, parent: own, state, ..self.clone() }
+        Self { sequence: self.sequence + 1, parent: own, state, checkpoint, ..self.clone() }
     }
 
     /// The bytes of one copy, and their checksum.
@@ -131,6 +137,12 @@ impl Superblock {
         put_u64(&mut copy, 128, self.state.view.0);
         put_u64(&mut copy, 136, self.state.log_view.0);
         put_u64(&mut copy, 144, self.state.commit.0);
+        if let Some(CheckpointName { op, checksum, root }) = &self.checkpoint {
+            assert!(*op > Op::ZERO, "a checkpoint holds an op");
+            put_u64(&mut copy, 152, op.0);
+            put(&mut copy, 160, checksum.as_bytes());
+            put(&mut copy, 192, &root.encode());
+        }
         for (index, header) in headers.iter().enumerate() {
             put(&mut copy, HEADERS_AT + index * PREPARE_HEADER_SIZE, &header.encode());
         }
@@ -175,6 +187,7 @@ impl Superblock {
                 commit: Op(u64_at(copy, 144)),
                 headers: decode_headers(copy, cluster).ok_or(CopyFault::Damaged)?,
             },
+            checkpoint: decode_checkpoint(copy),
         };
         // A true checksum says that it was written so, not that a replica wrote it.
         let same = *superblock.encode().0 == *copy;
@@ -189,6 +202,7 @@ impl Superblock {
     fn is_sane(&self) -> bool {
         let ViewState { view, log_view, commit, headers: _ } = &self.state;
         log_view <= view
+            && self.checkpoint.is_none_or(|checkpoint| checkpoint.op.0 < COUNTER_LIMIT)
             && view.0 < COUNTER_LIMIT
             && commit.0 < COUNTER_LIMIT
             && self.sequence < COUNTER_LIMIT
@@ -208,6 +222,13 @@ impl Superblock {
         }
         Ok(())
     }
+}
+
+/// The checkpoint. Of bytes that name none, none: then they are not what is encoded of it, and so damage.
+fn decode_checkpoint(copy: &[u8]) -> Option<CheckpointName> {
+    let op = Op(u64_at(copy, 152));
+    let root = CheckpointRoot::decode(&bytes_at(copy, 192)).filter(|_| op > Op::ZERO)?;
+    Some(CheckpointName { op, checksum: Checksum::from_bytes(bytes_at(copy, 160)), root })
 }
 
 /// The adopted headers: each sound, of the cluster, and the parent of the next. The root encodes to a header like any.
@@ -310,7 +331,7 @@ mod tests {
     #[test]
     fn the_first_superblock_never_changes_its_bytes() {
         let (bytes, own) = Superblock::initial(&config()).encode();
-        let golden = "4497f7effcd5d5d6249d18b56883703cb3cd2462ebf310ffeac637e46361d586";
+        let golden = "25c3681d1c3b58e520e7f63429312aa6531c6ea72337ab8b2072d88e9485f20f";
         assert_eq!(checksum(&bytes).to_string(), golden);
         assert_eq!(Superblock::decode(&bytes), Ok((Superblock::initial(&config()), own)));
     }
@@ -340,6 +361,8 @@ mod tests {
         for (at, value, what) in [
             (44, 1, "reserved bytes that are not zero"),
             (300, 1, "reserved bytes that are not zero"),
+            (152, 1, "the op of a checkpoint without its root"),
+            (192, 1, "the root of no checkpoint"),
             (HEADERS_AT + PREPARE_HEADER_SIZE, 1, "something behind the last header"),
             (SUPERBLOCK_COPY_SIZE - 1, 1, "something behind the last header"),
             (135, 0x10, "a view beyond its limit"),

@@ -3,6 +3,7 @@
 mod crash;
 mod disk;
 mod doubt;
+mod grid;
 mod order;
 mod stories;
 mod superblock;

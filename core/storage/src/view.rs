@@ -5,28 +5,43 @@ use kimberlite_probe::mutant;
 use kimberlite_types::limits::SUPERBLOCK_COPIES;
 use kimberlite_wire::message::HEADERS_MAX;
 
-use crate::ViewState;
 use crate::asks::{Asks, WriteFor};
 use crate::superblock::{Superblock, copy_offset};
+use crate::{CheckpointName, ViewState};
 
 #[derive(Debug)]
 struct Writing {
     superblock: Superblock,
     /// The copy that is being written; those before it are durable.
     copy: usize,
+    /// What was asked for: a view, a checkpoint, or both.
+    view: bool,
+    checkpoint: bool,
 }
 
-/// The superblock that is durable, the one on its way, and the state that comes after that.
+/// A superblock has become durable.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    /// The view state before, if a view was asked for.
+    pub(crate) view: Option<ViewState>,
+    /// Whether a checkpoint was to be named, or none any more.
+    pub(crate) checkpoint: bool,
+}
+
+/// The superblock that is durable, the one on its way, and what comes after that.
 #[derive(Debug)]
 pub(crate) struct ViewKeeper {
     durable: Superblock,
     writing: Option<Writing>,
     queued: Option<ViewState>,
+    /// The checkpoint that is to be named, or none.
+    #[expect(clippy::option_option, reason = "to name none is something to do, too")]
+    naming: Option<Option<CheckpointName>>,
 }
 
 impl ViewKeeper {
     pub(crate) fn new(durable: Superblock) -> Self {
-        Self { durable, writing: None, queued: None }
+        Self { durable, writing: None, queued: None, naming: None }
     }
 
     /// The durable state.
@@ -34,9 +49,14 @@ impl ViewKeeper {
         &self.durable.state
     }
 
-    /// Whether a state is on its way.
+    /// The checkpoint that is durably named.
+    pub(crate) fn checkpoint(&self) -> Option<&CheckpointName> {
+        self.durable.checkpoint.as_ref()
+    }
+
+    /// Whether a view is on its way.
     pub(crate) fn is_busy(&self) -> bool {
-        self.writing.is_some()
+        self.queued.is_some() || self.writing.as_ref().is_some_and(|writing| writing.view)
     }
 
     /// States on their way: at most one being written and one queued.
@@ -67,25 +87,20 @@ impl ViewKeeper {
         let state = ViewState { commit: state.commit.max(latest.commit), ..state };
         if self.writing.is_some() {
             kimberlite_probe::reachable!("view.queued");
-            self.queued = Some(state);
-        } else {
-            self.begin(state, asks, io);
         }
+        self.queued = Some(state);
+        self.begin_queued(asks, io);
     }
 
-    fn begin(&mut self, state: ViewState, asks: &mut Asks, io: &mut dyn Io) {
-        let superblock = self.durable.next(state);
-        write_copy(&superblock, 0, asks, io);
-        self.writing = Some(Writing { superblock, copy: 0 });
+    /// Names a checkpoint whose pages are durable, or none.
+    pub(crate) fn name(&mut self, checkpoint: Option<CheckpointName>, asks: &mut Asks, io: &mut dyn Io) {
+        kimberlite_probe::sometimes!("view.naming_waits", self.writing.is_some());
+        self.naming = Some(checkpoint);
+        self.begin_queued(asks, io);
     }
 
-    /// A copy is durable. Answers the state that was durable before, when that makes a new one durable.
-    pub(crate) fn copy_written(
-        &mut self,
-        copy: usize,
-        asks: &mut Asks,
-        io: &mut dyn Io,
-    ) -> Option<ViewState> {
+    /// A copy is durable. Answers what changed, when that makes a new superblock durable.
+    pub(crate) fn copy_written(&mut self, copy: usize, asks: &mut Asks, io: &mut dyn Io) -> Option<Changed> {
         let mut writing = self.writing.take().expect("copies are written for a state on its way");
         assert!(writing.copy == copy, "copies are written one after another");
         writing.copy += 1;
@@ -96,14 +111,21 @@ impl ViewKeeper {
         }
         let before = core::mem::replace(&mut self.durable, writing.superblock);
         assert!(self.durable.sequence == before.sequence + 1, "superblocks follow one another");
-        Some(before.state)
+        Some(Changed { view: writing.view.then_some(before.state), checkpoint: writing.checkpoint })
     }
 
-    /// Begins the queued state, if there is one. To be asked when a state has become durable.
+    /// Begins what is queued, if anything is and nothing is being written. To be asked when a superblock has become durable.
     pub(crate) fn begin_queued(&mut self, asks: &mut Asks, io: &mut dyn Io) {
-        if let Some(state) = self.queued.take() {
-            self.begin(state, asks, io);
+        if self.writing.is_some() || (self.queued.is_none() && self.naming.is_none()) {
+            return;
         }
+        let (view, checkpoint) = (self.queued.is_some(), self.naming.is_some());
+        kimberlite_probe::sometimes!("view.with_checkpoint", view && checkpoint);
+        let state = self.queued.take().unwrap_or_else(|| self.durable.state.clone());
+        let name = self.naming.take().unwrap_or(self.durable.checkpoint);
+        let superblock = self.durable.next(state, name);
+        write_copy(&superblock, 0, asks, io);
+        self.writing = Some(Writing { superblock, copy: 0, view, checkpoint });
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! # The directory
 //!
-//! The roots of all tenants and the free set are one sequence of bytes, stored as values are and written whole.
+//! The roots of all tenants and the free set are one sequence of bytes, stored as values are and written whole. What
+//! else belongs to the same state, and is nothing to the store, stands beside it as another such sequence, its
+//! *companion*: it is written, named and freed with the directory.
 //!
 //! ```text
 //!  at size
@@ -14,7 +16,8 @@
 //!   8   8  pages of the file
 //!  16   4  tenants
 //!  20   4  zeros
-//!  24      for each tenant, by number, 168 bytes:
+//!  24  48  where the companion is, as values are named; zeros if there is none
+//!  72      for each tenant, by number, 168 bytes:
 //!            8  tenant
 //!           12  horizon
 //!           12  newest position
@@ -28,7 +31,7 @@
 //!
 //! ```text
 //!   0   4  magic "kbcp"
-//!   4   1  version of the layout: 1
+//!   4   1  version of the layout: 2
 //!   5   1  level of the directory's root
 //!   6   2  zeros
 //!   8   4  size of pages
@@ -48,8 +51,8 @@ use crate::blob::{child_of, gather_written};
 use crate::build;
 use crate::free_set::FreeSet;
 use crate::layout::{
-    BLOB_CELL_SIZE, BlobRef, POINTER_SIZE, POSITION_SIZE, checksum_at, pointer_at, position_at, put_pointer,
-    put_position, u32_at, u64_at,
+    BLOB_CELL_SIZE, BLOB_REF_SIZE, BlobRef, POINTER_SIZE, POSITION_SIZE, checksum_at, pointer_at,
+    position_at, put_pointer, put_position, u32_at, u64_at,
 };
 use crate::page::Page;
 use crate::pointer::{Address, Miss, NO_TENANT, POSITION_MIN, PageRef, Pages, Pointer, Tree};
@@ -60,8 +63,9 @@ use crate::store::{Root, Roots, Store};
 pub const CHECKPOINT_ROOT_SIZE: usize = 64;
 
 const MAGIC: [u8; 4] = *b"kbcp";
-const VERSION: u8 = 1;
-const DIRECTORY_HEAD: usize = 24;
+const VERSION: u8 = 2;
+const COMPANION_AT: usize = 24;
+const DIRECTORY_HEAD: usize = COMPANION_AT + BLOB_REF_SIZE;
 const ROOT_SIZE: usize = 8 + POINTER_SIZE;
 const TENANT_SIZE: usize = 8 + 2 * POSITION_SIZE + 2 * ROOT_SIZE;
 const NO_ROOT: u8 = u8::MAX;
@@ -123,6 +127,11 @@ impl CheckpointRoot {
         self.sequence
     }
 
+    /// Bytes of each of its pages.
+    pub fn page_size(&self) -> usize {
+        self.page_size as usize
+    }
+
     /// The digest that covers everything.
     pub fn digest(&self) -> Checksum {
         self.directory.digest
@@ -163,12 +172,17 @@ impl CheckpointRoot {
 }
 
 impl Store {
+    /// A checkpoint without a companion.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        self.checkpoint_with(&[])
+    }
+
     /// Gives every dirty page its place, and hands out all pages that must be written. From now on the store asks
     /// `Pages` for them. Two stores that installed the same batches, with the same checkpoints in between, hand out the
-    /// same bytes.
+    /// same bytes. The companion's bytes come back from [`Store::open`].
     ///
-    /// Cost: one BLAKE3 over each dirty page, and the directory.
-    pub fn checkpoint(&mut self) -> Checkpoint {
+    /// Cost: one BLAKE3 over each dirty page, the directory and the companion.
+    pub fn checkpoint_with(&mut self, companion: &[u8]) -> Checkpoint {
         let mut pages = Vec::with_capacity(self.dirty_pages() + 1);
         let tenants: Vec<TenantId> = self.tenants.keys().copied().collect();
         for tenant in tenants {
@@ -184,7 +198,7 @@ impl Store {
         self.dirty.clear();
         self.idle.clear();
         self.sequence += 1;
-        let directory = self.seal_directory(&mut pages);
+        let directory = self.seal_directory(companion, &mut pages);
         let root =
             CheckpointRoot { page_size: self.shape.page_size() as u32, sequence: self.sequence, directory };
         Checkpoint { root, pages }
@@ -252,9 +266,28 @@ impl Store {
         Sealed { at, page }
     }
 
-    /// Writes the directory to places of its own, and gives back all places that were left.
-    fn seal_directory(&mut self, pages: &mut Vec<Sealed>) -> BlobRef {
+    /// Writes the companion to places of its own.
+    fn seal_companion(
+        &mut self,
+        companion: &[u8],
+        pages: &mut Vec<Sealed>,
+    ) -> Option<(BlobRef, Vec<Address>)> {
         let shape = self.shape;
+        let length = u32::try_from(companion.len()).expect("a companion stays below 4 GiB");
+        if length == 0 {
+            return None;
+        }
+        let places: Vec<Address> = (0..blob_pages(shape, length)).map(|_| self.free.take()).collect();
+        let mut left = places.iter().copied();
+        let sealed = seal_bytes(shape, companion, shape.blob_level(length), &mut left, pages);
+        assert!(left.next().is_none(), "the companion has as many pages as places");
+        Some((sealed, places))
+    }
+
+    /// Writes companion and directory to places of their own, and gives back all places that were left.
+    fn seal_directory(&mut self, companion: &[u8], pages: &mut Vec<Sealed>) -> BlobRef {
+        let shape = self.shape;
+        let (companion, beside) = self.seal_companion(companion, pages).unzip();
         let mut places = Vec::new();
         let length = loop {
             let words = self.free.pages().div_ceil(64) as usize;
@@ -270,10 +303,12 @@ impl Store {
         for address in core::mem::take(&mut self.left) {
             self.free.give(address);
         }
-        for address in core::mem::replace(&mut self.directory, places.clone()) {
+        let mut taken = places.clone();
+        taken.extend(beside.unwrap_or_default());
+        for address in core::mem::replace(&mut self.directory, taken) {
             self.free.give(address);
         }
-        let bytes = self.directory_bytes();
+        let bytes = self.directory_bytes(companion.as_ref());
         assert_eq!(bytes.len(), length as usize, "giving places back changes bits, not their number");
         let mut places = places.into_iter();
         let sealed = seal_bytes(shape, &bytes, shape.blob_level(length), &mut places, pages);
@@ -281,12 +316,15 @@ impl Store {
         sealed
     }
 
-    fn directory_bytes(&self) -> Vec<u8> {
+    fn directory_bytes(&self, companion: Option<&BlobRef>) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.sequence.to_le_bytes());
         bytes.extend_from_slice(&self.free.pages().to_le_bytes());
         bytes.extend_from_slice(&(self.tenants.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&[0; 4 + BLOB_REF_SIZE]);
+        if let Some(companion) = companion {
+            companion.write(&mut bytes, COMPANION_AT);
+        }
         for (tenant, roots) in &self.tenants {
             let mut entry = [0; TENANT_SIZE];
             entry[..8].copy_from_slice(&tenant.0.to_le_bytes());
@@ -306,21 +344,29 @@ impl Store {
         bytes
     }
 
-    /// Opens the store that a checkpoint left, as it was behind [`Store::checkpoint`]. Reads the directory alone.
-    pub fn open(root: &CheckpointRoot, pages: &dyn Pages) -> Result<Self, OpenError> {
+    /// Opens the store that a checkpoint left, as it was behind [`Store::checkpoint_with`], and gives its companion, which
+    /// is empty if there is none. Reads directory and companion alone.
+    pub fn open(root: &CheckpointRoot, pages: &dyn Pages) -> Result<(Self, Vec<u8>), OpenError> {
         let shape = Shape::new(root.page_size as usize).ok_or(OpenError::Malformed)?;
         let (bytes, directory) = gather_written(shape, pages, NO_TENANT, &root.directory)?;
         let mut store = Self::new(shape);
         store.directory = directory;
         store.sequence = root.sequence;
         store.read_directory(&bytes).ok_or(OpenError::Malformed)?;
-        Ok(store)
+        let companion = read_companion(shape, &bytes).ok_or(OpenError::Malformed)?;
+        let Some(companion) = companion else { return Ok((store, Vec::new())) };
+        let (bytes, places) = gather_written(shape, pages, NO_TENANT, &companion)?;
+        if places.iter().any(|address| address.0 >= store.pages()) {
+            return Err(OpenError::Malformed);
+        }
+        store.directory.extend(places);
+        Ok((store, bytes))
     }
 
     fn read_directory(&mut self, bytes: &[u8]) -> Option<()> {
         let head = bytes.get(..DIRECTORY_HEAD)?;
         let (tenants, pages) = (u32_at(head, 16) as usize, u64_at(head, 8));
-        if u64_at(head, 0) != self.sequence || tenants > TENANTS_MAX || head[20..] != [0; 4] {
+        if u64_at(head, 0) != self.sequence || tenants > TENANTS_MAX || head[20..COMPANION_AT] != [0; 4] {
             return None;
         }
         let (entries, words) = bytes[DIRECTORY_HEAD..].split_at_checked(tenants * TENANT_SIZE)?;
@@ -348,6 +394,19 @@ impl Store {
         }
         Some(())
     }
+}
+
+/// `None` if it is malformed; `Some(None)` if there is no companion.
+#[expect(clippy::option_option, reason = "to have no companion is no error")]
+fn read_companion(shape: Shape, directory: &[u8]) -> Option<Option<BlobRef>> {
+    if directory[COMPANION_AT..DIRECTORY_HEAD] == [0; BLOB_REF_SIZE] {
+        return Some(None);
+    }
+    let companion = BlobRef::read(directory, COMPANION_AT)?;
+    let sound = companion.length > 0
+        && companion.level == shape.blob_level(companion.length)
+        && companion.address.is_place();
+    sound.then_some(Some(companion))
 }
 
 /// `None` if it is malformed; `Some(None)` if the tree is empty.

@@ -59,7 +59,7 @@ pub struct Store {
     /// Places that pages left since the last checkpoint, which still needs them.
     pub(crate) left: Vec<crate::Address>,
     pub(crate) free: FreeSet,
-    /// Places of the last checkpoint's directory.
+    /// Places of the last checkpoint's directory and companion.
     pub(crate) directory: Vec<crate::Address>,
     /// Checkpoints so far.
     pub(crate) sequence: u64,

@@ -43,6 +43,24 @@ impl Layout {
         if room < COMMAND_SIZE_LIMIT { room } else { COMMAND_SIZE_LIMIT }
     }
 
+    /// Ops after which a checkpoint of the state is due: as many as one segment may hold. Of the size of production, 8,000:
+    /// a restart applies them again within half a second.
+    pub const fn checkpoint_ops(&self) -> u64 {
+        self.segment_ops_max as u64
+    }
+
+    /// Bytes of prepares after which one is due: eight segments. Of the size of production, 256 MiB: a restart reads and
+    /// applies them again within three seconds.
+    pub const fn checkpoint_bytes(&self) -> u64 {
+        8 * self.segment_size
+    }
+
+    /// Bytes of pages of tables that a node keeps at hand besides those that it needs right now: two segments. Of the size of
+    /// production, 64 MiB.
+    pub const fn page_cache_bytes(&self) -> u64 {
+        2 * self.segment_size
+    }
+
     /// Bytes of the header ring on disk.
     pub const fn ring_size(&self) -> u64 {
         self.ring_slots as u64 * PREPARE_HEADER_SIZE as u64

@@ -58,7 +58,8 @@ impl Replica {
             "normal.pipeline_is_full",
             !self.waiting.is_empty() && self.pipeline.len() >= pipeline
         );
-        while !self.waiting.is_empty() && is_worth_it(self) && self.log.writing() < WRITING_MAX {
+        while !self.waiting.is_empty() && !self.held && is_worth_it(self) && self.log.writing() < WRITING_MAX
+        {
             let batch = self.take_batch();
             kimberlite_probe::sometimes!("normal.group_commits", batch.len() > 1);
             let entries: Vec<NewEntry<'_>> = batch
@@ -311,7 +312,7 @@ impl Replica {
 
     /// Hands committed prepares out, in order, as far as they are at hand; asks for the next ones.
     pub(crate) fn execute(&mut self, cx: &mut Cx<'_>) {
-        while self.commit_min < self.commit_max {
+        while self.commit_min < self.commit_max && !self.held {
             let next = self.commit_min.next();
             let Some(prepare) = self.cache.get(&next) else { break };
             let named = self.log.get(next).is_none_or(|slot| slot.header.checksum == prepare.header.checksum);
@@ -327,7 +328,9 @@ impl Replica {
             self.executed = prepare.header.checksum;
             cx.out.push(Output::Commit(prepare));
         }
-        self.fetch_ahead(cx);
+        if !self.held {
+            self.fetch_ahead(cx);
+        }
         self.confirm_reads(cx);
     }
 

@@ -547,6 +547,7 @@ mod tests {
             doubt_until: Op(12),
             gap: None,
             below_gap: Vec::new(),
+            executed: (Op::ZERO, headers[0].checksum),
         };
         replica.on(Now::default(), Input::Open(recovered), &mut net, &mut out);
         let message = Message::RequestPrepare { op: Op(3), count: 1, checksum: asked };

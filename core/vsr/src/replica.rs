@@ -48,6 +48,9 @@ pub struct Recovered {
     pub gap: Option<(Op, Op)>,
     /// What is known of the ops in front of `headers`, as far as a view change may ask about them, in order.
     pub below_gap: Vec<(PrepareHeader, Mark)>,
+    /// The last op whose execution is part of the state that the parent has, and the checksum of its prepare. Zero and
+    /// the root's, if it has none.
+    pub executed: (Op, Checksum),
 }
 
 /// What the superblock must hold before a promise is made.
@@ -92,6 +95,10 @@ pub enum Input {
     },
     /// Propose this. Given to a primary only; dropped when too many wait.
     Request(Request),
+    /// The parent has too much to execute: hand it no more until it says otherwise, and propose nothing.
+    Hold(bool),
+    /// The parent has lost its state: hand out all that is committed again, from the first op on.
+    Replay,
     /// Confirm that this replica is still the primary, from now on. Given to a primary only.
     ConfirmRead {
         /// Returned in the confirmation.
@@ -153,7 +160,8 @@ pub enum Output {
         /// The prepare, when known.
         checksum: Option<Checksum>,
     },
-    /// Execute this prepare. Given in order, each once.
+    /// Execute this prepare. Given in order, each once: from the op behind the one that was executed when the replica opened,
+    /// or from the first one again after [`Input::Replay`].
     Commit(Prepare),
     /// Say which ops the journal lacks. Answered by [`Input::Fetched`] for each, as damaged.
     Survey,
@@ -316,6 +324,8 @@ pub struct Replica {
     pub(crate) commit_min: Op,
     /// The checksum of what was handed out last: the parent of what is handed out next.
     pub(crate) executed: Checksum,
+    /// Whether nothing is to be handed out.
+    pub(crate) held: bool,
     /// The ops, first and last, that may have been acknowledged before a restart that could not read them: behind the
     /// head, in a gap in front of it, or both. What the log names of them it holds all the same.
     pub(crate) doubt: Option<(Op, Op)>,
@@ -369,6 +379,7 @@ impl Replica {
             commit_max: Op::ZERO,
             commit_min: Op::ZERO,
             executed: root.checksum,
+            held: false,
             doubt: None,
             below_gap: Vec::new(),
             cache: BTreeMap::new(),
@@ -395,6 +406,8 @@ impl Replica {
             Input::Wake => {}
             Input::Message { from, packet } => self.on_message(from, &packet, cx),
             Input::Request(request) => self.on_request(request, cx),
+            Input::Hold(held) => self.on_hold(held, cx),
+            Input::Replay => self.on_replay(cx),
             Input::ConfirmRead { ticket } => self.on_confirm_read(ticket, cx),
             Input::Durable { op, checksum } => self.on_durable(op, &checksum, cx),
             Input::Stored { op } => self.on_stored(op, cx),
@@ -423,6 +436,7 @@ impl Replica {
         self.asked_view = self.view;
         // The head's proposer knew that this much is committed, and what it knew stands in this log.
         self.commit_max = recovered.commit.min(self.head().op).max(self.head().commit);
+        self.take_executed(recovered.executed);
         let head_certain = recovered.doubt_until <= self.head().op;
         let behind = (!head_certain).then(|| (self.head().op.next(), recovered.doubt_until));
         self.doubt = match (recovered.gap, behind) {
@@ -461,6 +475,39 @@ impl Replica {
         }
         cx.out.push(Output::Committed(self.commit_max));
         self.lack_what_is_lacking(cx);
+        self.execute(cx);
+    }
+
+    /// Goes on behind what the parent has executed, if this log holds that. If it does not (the op was executed before it was
+    /// durable here, or is lost), the parent is handed what it has executed, and leaves that alone.
+    fn take_executed(&mut self, (op, checksum): (Op, Checksum)) {
+        let named = self.log.get(op).is_none_or(|slot| slot.header.checksum == checksum);
+        kimberlite_probe::sometimes!("replica.opens_behind_state", op > self.head().op || !named);
+        if op <= self.head().op && named {
+            kimberlite_probe::sometimes!("replica.opens_with_state", op > Op::ZERO);
+            self.commit_min = op;
+            self.executed = checksum;
+            self.commit_max = self.commit_max.max(op);
+        }
+    }
+
+    fn on_hold(&mut self, held: bool, cx: &mut Cx<'_>) {
+        self.held = held;
+        if self.status == Status::Opening {
+            return;
+        }
+        self.execute(cx);
+        if self.is_primary() {
+            self.propose(cx);
+        }
+    }
+
+    fn on_replay(&mut self, cx: &mut Cx<'_>) {
+        assert!(self.status != Status::Opening, "what is executed anew was executed");
+        kimberlite_probe::reachable!("replica.replays");
+        self.held = false;
+        self.commit_min = Op::ZERO;
+        self.executed = PrepareHeader::root(self.config.cluster).checksum;
         self.execute(cx);
     }
 

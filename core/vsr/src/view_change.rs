@@ -537,6 +537,7 @@ pub(crate) mod tests {
             doubt_until: Op(5),
             gap: None,
             below_gap: Vec::new(),
+            executed: (Op::ZERO, headers[0].checksum),
         };
         replica.on(Now::default(), Input::Open(recovered), &mut Deaf, &mut out);
         // Ops 10 and 11 are committed and lost with their headers by those who chose the log: op 12 alone is its end,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kimberlite_kernel::{Kernel, Lookup, StateDigest};
-use kimberlite_runtime::Note;
+use kimberlite_runtime::{Node, Note};
+use kimberlite_store::{Address, Miss, PAGE_SIZE, Page, PageRef, Pages};
 use kimberlite_types::{Config, Instant, Op, ReplicaId, RequestNumber};
 
 use super::hold;
@@ -98,6 +99,40 @@ impl Digest {
     }
 }
 
+/// The digest of a node's state, item by item. Pages of tables that are not at hand are read from its disk.
+fn walk(node: &Node, replica: ReplicaId, end: &End<'_>) -> StateDigest {
+    let mut platter = Platter { read: BTreeMap::new(), node };
+    loop {
+        match node.kernel().digest_walk_with(&platter) {
+            Ok(digest) => return digest,
+            Err(miss) => {
+                for at in miss.pages() {
+                    let place = kimberlite_storage::page_place(at.address);
+                    let bytes = (end.disk)(replica, place.zone, place.offset, PAGE_SIZE);
+                    let page =
+                        Page::decode(at, bytes.into()).expect("without damage a disk holds what was written");
+                    platter.read.insert(at.address, page);
+                }
+            }
+        }
+    }
+}
+
+/// Pages at hand, and pages read from the disk.
+struct Platter<'a> {
+    read: BTreeMap<Address, Page>,
+    node: &'a Node,
+}
+
+impl Pages for Platter<'_> {
+    fn page(&self, at: PageRef) -> Result<&Page, Miss> {
+        match self.read.get(&at.address) {
+            Some(page) => Ok(page),
+            None => self.node.storage().page(&at).ok_or_else(|| Miss::of(at)),
+        }
+    }
+}
+
 impl Checker for Digest {
     fn name(&self) -> &'static str {
         NAME
@@ -128,9 +163,10 @@ impl Checker for Digest {
             .iter()
             .enumerate()
             .filter_map(|(replica, node)| {
-                let kernel = (*node)?.kernel();
-                let (kept, walked) = (kernel.digest(), kernel.digest_walk());
-                Some(Standing { replica: ReplicaId(replica as u8), kernel, kept, walked })
+                let (replica, node) = (ReplicaId(replica as u8), (*node)?);
+                let kernel = node.kernel();
+                let (kept, walked) = (kernel.digest(), walk(node, replica, end));
+                Some(Standing { replica, kernel, kept, walked })
             })
             .collect();
         self.check_all(&standings, &end.core)
@@ -145,7 +181,6 @@ impl Checker for Digest {
 mod tests {
     use super::super::support::*;
     use super::*;
-    use kimberlite_runtime::Node;
     use kimberlite_types::{LogPosition, SessionId};
 
     fn fresh(history: &History) -> Digest {

@@ -28,6 +28,7 @@
 mod agreement;
 mod blackbox;
 mod chain;
+mod checkpoints;
 mod digest;
 mod durability;
 mod exactly_once;
@@ -55,6 +56,7 @@ use kimberlite_wire::PrepareHeader;
 pub use agreement::Agreement;
 pub use blackbox::Blackbox;
 pub use chain::Chain;
+pub use checkpoints::Checkpoints;
 pub use digest::Digest;
 pub use durability::Durability;
 pub use exactly_once::ExactlyOnce;
@@ -88,6 +90,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Ring::default()),
         Box::new(LogBytes::default()),
         Box::new(Digest::new(config)),
+        Box::new(Checkpoints::default()),
         Box::new(Halts::default()),
         Box::new(Resources::default()),
     ]
@@ -130,6 +133,12 @@ impl Lives {
     fn observe(&mut self, seen: &Observation<'_>) {
         match seen {
             Observation::Started { replica } => self.executed[usize::from(replica.0)] = Op::ZERO,
+            Observation::Note { replica, note: Note::Restored { op, .. } } => {
+                self.executed[usize::from(replica.0)] = *op;
+            }
+            Observation::Note { replica, note: Note::Rebuilds { .. } } => {
+                self.executed[usize::from(replica.0)] = Op::ZERO;
+            }
             Observation::Note { replica, note: Note::Committed { prepare, .. } } => {
                 self.executed[usize::from(replica.0)] = prepare.header.op;
             }
@@ -171,7 +180,7 @@ mod tests {
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());
@@ -208,7 +217,8 @@ mod tests {
                     core: vec![],
                 })
                 .unwrap();
-            let unused = ["views", "promises", "halts", "healing", "log_bytes", "digest", "resources"];
+            let unused =
+                ["views", "promises", "halts", "healing", "log_bytes", "digest", "checkpoints", "resources"];
             assert_eq!(checker.compared() > 0, !unused.contains(&name), "{name}");
         }
     }

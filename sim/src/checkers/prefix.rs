@@ -10,7 +10,7 @@ use super::hold;
 use crate::{Checker, End, Observation, Violation};
 
 const NAME: &str = "prefix";
-const GAP: &str = "a life executes ops without gaps, from op 1 on";
+const GAP: &str = "a life executes ops without gaps, from op 1 or its checkpoint on";
 const TWICE: &str = "a life executes an op once";
 const PARENT: &str = "an op's parent is the op executed before it";
 const DEAD: &str = "only a replica that runs executes";
@@ -54,6 +54,14 @@ impl Checker for Prefix {
                 self.lives[usize::from(replica.0)] = life;
             }
             Observation::Crashed { replica } => self.lives[usize::from(replica.0)].running = false,
+            Observation::Note { replica, note: Note::Restored { op, checksum, .. } } => {
+                let life = &mut self.lives[usize::from(replica.0)];
+                (life.op, life.checksum) = (*op, *checksum);
+            }
+            Observation::Note { replica, note: Note::Rebuilds { .. } } => {
+                let life = &mut self.lives[usize::from(replica.0)];
+                (life.op, life.checksum) = (Op::ZERO, self.root);
+            }
             Observation::Note { replica, note: Note::Committed { prepare, .. } } => {
                 let (replica, header) = (*replica, &prepare.header);
                 let life = &mut self.lives[usize::from(replica.0)];

@@ -98,7 +98,7 @@ pub(crate) fn run(bytes: &[u8]) {
                     |root| {
                         let root = CheckpointRoot::decode(root).expect("our own root");
                         disk.run(|pages| {
-                            Store::open(&root, pages).map_err(|error| match error {
+                            Store::open(&root, pages).map(|(store, _)| store).map_err(|error| match error {
                                 kimberlite_store::OpenError::Miss(miss) => Stop::Miss(miss),
                                 kimberlite_store::OpenError::Malformed => panic!("our own directory"),
                             })

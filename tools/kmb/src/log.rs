@@ -133,6 +133,7 @@ pub(crate) fn damage_name(damage: Damage) -> &'static str {
         Damage::RingSlot => "slot of the header ring",
         Damage::Prepare => "prepare",
         Damage::Footer => "segment footer",
+        Damage::Page => "page of a checkpoint",
     }
 }
 
@@ -151,6 +152,24 @@ pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
                         "head_certain": head_certain, "doubt_until": doubt_until }),
             )
         }
+        Note::Restored { op, .. } => Line::new(
+            Level::Info,
+            "restored",
+            format!("state as of op {op}, from its checkpoint"),
+            json!({ "op": op }),
+        ),
+        Note::Rebuilds { op, why } => Line::new(
+            Level::Warn,
+            "rebuilds",
+            format!("the checkpoint is lost (op {op}): {why}; the state is made anew from the log"),
+            json!({ "op": op, "why": why.to_string() }),
+        ),
+        Note::Checkpoint { op, digest } => Line::new(
+            Level::Detail,
+            "checkpoint",
+            format!("the checkpoint of op {op} is durable"),
+            json!({ "op": op, "digest": digest.to_string() }),
+        ),
         Note::Consensus(note) => of_consensus(note),
         Note::Committed { prepare, applied, .. } => {
             let (op, entries) = (applied.op, applied.verdicts.len());

@@ -27,7 +27,7 @@ use core::fmt;
 
 use kimberlite_row::fact::Miss;
 use kimberlite_row::{Catalogue, SqlError, SqlState, check};
-use kimberlite_store::{Checkpoint, Draft, PageRef, Pages, Shape, Store, Tree};
+use kimberlite_store::{Checkpoint, CheckpointRoot, Draft, PageRef, Pages, Shape, Store, Tree};
 use kimberlite_types::{LogPosition, TenantId};
 
 use crate::digest::{ItemSum, TableVersion};
@@ -180,8 +180,28 @@ impl Tables {
     }
 
     /// Gives all new pages their places and hands them out; from now on they are asked for.
-    pub fn checkpoint(&mut self) -> Checkpoint {
-        self.store.checkpoint()
+    /// The companion is what else belongs to the state.
+    pub(crate) fn checkpoint_with(&mut self, companion: &[u8]) -> Checkpoint {
+        self.store.checkpoint_with(companion)
+    }
+
+    /// Opens the tables of a checkpoint, and gives its companion.
+    pub(crate) fn open(
+        root: &CheckpointRoot,
+        pages: &dyn Pages,
+    ) -> Result<(Self, Vec<u8>), kimberlite_store::OpenError> {
+        let (store, companion) = Store::open(root, pages)?;
+        Ok((Self { store, latest: BTreeMap::new() }, companion))
+    }
+
+    /// Pages that have no place yet.
+    pub(crate) fn dirty_pages(&self) -> usize {
+        self.store.dirty_pages()
+    }
+
+    /// The newest command that wrote for any tenant.
+    pub(crate) fn newest(&self) -> LogPosition {
+        self.store.tenants().map(|tenant| self.store.newest(tenant)).max().unwrap_or_default()
     }
 
     /// A tenant's rows, as of `last`: the position up to which the log was applied.
@@ -202,20 +222,22 @@ impl Tables {
     }
 
     /// Shows every write there ever was, for a digest that is computed anew.
-    pub(crate) fn for_each_version(&self, pages: &dyn Pages, mut each: impl FnMut(bool, &TableVersion<'_>)) {
+    pub(crate) fn for_each_version(
+        &self,
+        pages: &dyn Pages,
+        mut each: impl FnMut(bool, &TableVersion<'_>),
+    ) -> Result<(), kimberlite_store::Miss> {
         for tenant in self.store.tenants() {
             let mut ends: BTreeSet<(Vec<u8>, LogPosition)> = BTreeSet::new();
             // What ended was deleted, unless it was replaced.
             let walk = |tree, visit: &mut dyn FnMut(&[u8], kimberlite_store::Version<'_>)| {
-                self.store
-                    .walk(tenant, tree, pages, visit)
-                    .expect("a digest is computed with all pages at hand");
+                self.store.walk(tenant, tree, pages, visit)
             };
             walk(Tree::History, &mut |key, version| {
                 let end = version.end.expect("versions of the history ended");
                 ends.insert((key.to_vec(), end));
                 each(true, &TableVersion { tenant, key, position: end, value: None });
-            });
+            })?;
             for tree in [Tree::History, Tree::Current] {
                 walk(tree, &mut |key, version| {
                     let position = version.begin;
@@ -223,8 +245,9 @@ impl Tables {
                         each(false, &TableVersion { tenant, key, position, value: None });
                     }
                     each(true, &TableVersion { tenant, key, position, value: Some(&version.value) });
-                });
+                })?;
             }
         }
+        Ok(())
     }
 }

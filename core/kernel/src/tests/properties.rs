@@ -4,8 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use kimberlite_store::{Checkpoint, Page, PageRef, Pages};
+
 use super::*;
-use crate::tables::Unwritten;
+use crate::tables::{Tables, Unwritten};
+use crate::{OpenError, image};
+
+/// Pages as they were handed out to be written.
+struct Written<'a>(&'a Checkpoint);
+
+impl Pages for Written<'_> {
+    fn page(&self, at: PageRef) -> core::result::Result<&Page, kimberlite_store::Miss> {
+        let found = self.0.pages.iter().find(|sealed| sealed.at == at);
+        found.map(|sealed| &sealed.page).ok_or_else(|| kimberlite_store::Miss::of(at))
+    }
+}
+
+fn open(sessions_max: u32, checkpoint: &Checkpoint) -> core::result::Result<Kernel, OpenError> {
+    Kernel::open(sessions_max, &checkpoint.root, &Written(checkpoint))
+}
 
 /// What one client does next. Small ranges, so that retries, evictions and conflicts are common.
 #[derive(Clone, Debug)]
@@ -173,6 +190,53 @@ proptest! {
             prop_assert_eq!(again.digest(), other.digest_walk());
         }
         prop_assert_eq!(again.digest(), model.log.kernel.digest());
+    }
+
+    #[test]
+    fn a_state_opened_from_a_checkpoint_is_the_state_and_what_follows_is_the_same(history in history(), every in 1..4_usize) {
+        let mut model = Model::new();
+        for steps in &history {
+            model.commit(steps);
+        }
+        let mut whole = Kernel::new(3);
+        let mut opened = Kernel::new(3);
+        for (index, prepare) in model.log.prepares.iter().enumerate() {
+            prop_assert_eq!(whole.apply(prepare), opened.apply(prepare));
+            if index % every == 0 {
+                let (mut one, mut other) = (opened.clone(), opened);
+                let checkpoint = one.checkpoint();
+                prop_assert_eq!(&other.checkpoint(), &checkpoint);
+                opened = open(3, &checkpoint).expect("what was written is a checkpoint");
+                prop_assert!(matches!(open(1, &checkpoint), Err(OpenError::Malformed(_))));
+            }
+            prop_assert_eq!(opened.digest(), whole.digest());
+            prop_assert_eq!(opened.digest_walk(), whole.digest());
+        }
+    }
+
+    #[test]
+    fn an_image_of_any_bytes_is_a_state_or_malformed(
+        history in history(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut model = Model::new();
+        for steps in &history {
+            model.commit(steps);
+        }
+        let whole = image::encode(&model.log.kernel);
+        let mut bytes = whole.clone();
+        for (at, byte) in changes {
+            bytes[at.index(whole.len())] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(whole.len()));
+        }
+        // The digest covers all that is behind it, so whatever passes is the state.
+        if let Ok(kernel) = image::decode(3, &bytes, Tables::default()) {
+            prop_assert_eq!(kernel.digest(), model.log.kernel.digest());
+            prop_assert_eq!(kernel.digest_walk(), kernel.digest());
+        }
     }
 
     #[test]

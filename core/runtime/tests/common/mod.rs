@@ -169,6 +169,7 @@ impl Machine for Appender {
 pub(crate) struct Cluster {
     pub(crate) world: World<Told>,
     pub(crate) replicas: u8,
+    pub(crate) clients: u16,
     pub(crate) notes: Vec<(ReplicaId, Note)>,
     lives: u64,
     seed: u64,
@@ -191,7 +192,7 @@ impl Cluster {
                 formatted += outputs.len() as u8;
             }
         }
-        let mut cluster = Self { world, replicas, notes: Vec::new(), lives: 0, seed, layout };
+        let mut cluster = Self { world, replicas, clients, notes: Vec::new(), lives: 0, seed, layout };
         for replica in 0..replicas {
             cluster.crash(replica);
             cluster.start(replica);
@@ -289,7 +290,7 @@ impl Cluster {
     /// Whether everybody executed everything.
     pub(crate) fn is_settled(&self) -> bool {
         let top = (0..self.replicas).map(|r| self.node(r).replica().op()).max();
-        (0..self.replicas).all(|r| Some(self.node(r).replica().commit()) == top)
+        (0..self.replicas).all(|r| Some(self.node(r).kernel().applied()) == top)
     }
 }
 

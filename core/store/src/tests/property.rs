@@ -142,7 +142,7 @@ impl Replica {
                 let root = crate::CheckpointRoot::decode(&checkpoint.root.encode()).expect("our own root");
                 self.disk
                     .run(|pages| {
-                        Store::open(&root, pages).map_err(|error| match error {
+                        Store::open(&root, pages).map(|(store, _)| store).map_err(|error| match error {
                             crate::OpenError::Miss(miss) => Stop::Miss(miss),
                             crate::OpenError::Malformed => panic!("our own directory"),
                         })

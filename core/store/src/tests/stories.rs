@@ -187,6 +187,35 @@ fn a_row_of_the_largest_size_goes_in_and_out_and_its_update_moves_no_page_of_it(
 }
 
 #[test]
+fn a_companion_comes_back_and_its_places_are_used_again_one_checkpoint_later() {
+    let (mut store, mut disk) =
+        (Store::new(Shape::new(4096).expect("a size of pages")), Disk::new(Memory::None));
+    let companion: Vec<u8> = (0..50_000_u32).map(|n| (n % 241) as u8).collect();
+    let mut places = Vec::new();
+    for round in 0..4 {
+        write(&mut store, &mut disk, round + 1, [(key(round), Some(b"row".to_vec()))].into_iter());
+        let checkpoint = store.checkpoint_with(&companion);
+        disk.write(&checkpoint);
+        places.push(checkpoint.pages.iter().map(|sealed| sealed.at.address).collect::<Vec<_>>());
+        let open = |pages: &dyn crate::Pages| match Store::open(&checkpoint.root, pages) {
+            Err(crate::OpenError::Miss(miss)) => Err(Stop::Miss(miss)),
+            other => Ok(other.expect("what was written is a checkpoint")),
+        };
+        let (opened, bytes) = disk.run(open).expect("no snapshot");
+        assert!(bytes == companion);
+        assert_eq!((opened.pages(), opened.free.words()), (store.pages(), store.free.words()));
+        assert_eq!(opened.directory.len(), store.directory.len());
+        store = opened;
+    }
+    let used = |round: usize, by: usize| places[by].iter().any(|address| places[round].contains(address));
+    assert!(
+        !used(0, 1) && !used(1, 2) && !used(2, 3),
+        "the last checkpoint stays whole until this one is durable"
+    );
+    assert!(used(0, 2) && used(1, 3));
+}
+
+#[test]
 fn a_table_that_is_emptied_leaves_no_page_in_the_current_tree() {
     let (mut store, mut disk) = table(5_000, Memory::None);
     for (batch, from) in (0..5_000).step_by(1_000).enumerate() {

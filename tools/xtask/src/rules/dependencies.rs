@@ -44,7 +44,7 @@ const TABLE: &[Row] = &[
     row("row",     &["types", "crypto"],                                                       &[],                          Only(&["serde", "postcard", "libm"])),
     row("store",   &["types", "crypto", "row"],                                                &["io", "io-sim"],            Only(&[])),
     row("kernel",  &["types", "probe", "crypto", "wire", "row", "store"],                      &[],                          Only(&["serde", "postcard"])),
-    row("storage", &["types", "probe", "crypto", "io", "wire"],                                &["io-sim"],                  Only(&["serde", "postcard"])),
+    row("storage", &["types", "probe", "crypto", "io", "wire", "store"],                       &["io-sim"],                  Only(&["serde", "postcard"])),
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),
     row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
     row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "libm", "md-5", "regex-automata"])),

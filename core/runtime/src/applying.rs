@@ -1,0 +1,210 @@
+//! The state: what is applied to it next, the pages that this takes, and its checkpoints.
+//!
+//! Committed prepares wait in order. Each entry is decided as soon as the pages are at hand that it needs; meanwhile
+//! everything else goes on, and only what depends on the state waits behind it in the same queue: confirmed reads. Too long a
+//! queue holds consensus back.
+//!
+//! A checkpoint is taken right behind the op that makes it due, before anything else is applied, so that it is the same on
+//! every replica. If the one before is still being written, everything waits for that.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use kimberlite_crypto::Checksum;
+use kimberlite_kernel::{Applied, EntryVerdict, Kernel};
+use kimberlite_probe::mutant;
+use kimberlite_storage::{CheckpointName, NewCheckpoint, PageRef, PagesAtHand};
+use kimberlite_types::{Config, Op};
+use kimberlite_wire::Prepare;
+
+/// What waits, from which on consensus is held back: two pipelines of prepares. It hands out as much again at most before
+/// it hears of it.
+const QUEUE_MAX: usize = 16;
+
+/// Something that waits for all that is in front of it.
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
+enum Waits {
+    Prepare(Prepare),
+    /// A read that was confirmed.
+    Read(u64),
+}
+
+/// What a step comes to.
+pub(crate) enum Step {
+    Applied(Prepare, Applied),
+    /// Everything that the read must see is in the state.
+    Read(u64),
+    /// These pages are needed to go on.
+    Want(Vec<PageRef>),
+    /// This page is needed and lost.
+    Lost(PageRef),
+    Checkpoint(Box<NewCheckpoint>),
+}
+
+/// The state and its queue.
+pub(crate) struct Applying {
+    pub(crate) kernel: Kernel,
+    /// The checksum of the last prepare applied.
+    checksum: Checksum,
+    queue: VecDeque<Waits>,
+    /// Of the prepare in front, so far.
+    verdicts: Vec<EntryVerdict>,
+    /// Whether pages are awaited, and those that were awaited before and are lost.
+    awaits: bool,
+    lost: Vec<PageRef>,
+    /// Whether pages are kept at hand for the step that missed them.
+    pins: bool,
+    /// The checkpoint on its way.
+    checkpoint: Option<Op>,
+    /// Whether the state is gone, and nothing is taken until the log is handed out again.
+    gone: bool,
+}
+
+impl Applying {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self::of(Kernel::new(config.sessions_max), Checksum::ZERO)
+    }
+
+    fn of(kernel: Kernel, checksum: Checksum) -> Self {
+        Self {
+            kernel,
+            checksum,
+            queue: VecDeque::new(),
+            verdicts: Vec::new(),
+            awaits: false,
+            lost: Vec::new(),
+            pins: false,
+            checkpoint: None,
+            gone: false,
+        }
+    }
+
+    /// Takes the state that a checkpoint holds.
+    pub(crate) fn restore(&mut self, kernel: Kernel, name: &CheckpointName) {
+        *self = Self::of(kernel, name.checksum);
+    }
+
+    /// Gives the state up. Answers the reads that waited for it.
+    pub(crate) fn give_up(&mut self, config: &Config) -> Vec<u64> {
+        let queue = core::mem::take(&mut self.queue);
+        *self = Self { gone: true, ..Self::new(config) };
+        let read = |waits: Waits| if let Waits::Read(ticket) = waits { Some(ticket) } else { None };
+        queue.into_iter().filter_map(read).collect()
+    }
+
+    /// Whether the state is gone.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The log is handed out from the first op on.
+    pub(crate) fn begin_anew(&mut self) {
+        self.gone = false;
+    }
+
+    /// Takes a prepare that was committed next.
+    pub(crate) fn take(&mut self, prepare: Prepare) {
+        // What an opened state holds already may be handed out again.
+        let known = prepare.header.op <= self.kernel.applied();
+        kimberlite_probe::sometimes!("applying.knows_op", known && !self.gone);
+        if !self.gone && !known {
+            self.queue.push_back(Waits::Prepare(prepare));
+        }
+    }
+
+    /// Takes a read that was confirmed.
+    pub(crate) fn take_read(&mut self, ticket: u64) {
+        self.queue.push_back(Waits::Read(ticket));
+    }
+
+    /// Whether so much waits that no more should come; `held`: whether this was said before.
+    pub(crate) fn is_full(&self, held: bool) -> bool {
+        self.queue.len() > if held { QUEUE_MAX / 2 } else { QUEUE_MAX }
+    }
+
+    /// The pages that were wanted are at hand, but for these.
+    pub(crate) fn pages_came(&mut self, bad: Vec<PageRef>) {
+        self.awaits = false;
+        self.lost = bad;
+    }
+
+    /// The checkpoint of this op is durable. Answers whether it is the one on its way.
+    pub(crate) fn checkpoint_durable(&mut self, op: Op) -> bool {
+        let known = self.checkpoint == Some(op);
+        if known {
+            self.checkpoint = None;
+        }
+        known
+    }
+
+    /// Whether pages that were kept at hand are not needed any more.
+    pub(crate) fn releases(&mut self) -> bool {
+        !self.awaits && core::mem::take(&mut self.pins)
+    }
+
+    /// Goes on by one step, if anything can.
+    pub(crate) fn step(&mut self, pages: PagesAtHand<'_>, config: &Config) -> Option<Step> {
+        if self.awaits || self.gone {
+            return None;
+        }
+        if self.kernel.is_checkpoint_due(&config.layout) {
+            if self.checkpoint.is_some() {
+                kimberlite_probe::reachable!("applying.waits_for_checkpoint");
+                return None;
+            }
+            return Some(Step::Checkpoint(Box::new(self.checkpoint())));
+        }
+        match self.queue.front()? {
+            Waits::Read(ticket) => {
+                let ticket = *ticket;
+                self.queue.pop_front();
+                Some(Step::Read(ticket))
+            }
+            Waits::Prepare(prepare) => {
+                if self.kernel.apply_on(prepare, &pages, &mut self.verdicts).is_err() {
+                    return Some(self.miss(pages.missed()));
+                }
+                self.lost.clear();
+                let Some(Waits::Prepare(prepare)) = self.queue.pop_front() else {
+                    unreachable!("it was in front")
+                };
+                self.checksum = prepare.header.checksum;
+                let verdicts = core::mem::take(&mut self.verdicts);
+                let applied = Applied { op: prepare.header.op, verdicts };
+                Some(Step::Applied(prepare, applied))
+            }
+        }
+    }
+
+    fn miss(&mut self, missed: Vec<PageRef>) -> Step {
+        kimberlite_probe::reachable!("applying.misses");
+        if let Some(page) = missed.iter().find(|page| self.lost.contains(page)) {
+            return Step::Lost(*page);
+        }
+        self.awaits = true;
+        self.pins = true;
+        Step::Want(missed)
+    }
+
+    fn checkpoint(&mut self) -> NewCheckpoint {
+        let op = self.kernel.applied();
+        self.checkpoint = Some(op);
+        NewCheckpoint { op, checksum: self.checksum, pages: self.kernel.checkpoint() }
+    }
+}
+
+/// Opens the state that a checkpoint holds.
+pub(crate) fn open(
+    config: &Config,
+    name: &CheckpointName,
+    pages: &PagesAtHand<'_>,
+) -> Result<Kernel, kimberlite_kernel::OpenError> {
+    let sessions_max =
+        if mutant!(SessionsForgotten, config.sessions_max > 1) { 1 } else { config.sessions_max };
+    let kernel = Kernel::open(sessions_max, &name.root, pages)?;
+    if kernel.applied() != name.op {
+        return Err(kimberlite_kernel::OpenError::Malformed("its image is of another op"));
+    }
+    Ok(kernel)
+}

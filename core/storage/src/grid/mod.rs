@@ -1,0 +1,317 @@
+//! The grid: pages of checkpoints on the disk, and those of them that are at hand.
+//!
+//! **Writing.** The pages of a checkpoint are put at hand, written, those that stand side by side together, and only when
+//! all are durable does the superblock name it. Until then the one before is named, and nothing of it is overwritten: the
+//! store gives a page that was left at a checkpoint to the next one only, which is not begun before this one is
+//! named. A page cannot leave the cache before it is durable.
+//!
+//! **Reading.** A step that misses pages is run again when they came. What it missed is pinned until it is over, so each
+//! run has more of what it needs, and a cache smaller than what one step needs grows for that step. Bytes that are not
+//! what the parent names are no page: they are told of as bad, and whoever waits runs its step again in any case. If it
+//! still asks for the same page, that one is lost; if not, its place was taken by another meanwhile.
+
+mod cache;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use kimberlite_crypto::Checksum;
+use kimberlite_io::{Buf, Io, Place, ReadFault};
+use kimberlite_store::{Address, Miss, PAGE_SIZE, Page, PageRef, Pages, Sealed};
+use kimberlite_types::Layout;
+use kimberlite_types::limits::SECTOR_SIZE;
+
+use crate::asks::{Asks, ReadFor, WriteFor};
+use crate::view::ViewKeeper;
+use crate::{CheckpointName, Damage, NewCheckpoint, Output, Waiter};
+use cache::Cache;
+
+/// Reads of pages in flight: enough to keep a disk busy with reads of 8 KiB.
+const READS_MAX: usize = 32;
+/// Writes of pages in flight: 8 x 256 KiB.
+const WRITES_MAX: usize = 8;
+/// Pages in one write: 256 KiB.
+const WRITE_PAGES_MAX: usize = (256 << 10) / PAGE_SIZE;
+
+const _: () = assert!(PAGE_SIZE.is_multiple_of(SECTOR_SIZE), "a page is whole sectors");
+
+/// A page by what names it: its place alone is used again.
+type Name = (Address, Checksum);
+
+#[derive(Debug)]
+struct Reading {
+    at: PageRef,
+    waiters: Vec<Waiter>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    left: BTreeSet<Name>,
+    bad: Vec<PageRef>,
+}
+
+/// A checkpoint on its way.
+#[derive(Debug)]
+struct Writing {
+    name: CheckpointName,
+    /// Pages that are not written yet, as first and last of those that stand side by side.
+    queue: VecDeque<(Address, u64)>,
+}
+
+/// Pages on the disk and at hand.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    cache: Cache,
+    reading: BTreeMap<Name, Reading>,
+    /// Reads that wait for others to end.
+    queue: VecDeque<Name>,
+    reads: usize,
+    waiting: BTreeMap<Waiter, Waiting>,
+    writing: Option<Writing>,
+    writes: usize,
+    /// Whether no checkpoint is to be named any more, once the writes in flight are over.
+    dropping: bool,
+}
+
+/// The pages at hand, for one step. What is asked of it and missing is noted.
+pub struct PagesAtHand<'a> {
+    cache: &'a Cache,
+    missed: Cell<Vec<PageRef>>,
+}
+
+impl PagesAtHand<'_> {
+    /// What was asked for and is not at hand, each page once.
+    pub fn missed(self) -> Vec<PageRef> {
+        let mut missed = self.missed.take();
+        missed.sort_by_key(|at| (at.address, at.digest));
+        missed.dedup();
+        missed
+    }
+}
+
+impl Pages for PagesAtHand<'_> {
+    fn page(&self, at: PageRef) -> Result<&Page, Miss> {
+        self.cache.get(&at).ok_or_else(|| {
+            let mut missed = self.missed.take();
+            missed.push(at);
+            self.missed.set(missed);
+            Miss::of(at)
+        })
+    }
+}
+
+/// Where a page stands.
+pub const fn page_place(address: Address) -> Place {
+    Place::grid(address.0 * PAGE_SIZE as u64)
+}
+
+impl Grid {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self {
+            cache: Cache::new(layout.page_cache_bytes()),
+            reading: BTreeMap::new(),
+            queue: VecDeque::new(),
+            reads: 0,
+            waiting: BTreeMap::new(),
+            writing: None,
+            writes: 0,
+            dropping: false,
+        }
+    }
+
+    pub(crate) const fn at_hand(&self) -> PagesAtHand<'_> {
+        PagesAtHand { cache: &self.cache, missed: Cell::new(Vec::new()) }
+    }
+
+    pub(crate) fn page(&self, at: &PageRef) -> Option<&Page> {
+        self.cache.get(at)
+    }
+
+    /// Waiters, and a checkpoint, that were not answered.
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.len() + usize::from(self.writing.is_some()) + usize::from(self.dropping)
+    }
+
+    // ── Reading ─────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn want(
+        &mut self,
+        waiter: Waiter,
+        pages: &[PageRef],
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        assert!(!pages.is_empty(), "a step that misses nothing is not run again");
+        let mut waiting = Waiting::default();
+        for at in pages {
+            if self.cache.pin(at, waiter) {
+                continue;
+            }
+            let name = (at.address, at.digest);
+            let reading = self.reading.entry(name).or_insert_with(|| {
+                self.queue.push_back(name);
+                Reading { at: *at, waiters: Vec::new() }
+            });
+            reading.waiters.push(waiter);
+            waiting.left.insert(name);
+        }
+        if waiting.left.is_empty() {
+            kimberlite_probe::reachable!("grid.came_meanwhile");
+            out.push(Output::Pages { waiter, bad: Vec::new() });
+            return;
+        }
+        let before = self.waiting.insert(waiter, waiting);
+        assert!(before.is_none(), "a waiter waits for one answer");
+        self.read_more(asks, io);
+    }
+
+    fn read_more(&mut self, asks: &mut Asks, io: &mut dyn Io) {
+        while self.reads < READS_MAX
+            && let Some((address, digest)) = self.queue.pop_front()
+        {
+            asks.read(io, page_place(address), PAGE_SIZE, ReadFor::Page { address, digest });
+            self.reads += 1;
+        }
+        kimberlite_probe::sometimes!("grid.reads_wait", !self.queue.is_empty());
+    }
+
+    pub(crate) fn on_read(
+        &mut self,
+        name: Name,
+        result: Result<Buf, ReadFault>,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        self.reads -= 1;
+        self.read_more(asks, io);
+        // Of a page that nobody wants any more, as what names it was dropped, nothing is said.
+        let Some(Reading { at, waiters }) = self.reading.remove(&name) else { return };
+        let page = result.ok().and_then(|bytes| Page::decode(&at, Box::from(&bytes[..])).ok());
+        let bad = page.is_none();
+        kimberlite_probe::sometimes!("grid.reads_page", !bad);
+        if let Some(page) = page {
+            self.cache.insert(&at, page, &waiters);
+        } else {
+            kimberlite_probe::reachable!("grid.finds_damage");
+            out.push(Output::Damaged { place: page_place(at.address), what: Damage::Page, op: None });
+        }
+        for waiter in waiters {
+            let Some(waiting) = self.waiting.get_mut(&waiter) else { continue };
+            waiting.left.remove(&name);
+            if bad {
+                waiting.bad.push(at);
+            }
+            if waiting.left.is_empty() {
+                let Waiting { bad, .. } = self.waiting.remove(&waiter).expect("it was found");
+                out.push(Output::Pages { waiter, bad });
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, waiter: Waiter) {
+        self.waiting.remove(&waiter);
+        self.cache.release(waiter);
+    }
+
+    // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn write(
+        &mut self,
+        new: NewCheckpoint,
+        view: &mut ViewKeeper,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+    ) {
+        assert!(
+            self.writing.is_none() && !self.dropping,
+            "a checkpoint is begun when the one before is durable"
+        );
+        let NewCheckpoint { op, checksum, pages } = new;
+        assert_eq!(pages.root.page_size(), PAGE_SIZE, "all pages have one size");
+        let mut places: Vec<Address> = pages.pages.iter().map(|sealed| sealed.at.address).collect();
+        places.sort();
+        let mut queue: VecDeque<(Address, u64)> = VecDeque::new();
+        for address in places {
+            match queue.back_mut() {
+                Some((first, count)) if first.0 + *count == address.0 && *count < WRITE_PAGES_MAX as u64 => {
+                    *count += 1;
+                }
+                _ => queue.push_back((address, 1)),
+            }
+        }
+        for Sealed { at, page } in pages.pages {
+            self.cache.put(&at, page);
+        }
+        self.writing = Some(Writing { name: CheckpointName { op, checksum, root: pages.root }, queue });
+        self.write_more(view, asks, io);
+    }
+
+    fn write_more(&mut self, view: &mut ViewKeeper, asks: &mut Asks, io: &mut dyn Io) {
+        if self.dropping {
+            if self.writes == 0 {
+                view.name(None, asks, io);
+            }
+            return;
+        }
+        let Some(writing) = &mut self.writing else { return };
+        while self.writes < WRITES_MAX
+            && let Some((first, count)) = writing.queue.pop_front()
+        {
+            let mut bytes = Buf::zeroed(count as usize * PAGE_SIZE);
+            for (index, part) in bytes.chunks_exact_mut(PAGE_SIZE).enumerate() {
+                part.copy_from_slice(self.cache.unwritten(Address(first.0 + index as u64)));
+            }
+            asks.write(io, page_place(first), bytes.freeze(), WriteFor::Pages { first, count });
+            self.writes += 1;
+        }
+        if self.writes == 0 {
+            view.name(Some(writing.name), asks, io);
+        }
+    }
+
+    pub(crate) fn on_written(
+        &mut self,
+        first: Address,
+        count: u64,
+        view: &mut ViewKeeper,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+    ) {
+        self.writes -= 1;
+        self.cache.written((first.0..first.0 + count).map(Address));
+        self.write_more(view, asks, io);
+    }
+
+    /// The superblock names another checkpoint, or none.
+    pub(crate) fn named(&mut self, name: Option<&CheckpointName>, out: &mut Vec<Output>) {
+        match (name, &self.writing) {
+            (None, _) if self.dropping => {
+                self.dropping = false;
+                out.push(Output::CheckpointDropped);
+            }
+            (Some(name), Some(writing)) if *name == writing.name => {
+                self.writing = None;
+                out.push(Output::CheckpointDurable { op: name.op });
+            }
+            // It became durable when it was of no use any more.
+            (Some(_), None) if self.dropping => {}
+            _ => unreachable!("one checkpoint is on its way at a time"),
+        }
+    }
+
+    /// Names none any more. What was on its way is given up; writes in flight are waited for, as their places are needed.
+    pub(crate) fn drop_checkpoint(&mut self, view: &mut ViewKeeper, asks: &mut Asks, io: &mut dyn Io) {
+        assert!(!self.dropping, "it is dropped once");
+        self.dropping = true;
+        self.writing = None;
+        self.waiting.clear();
+        self.reading.clear();
+        self.queue.clear();
+        self.cache.clear();
+        self.write_more(view, asks, io);
+    }
+}

@@ -2,12 +2,13 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::ControlFlow;
+use core::ops::{Bound, ControlFlow};
 
 use kimberlite_row::codec::{Layout, Projection};
-use kimberlite_row::fact::{Found, Miss, Rows, Scan, TimePoint};
+use kimberlite_row::fact::{Found, KeyRange, Miss, Rows, Scan, TimePoint};
+use kimberlite_row::key::encode_all;
 use kimberlite_row::{Catalogue, Index, Object, Row, Table};
-use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store};
+use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, object_prefix};
 use kimberlite_types::{LogPosition, TenantId};
 
 use super::keys::{
@@ -73,6 +74,9 @@ impl<'a> TableRows<'a> {
         each: &mut dyn FnMut(Found<'_>) -> bool,
     ) -> Result<(), Miss> {
         let table = scan.table;
+        if let Some(key) = whole_key(scan) {
+            return self.point(scan, &key, each);
+        }
         // Lookups that find nothing need no layout.
         let mut reader: Option<Projection> = None;
         let object = scan.index.map_or(table.id, |index| index.id);
@@ -115,6 +119,25 @@ impl<'a> TableRows<'a> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Gives the one row of a scan that can be there.
+    fn point(
+        &self,
+        scan: &Scan<'_>,
+        key: &[u8],
+        each: &mut dyn FnMut(Found<'_>) -> bool,
+    ) -> Result<(), Miss> {
+        if scan.after.is_some_and(|after| after >= key) {
+            return Ok(());
+        }
+        let found = self.store().get(self.tenant, key, Snapshot::At(scan.at), self.pages);
+        let Some(version) = found.map_err(|stop| stopped(&stop))? else { return Ok(()) };
+        let reader = layout_of(scan.table).projection(scan.places);
+        let mut row = reader.row();
+        reader.read(&version.value, &mut row).expect("the kernel wrote this row");
+        each(Found { key, hidden: None, version: version.begin, row: &row });
         Ok(())
     }
 
@@ -184,6 +207,19 @@ impl<'a> TableRows<'a> {
         step.map_err(|stop| stopped(&stop))?;
         Ok(found)
     }
+}
+
+/// The key that a scan looks for, if it names all columns of the table's key.
+fn whole_key(scan: &Scan<'_>) -> Option<Vec<u8>> {
+    let width = scan.table.primary_key.as_ref()?.columns.len();
+    let KeyRange { equal, low: Bound::Unbounded, high: Bound::Unbounded } = scan.range else { return None };
+    if scan.index.is_some() || equal.len() != width {
+        return None;
+    }
+    let mut key = Vec::with_capacity(16 * (width + 1));
+    key.extend_from_slice(&object_prefix(scan.table.id));
+    encode_all(equal, &mut key);
+    Some(key)
 }
 
 /// The layout of rows of a table. Tables that do not have one are refused when they are put.

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::expr::{Ask, Col, Comparison, Expr};
 use crate::limits::SORT_BOUND_MAX;
-use crate::plan::{AggregateCall, FrameBound, JoinKind, Plan, SetOp, SortKey, WindowCall, WindowFunction};
+use crate::plan::{
+    AggregateCall, FrameBound, JoinKind, Plan, ScanPlan, SetOp, SortKey, WindowCall, WindowFunction,
+};
 
 /// A subquery of an expression that is evaluated when the program has run to its end: it leaves its answer in a slot.
 #[derive(Debug)]
@@ -336,6 +338,9 @@ impl Compiler<'_> {
                 ))
             }
             Plan::Filter(input, mut conditions) => {
+                if let Plan::Scan(scan) = &*input {
+                    conditions.retain(|condition| !is_in_range(condition, scan));
+                }
                 let mut open = self.node(*input)?;
                 // Conditions without subqueries first: they keep rows from needing the others.
                 conditions.sort_by_key(Expr::has_subquery);
@@ -361,7 +366,13 @@ impl Compiler<'_> {
                 let mut open = self.node(*input)?;
                 let (mut exprs, cols): (Vec<Expr>, Vec<Col>) = list.into_iter().unzip();
                 self.ready_all(&mut exprs, &mut open)?;
-                open.stages.push(Stage::Project(exprs));
+                // The columns of a table as they are need no stage.
+                let same = matches!(open.source, Source::Scan(_))
+                    && exprs.len() == open.layout.len()
+                    && exprs.iter().enumerate().all(|(at, expr)| *expr == Expr::At(at));
+                if !same {
+                    open.stages.push(Stage::Project(exprs));
+                }
                 open.layout = cols;
                 Ok(open)
             }
@@ -639,6 +650,23 @@ impl Compiler<'_> {
         }
         Ok(open)
     }
+}
+
+/// Whether a condition is what the range of a scan says of one of its first columns: keys are equal if values are.
+fn is_in_range(condition: &Expr, scan: &ScanPlan) -> bool {
+    let Expr::Compare(Comparison::Eq, a, b) = condition else { return false };
+    let places = match scan.index {
+        Some(at) => {
+            scan.table.indexes[at].columns.iter().filter_map(|c| scan.table.place(c.column)).collect()
+        }
+        None => scan.table.key_places().unwrap_or_default(),
+    };
+    scan.range.equal.iter().zip(&places).any(|(value, place)| {
+        let is_column = |e: &Expr| {
+            matches!(e, Expr::Col(col) if scan.columns.iter().any(|(c, at)| c == col && at == place))
+        };
+        is_column(a) && **b == *value || is_column(b) && **a == *value
+    })
 }
 
 /// Makes a condition a test of the scan, if it compares a column with what is known and cannot fail; else gives it back.

@@ -18,6 +18,9 @@ const PLANS_MAX: usize = 32;
 /// Bytes of a text whose plan is kept. Longer ones are seldom sent twice, and their plans are large.
 const PLAN_TEXT_MAX: usize = 4096;
 
+/// How often a plan is used before it is made anew: tables grow.
+const PLAN_USES_MAX: u32 = 1000;
+
 /// A statement, bound, planned and compiled.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -58,6 +61,7 @@ struct Entry {
     /// Whether the text is this statement and nothing else.
     direct: bool,
     planned: Arc<Planned>,
+    uses: u32,
 }
 
 /// The plans of a session, by the text of their statement.
@@ -71,14 +75,18 @@ pub(super) struct Plans {
 impl Plans {
     /// The plan of this very statement, if it still holds.
     pub(super) fn get(
-        &self,
+        &mut self,
         statement: &Arc<ast::Statement>,
         text: &str,
         count: usize,
         catalogue: &Arc<Catalogue>,
     ) -> Option<Arc<Planned>> {
-        let Entry { statement: known, planned, .. } = self.entries.get(text)?;
-        let same = Arc::ptr_eq(known, statement) && planned.count == count && planned.holds(catalogue);
+        let Entry { statement: known, planned, uses, .. } = self.entries.get_mut(text)?;
+        *uses += 1;
+        let same = Arc::ptr_eq(known, statement)
+            && *uses <= PLAN_USES_MAX
+            && planned.count == count
+            && planned.holds(catalogue);
         same.then(|| planned.clone())
     }
 
@@ -98,7 +106,7 @@ impl Plans {
         if text.len() > PLAN_TEXT_MAX {
             return;
         }
-        let entry = Entry { statement: statement.clone(), direct, planned };
+        let entry = Entry { statement: statement.clone(), direct, planned, uses: 0 };
         if self.entries.insert(text.clone(), entry).is_none() {
             self.order.push_back(text.clone());
         }

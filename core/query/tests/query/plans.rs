@@ -1,6 +1,11 @@
 //! What the planner makes of queries, as EXPLAIN shows it.
 
-use crate::rows::Database;
+use std::sync::Arc;
+
+use kimberlite_query::parse::statements;
+use kimberlite_row::Value;
+
+use crate::rows::{Database, shown};
 
 #[track_caller]
 fn plan(sql: &str, expected: &[&str]) {
@@ -203,4 +208,51 @@ fn conditions_move_into_both_sides_of_a_union() {
         "SELECT * FROM (SELECT DISTINCT b FROM t) AS q WHERE q.b = 3",
         &["Distinct", "  Filter (1 conditions)", "    Index Scan using by_b on t"],
     );
+}
+
+#[test]
+fn a_kept_plan_is_made_anew_when_what_it_was_bound_under_changes() {
+    let mut database = Database::new(false);
+    let parsed = |text: &str| {
+        let statement = statements(text).expect(text).pop().expect(text);
+        (Arc::new(statement), Arc::<str>::from(text))
+    };
+    let all = parsed("SELECT * FROM t WHERE a = $1");
+    let insert = parsed("INSERT INTO t VALUES ($1, $2)");
+    let last = parsed("SELECT last_value FROM s");
+    let tables = parsed("SELECT count(*) FROM information_schema.tables WHERE table_name = 't'");
+    database.run("CREATE TABLE t (a int PRIMARY KEY, b text); CREATE SEQUENCE s").expect("a schema");
+    let columns = |database: &mut Database| {
+        let answer = database.again(&all, vec![Value::Int(1)]).expect("an answer");
+        answer.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(columns(&mut database), "a,b");
+    database.run("BEGIN; ALTER TABLE t ADD COLUMN c int DEFAULT 7").expect("a transaction");
+    assert_eq!(columns(&mut database), "a,b,c", "under the schema of the transaction");
+    database.run("ROLLBACK").expect("it is open");
+    assert_eq!(columns(&mut database), "a,b");
+    database.run("BEGIN; ALTER TABLE t ADD COLUMN d int DEFAULT 8; COMMIT").expect("a transaction");
+    assert_eq!(columns(&mut database), "a,b,d", "the same version as the one that was rolled back");
+    database.run("ALTER TABLE t DROP COLUMN d").expect("it is there");
+    for key in 1..4 {
+        database.again(&insert, vec![Value::Int(key), Value::text("x")]).expect("a row");
+        let rows = database.again(&all, vec![Value::Int(key)]).expect("a row");
+        assert_eq!(shown(&rows), [format!("{key},x")]);
+        database.run("SELECT nextval('s')").expect("a number");
+        assert_eq!(shown(&database.again(&last, Vec::new()).expect("a row")), [key.to_string()]);
+    }
+    let duplicate = database.again(&insert, vec![Value::Int(1), Value::text("x")]);
+    assert_eq!(duplicate.expect_err("it is there").state().code(), "23505");
+    let one = |database: &mut Database| shown(&database.again(&all, vec![Value::Int(1)]).expect("a row"));
+    assert_eq!(one(&mut database), ["1,x"]);
+    assert_eq!(shown(&database.again(&tables, Vec::new()).expect("a row")), ["1"]);
+    database.run("DROP TABLE t").expect("it is there");
+    assert_eq!(shown(&database.again(&tables, Vec::new()).expect("a row")), ["0"]);
+    let gone = database.again(&all, vec![Value::Int(1)]);
+    assert_eq!(gone.expect_err("it is gone").state().code(), "42P01");
+    database.run("CREATE TABLE t (b text, a int); INSERT INTO t VALUES ('y', 1)").expect("another table");
+    assert_eq!(one(&mut database), ["y,1"]);
+    // Parameters are bound as they come: without one there is none.
+    assert!(database.again(&all, Vec::new()).is_err());
+    assert_eq!(one(&mut database), ["y,1"]);
 }

@@ -6,6 +6,7 @@ use kimberlite_io_sim::{Census, Fault, NodeId, World};
 use kimberlite_runtime::Note;
 use kimberlite_types::{Op, ReplicaId, View};
 use kimberlite_vsr::Status;
+use kimberlite_wire::command::{Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 
 macro_rules! counts {
@@ -93,6 +94,24 @@ counts! {
     requests_failed,
     /// Replicas that the second phase needed beyond its first choice.
     core_widened,
+    /// Statements of SQL answered.
+    sql_answered,
+    /// Of these, refused.
+    sql_refused,
+    /// Of these, because the transaction was overtaken.
+    sql_conflicts,
+    /// Transaction blocks that came to their COMMIT.
+    sql_blocks,
+    /// Of these and of single statements that write, those that were committed.
+    sql_commits,
+    /// Statements whose outcome stayed unknown.
+    sql_unknown,
+    /// Looks at the past that were answered.
+    sql_travels,
+    /// Facts that were overtaken, and so planned again or told to begin again.
+    facts_overtaken,
+    /// Facts that were installed.
+    facts_installed,
 }
 
 /// Counts while a run goes on.
@@ -121,12 +140,17 @@ impl Tally {
                 kimberlite_vsr::Note::Misbehaved { .. } => counts.misbehaved += 1,
                 _ => {}
             },
-            Note::Committed { prepare, .. } => {
+            Note::Committed { prepare, applied, .. } => {
                 let op = prepare.header.op;
                 counts.commits += 1;
                 if op > self.newest_op {
                     self.newest_op = op;
                     counts.ops_committed = op.0;
+                    for said in &applied.verdicts {
+                        counts.facts_overtaken += u64::from(said.verdict.result == Err(Refusal::Conflict));
+                        let installed = matches!(said.verdict.result, Ok(Outcome::Written { .. }));
+                        counts.facts_installed += u64::from(installed && !said.duplicate);
+                    }
                 }
                 self.committed.insert(replica, op);
             }

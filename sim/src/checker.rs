@@ -9,9 +9,11 @@ use kimberlite_io::Zone;
 use kimberlite_io_sim::Resources;
 use kimberlite_runtime::{Node, Note};
 use kimberlite_types::{Config, Instant, Op, ReplicaId, SessionId, TenantId};
-use kimberlite_wire::client::{Answer, Query};
+use kimberlite_wire::client::{Answer, Query, SqlAnswer};
 use kimberlite_wire::command::Verdict;
 use serde::{Deserialize, Serialize};
+
+use crate::sql::Deed;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -82,6 +84,37 @@ pub enum Observation<'a> {
         client: u16,
         /// Its name for the command or query.
         ticket: u64,
+    },
+    /// A client that speaks SQL says a statement.
+    Stated {
+        /// The client.
+        client: u16,
+        /// Its name for the statement.
+        ticket: u64,
+        /// Whose tables it is about.
+        tenant: TenantId,
+        /// What it is about.
+        deed: &'a Deed,
+        /// Whether it belongs to a transaction block that the client has open.
+        in_block: bool,
+    },
+    /// It heard what became of the statement.
+    Ran {
+        /// The client.
+        client: u16,
+        /// Its name for the statement.
+        ticket: u64,
+        /// The answer.
+        answer: &'a SqlAnswer,
+    },
+    /// It will never hear. What was not even sent was not done.
+    Lost {
+        /// The client.
+        client: u16,
+        /// Its name for the statement.
+        ticket: u64,
+        /// Whether it was sent.
+        sent: bool,
     },
     /// A client has a session from here on.
     Registered {

@@ -114,7 +114,7 @@ impl Cluster {
         let mut cluster = Self {
             world: World::new(config.world(), dice),
             replicas: config.replicas,
-            lives: vec![0; usize::from(config.replicas) + usize::from(config.work.clients)],
+            lives: vec![0; usize::from(config.replicas) + usize::from(config.clients())],
             power: vec![None; usize::from(config.replicas)],
             config: config.clone(),
         };
@@ -246,8 +246,11 @@ impl Cluster {
         let seed = self.machine_seed(node);
         let view_change = self.config.timing.view_change;
         let work = &self.config.work;
-        let patience =
-            if client + work.readers >= work.clients { work.patience_reading } else { work.patience };
+        let patience = if client + work.readers >= work.clients && client < work.clients {
+            work.patience_reading
+        } else {
+            work.patience
+        };
         let options = ClientOptions {
             request_timeout: view_change * patience,
             connect_timeout: view_change,

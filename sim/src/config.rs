@@ -8,6 +8,8 @@ use kimberlite_io_sim::{DiskRates, Link, WorldOptions};
 use kimberlite_types::{ClusterId, Config, Layout, ReplicaId, Timing};
 use serde::{Deserialize, Serialize};
 
+use crate::sql::SqlPlan;
+
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId(0x006b_696d_6265_726c_6974_652d_7369_6d75);
 
@@ -241,6 +243,8 @@ pub struct RunConfig {
     pub tear_unit: u32,
     /// What clients ask.
     pub work: WorkPlan,
+    /// What clients that speak SQL say, if there are any.
+    pub sql: Option<SqlPlan>,
     /// What breaks.
     pub faults: FaultPlan,
     /// The longest first phase, in virtual time.
@@ -252,6 +256,11 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// All clients: those that speak SQL are the last ones.
+    pub fn clients(&self) -> u16 {
+        self.work.clients + self.sql.as_ref().map_or(0, |sql| sql.clients)
+    }
+
     /// The configuration of one replica.
     pub const fn config(&self, replica: ReplicaId) -> Config {
         Config {
@@ -274,7 +283,7 @@ impl RunConfig {
             // Prepares lie within a segment: so no two replicas lose different parts of one.
             chunk_size: self.layout.segment_size,
             tear_unit: self.tear_unit,
-            ..WorldOptions::new(self.replicas, self.work.clients)
+            ..WorldOptions::new(self.replicas, self.clients())
         }
     }
 
@@ -344,6 +353,8 @@ impl RunConfig {
             "replicas wait for some time and at most an hour"
         } else if self.safety > PHASE_MAX || self.liveness > PHASE_MAX || self.events_max > EVENTS_MAX {
             "a phase takes at most an hour and a run at most 100,000,000 events"
+        } else if let Some(reason) = self.sql.as_ref().and_then(SqlPlan::fault) {
+            reason
         } else {
             return Ok(());
         };

@@ -108,6 +108,7 @@ impl Story {
                 patience: 3,
                 patience_reading: 3,
             },
+            sql: None,
             faults: FaultPlan::none(),
             safety: Duration::from_secs(10),
             liveness: Duration::from_secs(20),

@@ -145,7 +145,7 @@ impl Run {
             }
             Family::Death => self.kill_disk(),
             Family::ClientCrash => {
-                let client = self.ask(family, Question::Whom, u64::from(self.config.work.clients)) as u16;
+                let client = self.ask(family, Question::Whom, u64::from(self.config.clients())) as u16;
                 self.crash_client(client)?;
                 let wait = self.lasting(family);
                 let node = self.cluster.client_node(client);
@@ -175,7 +175,7 @@ impl Run {
             self.cluster.nodes().partition(|node| *node == lonely)
         } else if mode == 1 && clients {
             // One client does not reach some replicas that reach each other.
-            let client = self.ask(family, Question::Whom, u64::from(self.config.work.clients)) as u16;
+            let client = self.ask(family, Question::Whom, u64::from(self.config.clients())) as u16;
             let client = self.cluster.client_node(client);
             let sides: Vec<NodeId> = self.cluster.replicas().map(Cluster::node_of).collect();
             let cut = sides.into_iter().filter(|_| self.ask(family, Question::Where, 2) == 0).collect();

@@ -9,6 +9,7 @@
 //! | `swarm`, `config` | from a seed to everything that distinguishes a run |
 //! | `cluster` | nodes, clients and disks in a world |
 //! | `workload` | what clients ask |
+//! | [`sql`] | what clients say that speak SQL |
 //! | `faults` | what breaks, when, and when it ends |
 //! | `plots` | several faults in a row that fit together |
 //! | `liveness` | the second phase: a healed core must converge |
@@ -50,6 +51,7 @@ mod planted;
 mod plots;
 mod run;
 mod scenario;
+pub mod sql;
 mod swarm;
 mod trail;
 mod workload;

@@ -16,6 +16,7 @@ use crate::checker::Observation;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, FailureKind};
 use crate::run::{Run, Tick};
+use crate::sql::SqlWork;
 
 /// How often the second phase is looked at, in virtual time.
 const WATCH: Duration = Duration::from_millis(50);
@@ -116,18 +117,20 @@ impl Run {
     }
 
     fn revive_clients(&mut self) -> Result<(), Failure> {
-        let clients = self.config.work.clients;
-        self.workload.stop_after(u32::from(clients));
-        for client in 0..clients {
+        self.workload.stop_after(u32::from(self.config.work.clients));
+        for client in 0..self.config.clients() {
             let node = self.cluster.client_node(client);
             self.cluster.world.clock_mut(node).heal();
             self.cluster.world.resume(node);
             if !self.cluster.world.is_up(node) {
                 self.cluster.start_client(client);
             }
-            self.ask_next(client)?;
+            if client < self.config.work.clients {
+                self.ask_next(client)?;
+            }
         }
         self.workload.stop_after(0);
+        self.close_sql();
         Ok(())
     }
 
@@ -162,7 +165,7 @@ impl Run {
         self.tally.counts.core_widened += 1;
         let core = self.liveness.as_ref().expect("the second phase").core.clone();
         self.observe(&Observation::Healed { core: &core })?;
-        let clients = 0..self.config.work.clients;
+        let clients = 0..self.config.clients();
         let others: Vec<NodeId> = core
             .into_iter()
             .map(Cluster::node_of)
@@ -210,7 +213,7 @@ impl Run {
         if replicas().any(|vsr| vsr.status() != Status::Normal || vsr.view() != first.view()) {
             return stuck("a replica of the core does not join the view");
         }
-        if self.workload.open_total() > 0 {
+        if self.workload.open_total() + self.sql.as_ref().map_or(0, SqlWork::open_total) > 0 {
             return stuck("a request has no outcome");
         }
         let settled =
@@ -283,7 +286,8 @@ impl Run {
                 write!(text, "; replica {replica} waits for {}", waits.join(", ")).expect("strings grow");
             }
         }
-        for (client, tickets) in self.workload.open_by_client() {
+        let sql = self.sql.iter().flat_map(SqlWork::open_by_client);
+        for (client, tickets) in self.workload.open_by_client().chain(sql) {
             write!(text, "; client {client} waits for {tickets:?}").expect("strings grow");
         }
         text

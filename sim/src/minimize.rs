@@ -18,6 +18,7 @@ use crate::config::{Family, RunConfig};
 use crate::failure::Fingerprint;
 use crate::planted::run_with;
 use crate::run::{Luck, Outcome, Record, Report, Rules};
+use crate::sql::SqlPlan;
 
 /// How much there is around a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +47,7 @@ impl Size {
             |kind: fn(&Chosen) -> bool| record.choices.iter().filter(|choice| kind(&choice.what)).count();
         Self {
             replicas: config.replicas,
-            clients: config.work.clients,
+            clients: config.clients(),
             requests: count(|what| matches!(what, Chosen::Request(_))),
             families: config.faults.families.len(),
             strikes: count(|what| matches!(what, Chosen::Strike(_))),
@@ -204,12 +205,43 @@ impl Search<'_> {
             {
             }
         }
+        self.sql();
         while self.best.config.replicas > 1
             && self.attempt_config(|config| {
                 config.replicas -= 1;
                 config.faults.tolerated = config.faults.tolerated.min(config.tolerable());
             })
         {}
+    }
+
+    /// Fewer statements, fewer clients that say them, and fewer themes.
+    fn sql(&mut self) {
+        let Some(sql) = self.best.config.sql.clone() else { return };
+        for theme in sql.themes.keys() {
+            self.attempt_config(|config| {
+                if let Some(sql) = &mut config.sql {
+                    sql.themes.remove(theme);
+                }
+            });
+        }
+        let simpler: [fn(&mut SqlPlan); 8] = [
+            |sql| sql.statements /= 2,
+            |sql| sql.statements -= sql.statements / 4,
+            |sql| sql.clients = (sql.clients / 2).max(1),
+            |sql| sql.tenants = 1,
+            |sql| sql.savepoint_ppm = 0,
+            |sql| sql.rollback_ppm = 0,
+            |sql| sql.large_ppm = 0,
+            |sql| sql.lists = 1,
+        ];
+        for simpler in simpler {
+            let mut before = None;
+            // As long as there is less of it.
+            while before != self.best.config.sql {
+                before.clone_from(&self.best.config.sql);
+                self.attempt_config(|config| config.sql.iter_mut().for_each(simpler));
+            }
+        }
     }
 
     /// Leaves out single choices of a kind: ever smaller groups of them.
@@ -239,7 +271,9 @@ impl Search<'_> {
 
 /// Simpler configurations, one change each. What a liveness phase waits, and how disks and replicas are laid out, is
 /// left alone: it decides what counts as a failure.
-const SIMPLER: [fn(&mut RunConfig); 21] = [
+const SIMPLER: [fn(&mut RunConfig); 23] = [
+    |config| config.sql = None,
+    |config| config.work.requests = 0,
     |config| {
         config.faults.replica_link = Link::HEALTHY;
         config.faults.client_link = Link::HEALTHY;

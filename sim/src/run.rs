@@ -12,6 +12,7 @@ use kimberlite_probe::mark;
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_types::{Instant, ReplicaId};
+use kimberlite_wire::client::Answer;
 use serde::{Deserialize, Serialize};
 
 use crate::cells::{Cells, Tracker};
@@ -24,6 +25,7 @@ use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
 use crate::plots::Scheme;
+use crate::sql::{Say, SqlWork};
 use crate::trail::{FAULTS_MAX, Seen, Trail};
 use crate::workload::{Ask, Workload};
 
@@ -262,6 +264,7 @@ pub(crate) struct Run {
     pub(crate) cluster: Cluster,
     pub(crate) config: RunConfig,
     pub(crate) workload: Workload,
+    pub(crate) sql: Option<SqlWork>,
     pub(crate) tally: Tally,
     pub(crate) tracker: Tracker,
     /// Replicas whose disk was told to die, and those whose disk did: one bit each.
@@ -308,6 +311,10 @@ impl Run {
             cluster,
             config: config.clone(),
             workload: Workload::new(config.work, &config.layout, config.replicas),
+            sql: config
+                .sql
+                .clone()
+                .map(|plan| SqlWork::new(plan, config.work.clients, config.layout.command_size_max())),
             tally: Tally::default(),
             tracker: Tracker::default(),
             doomed: 0,
@@ -376,15 +383,15 @@ impl Run {
         for replica in self.cluster.replicas() {
             self.start_replica(replica)?;
         }
-        for client in 0..self.config.work.clients {
+        for client in 0..self.config.clients() {
             self.cluster.start_client(client);
-            let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, self.config.work.think);
-            self.schedule(wait, Tick::Client(client));
+            self.await_turn(client);
         }
         self.begin_faults();
         let safety_ends = self.began.after(self.config.safety);
         while self.excused.is_none() {
-            let done = self.workload.is_done() && self.play.as_ref().is_none_or(Play::is_over);
+            let said = self.sql.as_ref().is_none_or(|sql| sql.is_exhausted() && sql.open_total() == 0);
+            let done = said && self.workload.is_done() && self.play.as_ref().is_none_or(Play::is_over);
             if self.liveness.is_none() && (done || self.now() > safety_ends) {
                 self.begin_liveness()?;
             }
@@ -554,13 +561,73 @@ impl Run {
     }
 
     fn on_client_tick(&mut self, client: u16) -> Result<(), Failure> {
+        if self.speaks_sql(client) {
+            self.say_next(client)?;
+            if self.sql.as_mut().is_some_and(|sql| sql.goes_on(client)) {
+                self.await_turn(client);
+            }
+            return Ok(());
+        }
         if self.workload.is_exhausted() {
             return Ok(());
         }
         self.ask_next(client)?;
-        let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, self.config.work.think);
-        self.schedule(wait, Tick::Client(client));
+        self.await_turn(client);
         Ok(())
+    }
+
+    /// A client thinks, and then it is its turn.
+    fn await_turn(&mut self, client: u16) {
+        let sql = self.sql.as_ref().filter(|_| self.speaks_sql(client));
+        let think = sql.map_or(self.config.work.think, SqlWork::think);
+        let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, think);
+        self.schedule(wait, Tick::Client(client));
+    }
+
+    fn speaks_sql(&self, client: u16) -> bool {
+        self.sql.as_ref().is_some_and(|sql| sql.is_one(client))
+    }
+
+    /// Nothing breaks any more: clients that speak SQL end what they began, and look at everything.
+    pub(crate) fn close_sql(&mut self) {
+        let woken = self.sql.as_mut().map(SqlWork::close).unwrap_or_default();
+        for client in woken {
+            self.await_turn(client);
+        }
+    }
+
+    /// Lets a client say its next statement, if it can.
+    fn say_next(&mut self, client: u16) -> Result<(), Failure> {
+        use kimberlite_client::Input;
+        let node = self.cluster.client_node(client);
+        let able = self.cluster.world.is_up(node) && !self.cluster.world.is_paused(node);
+        if !able || !self.sql.as_ref().is_some_and(|sql| sql.may_say(client)) {
+            return Ok(());
+        }
+        let said = self.choose(Chosen::Request(client), |run| {
+            run.sql.as_mut().map(|sql| sql.next(client, run.cluster.world.dice_mut()))
+        });
+        let input = match said {
+            // Left out; it counts as said.
+            None => {
+                if let Some(sql) = &mut self.sql {
+                    sql.pass(client);
+                }
+                return Ok(());
+            }
+            Some(None) => return Ok(()),
+            Some(Some(Say::Tenant { ticket, tenant, command })) => {
+                self.observe(&Observation::Submitted { client, ticket, tenant, command: &command })?;
+                Input::Submit { ticket, tenant, command }
+            }
+            Some(Some(Say::Statement { ticket, deed, statement })) => {
+                let (tenant, in_block) = (statement.tenant, statement.in_block);
+                self.observe(&Observation::Stated { client, ticket, tenant, deed: &deed, in_block })?;
+                Input::Statement { ticket, statement }
+            }
+        };
+        let told = self.cluster.ask(client, input).expect("the client is up");
+        told.into_iter().try_for_each(|told| self.on_told(node, told))
     }
 
     /// Lets a client ask its next request, if it can.
@@ -613,6 +680,12 @@ impl Run {
         self.tally.note(replica, note);
         self.observe(&Observation::Note { replica, note })?;
         match note {
+            Note::Committed { prepare, .. } => {
+                if let Some(sql) = &mut self.sql {
+                    sql.on_committed(prepare.header.op.0, prepare.header.timestamp);
+                }
+                Ok(())
+            }
             Note::Halted(reason) => self.on_halted(replica, *reason),
             _ => Ok(()),
         }
@@ -643,6 +716,23 @@ impl Run {
     }
 
     fn on_said(&mut self, client: u16, said: &Said) -> Result<(), Failure> {
+        let sql = self.sql.as_mut().filter(|sql| sql.is_one(client));
+        match (said, sql) {
+            (Said::Done { ticket, verdict }, Some(sql)) => {
+                sql.on_done(client, *ticket, verdict);
+                return self.observe(&Observation::Done { client, ticket: *ticket, verdict: *verdict });
+            }
+            (Said::Answered { ticket, answer: Answer::Sql(answer) }, Some(sql)) => {
+                sql.on_answered(client, *ticket, answer);
+                return self.observe(&Observation::Ran { client, ticket: *ticket, answer });
+            }
+            (Said::Failed { ticket, why }, Some(sql)) => {
+                let sent = why.is_outcome_unknown();
+                let statement = sql.on_failed(client, *ticket, sent);
+                return self.fail(client, *ticket, statement.then_some(sent));
+            }
+            _ => {}
+        }
         match said {
             Said::Done { ticket, verdict } => {
                 self.workload.on_done(client, *ticket, verdict);
@@ -669,6 +759,14 @@ impl Run {
                 Ok(())
             }
             Said::Connected { .. } | Said::Disconnected { .. } => Ok(()),
+        }
+    }
+
+    /// A request or statement has no outcome; of a statement it is known whether it was sent.
+    fn fail(&mut self, client: u16, ticket: u64, statement: Option<bool>) -> Result<(), Failure> {
+        match statement {
+            Some(sent) => self.observe(&Observation::Lost { client, ticket, sent }),
+            None => self.observe(&Observation::Failed { client, ticket }),
         }
     }
 
@@ -700,6 +798,10 @@ impl Run {
         }
         self.cluster.world.crash(node);
         self.tally.counts.client_crashes += 1;
+        if let Some(sql) = self.sql.as_mut().filter(|sql| sql.is_one(client)) {
+            let Some((ticket, statement)) = sql.on_crashed(client) else { return Ok(()) };
+            return self.fail(client, ticket, statement.then_some(true));
+        }
         for ticket in self.workload.on_crashed(client) {
             self.observe(&Observation::Failed { client, ticket })?;
         }
@@ -745,6 +847,15 @@ impl Run {
         counts.requests_refused = self.workload.refused;
         counts.queries_answered = self.workload.answered;
         counts.requests_failed = self.workload.failed;
+        if let Some(sql) = &self.sql {
+            counts.sql_answered = sql.counts.answered;
+            counts.sql_refused = sql.counts.refused;
+            counts.sql_conflicts = sql.counts.conflicts;
+            counts.sql_blocks = sql.counts.blocks;
+            counts.sql_commits = sql.counts.commits;
+            counts.sql_unknown = sql.counts.unknown;
+            counts.sql_travels = sql.counts.travels;
+        }
         let mut digest = Checksummer::new();
         digest.update(&world.digest());
         for replica in self.cluster.replicas() {

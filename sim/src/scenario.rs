@@ -22,12 +22,22 @@ pub enum Scenario {
     Solo,
     /// Every family, and somebody who knows the protocol: faults in a row that fit together.
     Plots,
+    /// Every family, and clients that speak SQL in each run.
+    Sql,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Default, Self::Calm, Self::Crashes, Self::Network, Self::Storage, Self::Solo, Self::Plots];
+    pub const ALL: [Self; 8] = [
+        Self::Default,
+        Self::Calm,
+        Self::Crashes,
+        Self::Network,
+        Self::Storage,
+        Self::Solo,
+        Self::Plots,
+        Self::Sql,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Scenario {
             Self::Storage => "storage",
             Self::Solo => "solo",
             Self::Plots => "plots",
+            Self::Sql => "sql",
         }
     }
 
@@ -52,6 +63,9 @@ impl Scenario {
             Self::Storage => "rot, unreadable sectors, lost and strayed writes, full, slow and dead disks",
             Self::Solo => "a single replica that crashes, stalls, runs out of space and loses clients",
             Self::Plots => "faults in a row, aimed at who leads and at who holds what, beside a few by luck",
+            Self::Sql => {
+                "every family of faults, and clients that speak SQL: transactions, queries, time travel"
+            }
         }
     }
 
@@ -115,6 +129,7 @@ impl Scenario {
                 marks: Marks::These(PLOTS_MARKS),
                 cells: PLOTS_CELLS,
             },
+            Self::Sql => Contract { counts: SQL_COUNTS, marks: Marks::These(SQL_MARKS), cells: SQL_CELLS },
         }
     }
 
@@ -553,6 +568,27 @@ const SOLO_CELLS: &[Cell] = &[
 /// What faults that fit together lead to.
 const PLOTS_MARKS: &[&str] =
     &["view_change.inherits", "view_change.adopts_and_lacks", "merge.mixed_logs", "replica.opens_in_doubt"];
+
+/// What a hundred seeds come to whose clients speak SQL, and less.
+const SQL_COUNTS: &[(&str, u64)] = &[
+    ("sql_answered", 5_000),
+    ("sql_refused", 200),
+    ("sql_conflicts", 50),
+    ("sql_blocks", 200),
+    ("sql_commits", 1_000),
+    ("sql_unknown", 50),
+    ("sql_travels", 200),
+    ("facts_overtaken", 50),
+    ("facts_installed", 1_000),
+    ("crashes", 200),
+    ("view_changes", 200),
+];
+
+/// What statements lead to in the node.
+const SQL_MARKS: &[&str] = &["node.sends_clients_away"];
+
+/// What faults must hit.
+const SQL_CELLS: &[Cell] = &[cell(Fault::Crash, State::Primary), cell(Fault::StreamReset, State::Primary)];
 
 /// What they must hit.
 const PLOTS_CELLS: &[Cell] =

@@ -4,6 +4,7 @@
 //! many crashes and no loss is then as near as one that needs the opposite (Groce et al., *Swarm Testing*, 2012).
 //! Every quantity has a stream of its own, so that a new one does not change the others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kimberlite_io_sim::{DiskRates, Link};
@@ -11,6 +12,7 @@ use kimberlite_types::{Layout, Rng, Streams, Timing};
 
 use crate::config::{Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 use crate::scenario::Scenario;
+use crate::sql::{SqlPlan, Theme};
 
 /// How many runs are storms, in parts of a million.
 const STORM_PPM: u32 = 250_000;
@@ -29,6 +31,12 @@ const ROTS_ALONE_PPM: u32 = 200_000;
 
 /// See [`Luck::rots_alone`].
 const ROTS_ALONE_LANE: u64 = 8966;
+
+/// How many runs have clients that speak SQL, in parts of a million.
+const SPEAKS_SQL_PPM: u32 = 200_000;
+
+/// See [`Luck::speaks_sql`].
+const SPEAKS_SQL_LANE: u64 = 1_206_419;
 
 /// See [`Luck::is_plotted`].
 const PLOTTED_LANE: u64 = 3_124_598;
@@ -62,6 +70,11 @@ impl Luck {
     /// Whether this run has plots, if it is no storm. The lane is chosen like that of storms.
     fn is_plotted(&self) -> bool {
         self.0.stream("swarm.plotted", PLOTTED_LANE).chance_ppm(PLOTTED_PPM)
+    }
+
+    /// Whether clients of this run speak SQL. The lane is chosen like that of storms.
+    fn speaks_sql(&self) -> bool {
+        self.0.stream("swarm.speaks_sql", SPEAKS_SQL_LANE).chance_ppm(SPEAKS_SQL_PPM)
     }
 
     /// Whether the disk of a lone replica rots while it runs. The lane is chosen like that of storms.
@@ -110,12 +123,13 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         },
         tear_unit: luck.pick("swarm.tear", &[512, 4_096]),
         work,
+        sql: None,
         faults: FaultPlan::none(),
         safety: Duration::from_mins(1),
         liveness: Duration::from_mins(1),
         events_max: 3_000_000,
     };
-    let any = matches!(scenario, Scenario::Default | Scenario::Plots);
+    let any = matches!(scenario, Scenario::Default | Scenario::Plots | Scenario::Sql);
     let has = |families: &[Scenario]| any || families.contains(&scenario);
     if has(&[Scenario::Network, Scenario::Solo]) {
         network(&luck, &mut config);
@@ -139,6 +153,9 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
         storm(&luck, &mut config);
     } else if scenario == Scenario::Plots || scenario == Scenario::Default && luck.is_plotted() {
         plotted(&luck, &mut config);
+    }
+    if scenario == Scenario::Sql || scenario == Scenario::Default && luck.speaks_sql() {
+        speak_sql(&luck, &mut config);
     }
     config
 }
@@ -395,6 +412,35 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     config.faults.tolerated = if damages || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
 }
 
+/// Clients that speak SQL beside the others, which ask for less then.
+fn speak_sql(luck: &Luck, config: &mut RunConfig) {
+    let clients = luck.between("sql.clients", 1, 5) as u16;
+    let statements = luck.between("sql.statements", 60, 260) as u32;
+    // As long as all the others take.
+    let length = config.work.think * config.work.requests / u32::from(config.work.clients);
+    let mut themes: BTreeMap<Theme, u32> = BTreeMap::new();
+    for theme in Theme::ALL {
+        if luck.on(&format!("sql.{}", theme.name()), 70) {
+            themes.insert(theme, 1 << luck.between(&format!("sql.{}.weight", theme.name()), 0, 4));
+        }
+    }
+    config.sql = Some(SqlPlan {
+        clients,
+        statements,
+        tenants: luck.pick("sql.tenants", &[1, 1, 1, 2, 3]),
+        think: (length * u32::from(clients) / statements).max(Duration::from_micros(100)),
+        themes,
+        lists: luck.pick("sql.lists", &[1, 2, 4, 8]),
+        keys: luck.pick("sql.keys", &[4, 16, 64]),
+        block_max: luck.between("sql.block", 1, 8),
+        savepoint_ppm: luck.rate("sql.savepoint", 400_000),
+        rollback_ppm: luck.rate("sql.rollback", 300_000),
+        large_ppm: luck.rate("sql.large", 300_000),
+        large_size: luck.pick("sql.large_size", &[64, 1_024, 8_192]),
+    });
+    config.work.requests /= 2;
+}
+
 /// Switches a family on in `percent` of all runs, at a rate of its own.
 fn family_on(luck: &Luck, config: &mut RunConfig, family: Family, percent: u32) {
     let name = family.name();
@@ -472,6 +518,22 @@ mod tests {
         assert!(calm.all(|luck| !luck.is_storm()));
         let storms = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).is_storm()).count();
         assert!((200..300).contains(&storms), "{storms}");
+    }
+
+    #[test]
+    fn the_seeds_that_were_kept_before_clients_spoke_sql_keep_their_configurations() {
+        const SQL_CAME: u64 = 1_000_000;
+        let first = |line: &str, at: usize| line.split_whitespace().nth(at).unwrap().parse::<u64>().unwrap();
+        let kept = |text: &'static str, at: usize| {
+            text.lines().filter(|line| !line.starts_with('#')).map(move |line| first(line, at))
+        };
+        let failed = kept(include_str!("../../seeds/default.txt"), 0).filter(|seed| *seed < SQL_CAME);
+        for seed in failed.chain([0, 1, 2, 3, 4, 5, 6, 7, 34]) {
+            assert_eq!(draw(Scenario::Default, seed).sql, None, "seed {seed}");
+        }
+        let speaking = (0..1_000).filter(|seed| draw(Scenario::Default, *seed).sql.is_some()).count();
+        assert!((150..250).contains(&speaking), "{speaking}");
+        assert!((0..50).all(|seed| draw(Scenario::Sql, seed).sql.is_some()));
     }
 
     #[test]

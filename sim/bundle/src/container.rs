@@ -23,7 +23,7 @@ use crate::Identity;
 pub const MAGIC: [u8; 8] = *b"KMBUNDLE";
 
 /// The format this program writes and reads.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 4;
 
 /// Bytes of the head.
 pub const HEAD_SIZE: usize = 96;

@@ -125,7 +125,11 @@ impl ExactlyOnce {
     ) -> Result<(), Violation> {
         let (header, result) = (&entry.header, said.verdict.result);
         let at = header.position;
-        let Some(effect) = self.commands.get_mut(content) else {
+        // Facts are what a node makes of a statement, in a session of its own: what they may be is for others to say.
+        let facts = matches!(Command::decode(entry.command), Ok(Command::Facts { .. }));
+        let mut made = None;
+        let known = if facts { Some(&mut made) } else { self.commands.get_mut(content) };
+        let Some(effect) = known else {
             hold!(false, SUBMITTED, replica, at.op, "nobody submitted the command of entry {at}");
             return Ok(());
         };

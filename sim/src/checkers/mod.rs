@@ -18,6 +18,11 @@
 //! | [`Digest`] | the state is what was installed, the same everywhere, and replies are kept |
 //! | [`Halts`] | a failed write stops its replica |
 //! | [`Resources`] | what is held stays within limits, and is given back |
+//! | [`Projection`] | the log replayed from zero gives the state that replicas have |
+//! | [`Tables`] | tables are what the facts of the log say, and facts keep their guards |
+//! | [`Isolation`] | transactions are strictly serializable, from what clients wrote and read alone |
+//! | [`Counters`] | each addition to a number counts once |
+//! | [`Answers`] | queries answer what a second evaluation says, of the past and of the present |
 //!
 //! They are written from the documented rules, not from the code they judge: `model` decides
 //! every entry a second time, and nothing here calls consensus or the journal. All of them cost a few
@@ -26,24 +31,31 @@
 //! The rules at the end (`finish`) assume a run whose liveness phase converged and then came to rest.
 
 mod agreement;
+mod answers;
 mod blackbox;
 mod chain;
 mod checkpoints;
+mod counters;
 mod digest;
 mod durability;
 mod exactly_once;
+mod facts;
 mod halts;
 mod healing;
+mod isolation;
 mod linearizability;
 mod log_bytes;
 mod model;
 mod prefix;
+mod projection;
 mod promises;
 mod resources;
 mod ring;
 mod sessions;
 #[cfg(test)]
 mod support;
+mod tables;
+mod transactions;
 mod views;
 
 use std::collections::BTreeMap;
@@ -54,21 +66,26 @@ use kimberlite_types::{Config, Op, ReplicaId};
 use kimberlite_wire::PrepareHeader;
 
 pub use agreement::Agreement;
+pub use answers::Answers;
 pub use blackbox::Blackbox;
 pub use chain::Chain;
 pub use checkpoints::Checkpoints;
+pub use counters::Counters;
 pub use digest::Digest;
 pub use durability::Durability;
 pub use exactly_once::ExactlyOnce;
 pub use halts::Halts;
 pub use healing::Healing;
+pub use isolation::Isolation;
 pub use linearizability::Linearizability;
 pub use log_bytes::LogBytes;
 pub use prefix::Prefix;
+pub use projection::Projection;
 pub use promises::Promises;
 pub use resources::Resources;
 pub use ring::Ring;
 pub use sessions::Sessions;
+pub use tables::Tables;
 pub use views::Views;
 
 use crate::{Checker, Observation, Violation};
@@ -93,6 +110,11 @@ pub fn all(config: &Config) -> Vec<Box<dyn Checker>> {
         Box::new(Checkpoints::default()),
         Box::new(Halts::default()),
         Box::new(Resources::default()),
+        Box::new(Projection::new(config)),
+        Box::new(Tables::default()),
+        Box::new(Isolation::default()),
+        Box::new(Counters::default()),
+        Box::new(Answers::default()),
     ]
 }
 
@@ -180,7 +202,7 @@ mod tests {
     fn checkers_and_their_rules_have_names_of_their_own() {
         let all = super::all(&config(3));
         let names: BTreeSet<_> = all.iter().map(|checker| checker.name()).collect();
-        assert_eq!(names.len(), 17);
+        assert_eq!(names.len(), 22);
         for checker in &all {
             let rules: BTreeSet<_> = checker.rules().iter().collect();
             assert!(!rules.is_empty() && rules.len() == checker.rules().len(), "{}", checker.name());
@@ -219,6 +241,7 @@ mod tests {
                 .unwrap();
             let unused =
                 ["views", "promises", "halts", "healing", "log_bytes", "digest", "checkpoints", "resources"];
+            let unused = [&unused[..], &["tables", "isolation", "counters", "answers"]].concat();
             assert_eq!(checker.compared() > 0, !unused.contains(&name), "{name}");
         }
     }

@@ -1,21 +1,26 @@
 //! Histories for tests: a log as real prepares and what a real kernel makes of it, and ways to break them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kimberlite_crypto::checksum;
 use kimberlite_io::{Frame, Zone, sectors};
 use kimberlite_io_sim::Resources;
 use kimberlite_kernel::{Applied, Kernel, StateDigest};
+use kimberlite_row::fact::{Facts, Guard, RowId, SchemaFact, Write};
+use kimberlite_row::schema::{ColumnId, Object, PrimaryKey};
+use kimberlite_row::{Column, ObjectId, Table, Type, Value};
 use kimberlite_runtime::{Node, Note};
 use kimberlite_types::limits::PREPARE_HEADER_SIZE;
 use kimberlite_types::{
     ClusterId, Config, Instant, Layout, Offset, Op, ReplicaId, RequestNumber, SessionId, StreamId, TenantId,
     Timing, View, WallTime,
 };
-use kimberlite_wire::client::{Answer, Query};
-use kimberlite_wire::command::{Command, RecordsBuilder, Verdict};
+use kimberlite_wire::client::{Answer, Query, SqlAnswer, SqlFailure, SqlRows};
+use kimberlite_wire::command::{Command, RecordsBuilder, SqlCode, Verdict};
 use kimberlite_wire::{NewEntry, NewPrepare, Prepare, PrepareHeader};
 
+use crate::sql::Deed;
 use crate::{Checker, End, Observation, Violation};
 
 pub(super) const TENANT: TenantId = TenantId(1);
@@ -398,4 +403,161 @@ pub(super) fn finish_on(
     let mut disks = Disks::of(history);
     change(&mut disks);
     finish(checker, history.config, &disks, vec![None; usize::from(history.config.replicas)])
+}
+
+/// The table `cells` of a tenant, and `data`, which come first in [`wards`].
+pub(super) const CELLS: ObjectId = ObjectId(100);
+pub(super) const DATA: ObjectId = ObjectId(101);
+
+/// A value from a number.
+pub(super) trait IntoValue {
+    fn into_value(self) -> Value;
+}
+
+impl IntoValue for i64 {
+    fn into_value(self) -> Value {
+        Value::Int(self)
+    }
+}
+
+fn table(id: ObjectId, name: &str, columns: &[(&str, Type)]) -> SchemaFact {
+    let columns = columns.iter().zip(1..).map(|((name, kind), id)| Column {
+        id: ColumnId(id),
+        name: (*name).to_owned(),
+        kind: kind.clone(),
+        not_null: id == 1,
+        default: None,
+        missing: None,
+        identity: None,
+        owns: None,
+        generated: None,
+    });
+    let columns: Vec<Column> = columns.collect();
+    SchemaFact::Put(Object::Table(Arc::new(Table {
+        id,
+        name: name.to_owned(),
+        version: 1,
+        next_column: columns.len() as u32 + 1,
+        primary_key: Some(PrimaryKey { name: format!("{name}_pkey"), columns: vec![ColumnId(1)] }),
+        indexes: Vec::new(),
+        checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        columns,
+    })))
+}
+
+fn command(session: SessionId, number: u64, facts: &Facts) -> Asked {
+    let facts = postcard::to_allocvec(facts).expect("facts encode");
+    (session, number, TENANT, Command::Facts { facts: &facts, reply: &[] }.encode())
+}
+
+/// A command of facts.
+pub(super) fn facts(session: SessionId, number: u64, guards: Vec<Guard>, writes: Vec<Write>) -> Asked {
+    command(session, number, &Facts { guards, schema: Vec::new(), writes })
+}
+
+/// The identity of a row by its number.
+pub(super) fn key(number: i64) -> RowId {
+    RowId::Key(vec![Value::Int(number)])
+}
+
+/// A list of `cells` becomes another.
+pub(super) fn cell(number: i64, before: Option<&str>, after: Option<&str>) -> Write {
+    let row = |text: &str| vec![Value::Int(number), Value::text(text)];
+    Write { table: CELLS, id: key(number), before: before.map(row), after: after.map(row) }
+}
+
+/// A tenant with tables. Op 3 makes them and a row of `data`, op 4 makes list 1 of `cells`, op 5 appends to it.
+pub(super) fn wards() -> History {
+    let mut history = History::new(3);
+    let session = history.session();
+    history.op(&[create_tenant(session, 1)]);
+    let (int, text) = (Type::BigInt, Type::Text);
+    let schema = vec![
+        table(CELLS, "cells", &[("k", int.clone()), ("v", text.clone())]),
+        table(DATA, "data", &[("id", int.clone()), ("a", int.clone()), ("b", int), ("s", text)]),
+    ];
+    let row = vec![Value::Int(5), Value::Int(1), Value::Null, Value::text("a")];
+    let writes = vec![Write { table: DATA, id: key(5), before: None, after: Some(row) }];
+    history.op(&[command(session, 2, &Facts { guards: Vec::new(), schema, writes })]);
+    history.op(&[facts(session, 3, vec![], vec![cell(1, None, Some(",1"))])]);
+    history.op(&[facts(session, 4, vec![], vec![cell(1, Some(",1"), Some(",1,2"))])]);
+    for op in 2..=history.ops() {
+        assert!(history.verdict(op, 0).result.is_ok(), "op {op}: {:?}", history.verdict(op, 0));
+    }
+    history
+}
+
+/// Clients that say statements and hear answers, one after the other.
+pub(super) struct Speech<'a>(pub(super) &'a mut dyn Checker);
+
+impl Speech<'_> {
+    fn say(&mut self, client: u16, deed: &Deed, in_block: bool) -> Result<(), Violation> {
+        observe(self.0, &Observation::Stated { client, ticket: 1, tenant: TENANT, deed, in_block })
+    }
+
+    fn hear(
+        &mut self,
+        client: u16,
+        in_block: bool,
+        result: Result<SqlRows, SqlFailure>,
+    ) -> Result<(), Violation> {
+        observe(self.0, &Observation::Ran { client, ticket: 1, answer: &SqlAnswer { in_block, result } })
+    }
+
+    pub(super) fn try_done(
+        &mut self,
+        client: u16,
+        deed: &Deed,
+        tag: &str,
+        rows: &[&[&str]],
+    ) -> Result<(), Violation> {
+        self.say(client, deed, false)?;
+        self.hear(client, false, Ok(answer_of(tag, rows)))
+    }
+
+    pub(super) fn try_refused(&mut self, client: u16, deed: &Deed, code: &str) -> Result<(), Violation> {
+        self.say(client, deed, false)?;
+        let code = SqlCode::new(code).expect("five characters");
+        let message = "refused".to_owned();
+        self.hear(client, false, Err(SqlFailure { code, message, position: None, detail: None, hint: None }))
+    }
+
+    pub(super) fn done(&mut self, client: u16, deed: &Deed, tag: &str, rows: &[&[&str]]) {
+        self.try_done(client, deed, tag, rows).unwrap();
+    }
+
+    pub(super) fn refused(&mut self, client: u16, deed: &Deed, code: &str) {
+        self.try_refused(client, deed, code).unwrap();
+    }
+
+    pub(super) fn begin(&mut self, client: u16) {
+        self.say(client, &Deed::Begin, false).unwrap();
+        self.hear(client, true, Ok(answer_of("BEGIN", &[]))).unwrap();
+    }
+
+    pub(super) fn in_block(&mut self, client: u16, deed: &Deed, tag: &str, rows: &[&[&str]]) {
+        self.say(client, deed, true).unwrap();
+        self.hear(client, true, Ok(answer_of(tag, rows))).unwrap();
+    }
+
+    pub(super) fn end(&mut self, client: u16, tag: &str) {
+        self.say(client, &Deed::Commit, true).unwrap();
+        self.hear(client, false, Ok(answer_of(tag, &[]))).unwrap();
+    }
+
+    pub(super) fn lost(&mut self, client: u16, deed: &Deed) {
+        self.say(client, deed, false).unwrap();
+        observe(self.0, &Observation::Lost { client, ticket: 1, sent: true }).unwrap();
+    }
+
+    pub(super) fn lost_in_block(&mut self, client: u16, deed: &Deed) {
+        self.say(client, deed, true).unwrap();
+        observe(self.0, &Observation::Lost { client, ticket: 1, sent: true }).unwrap();
+    }
+}
+
+fn answer_of(tag: &str, rows: &[&[&str]]) -> SqlRows {
+    let row = |row: &&[&str]| row.iter().map(|cell| Some((*cell).to_owned())).collect();
+    SqlRows { tag: tag.to_owned(), rows: rows.iter().map(row).collect(), ..SqlRows::default() }
 }

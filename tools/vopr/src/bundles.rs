@@ -190,6 +190,9 @@ fn print_failure(bundle: &Bundle, faults_max: usize) {
         config.sessions_max
     );
     println!("{:<12} {:?}", "layout", config.layout);
+    if let Some(sql) = told::spoken(config) {
+        println!("{:<12} {sql}", "sql");
+    }
     let families: Vec<&str> = config.faults.families.keys().map(|family| family.name()).collect();
     println!(
         "{:<12} {}",

@@ -43,6 +43,18 @@ impl Checker for Teller {
             Observation::Submitted { client, ticket, tenant, command } => {
                 eprintln!("{at:?} client {client} submits {ticket} for {tenant:?}, {} bytes", command.len());
             }
+            Observation::Stated { client, ticket, tenant, deed, .. } => {
+                eprintln!("{at:?} client {client} says {ticket} of {tenant:?}: {}", deed.text());
+            }
+            Observation::Ran { client, ticket, answer } => match &answer.result {
+                Ok(rows) => {
+                    eprintln!("{at:?} client {client} hears {} {:?} to {ticket}", rows.tag, rows.rows)
+                }
+                Err(failure) => {
+                    let (code, message) = (failure.code.as_str(), &failure.message);
+                    eprintln!("{at:?} client {client} hears {code} {message} to {ticket}");
+                }
+            },
             Observation::Answered { client, ticket, .. } => {
                 eprintln!("{at:?} client {client} hears the answer to {ticket}");
             }

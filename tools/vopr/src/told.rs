@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use kimberlite_sim::sql::Theme;
 use kimberlite_sim::{Outcome, Report, RunConfig};
 use serde_json::{Map, Value, json};
 
@@ -99,6 +100,9 @@ pub(crate) fn text_of(
         ),
     );
     line("layout", format!("{:?}", config.layout));
+    if let Some(sql) = spoken(config) {
+        line("sql", sql);
+    }
     line("faults", if faults.is_empty() { "by rate only".to_owned() } else { faults.join(", ") });
     line("protocol", pairs(report.counts.iter()));
     line("world", pairs(report.census.iter().copied()));
@@ -125,6 +129,20 @@ pub(crate) fn text_of(
         }
     }
     text
+}
+
+/// What clients that speak SQL say, on one line.
+pub(crate) fn spoken(config: &RunConfig) -> Option<String> {
+    let sql = config.sql.as_ref()?;
+    let theme = |(theme, weight): (&Theme, &u32)| format!("{} {weight}", theme.name());
+    let themes: Vec<String> = sql.themes.iter().map(theme).collect();
+    Some(format!(
+        "{} more clients, {} statements, {} tenants; {}",
+        sql.clients,
+        sql.statements,
+        sql.tenants,
+        themes.join(", ")
+    ))
 }
 
 /// Counts that are not zero, on one line.

@@ -30,6 +30,8 @@ pub struct Contract {
     pub marks: Marks,
     /// Cells that must be hit.
     pub cells: &'static [Cell],
+    /// Clauses of SQL that must be said, and pairs of them.
+    pub clauses: &'static [&'static str],
 }
 
 impl Contract {
@@ -59,7 +61,11 @@ impl Contract {
         let cells = self.cells.iter().map(|cell| {
             (Missing { what: What::Cell, name: cell.name(), wanted: 1, had: 0 }, &evidence.cells)
         });
-        let all = counts.chain(marks).chain(cells);
+        let clauses = self.clauses.iter().map(|clause| {
+            let name = (*clause).to_owned();
+            (Missing { what: What::Clause, name, wanted: 1, had: 0 }, &evidence.grammar)
+        });
+        let all = counts.chain(marks).chain(cells).chain(clauses);
         all.map(|(missing, found)| Missing {
             had: found.get(&missing.name).map_or(0, |sum| sum.count),
             ..missing
@@ -78,6 +84,8 @@ pub enum What {
     Mark,
     /// A fault that hits a replica in some state.
     Cell,
+    /// A clause of SQL, or two in one statement.
+    Clause,
 }
 
 impl What {
@@ -87,6 +95,7 @@ impl What {
             Self::Count => "count",
             Self::Mark => "mark",
             Self::Cell => "cell",
+            Self::Clause => "clause",
         }
     }
 }
@@ -130,6 +139,8 @@ pub struct Evidence {
     pub marks: BTreeMap<String, Sum>,
     /// Cells.
     pub cells: BTreeMap<String, Sum>,
+    /// Clauses of SQL, and pairs of them.
+    pub grammar: BTreeMap<String, Sum>,
 }
 
 impl Evidence {
@@ -144,6 +155,9 @@ impl Evidence {
         for (cell, count) in report.cells.iter() {
             self.count(What::Cell, &cell.name(), count);
         }
+        for (clause, count) in report.grammar.iter() {
+            self.count(What::Clause, &clause, count);
+        }
     }
 
     /// Adds one thing that one run showed.
@@ -152,6 +166,7 @@ impl Evidence {
             What::Count => &mut self.counts,
             What::Mark => &mut self.marks,
             What::Cell => &mut self.cells,
+            What::Clause => &mut self.grammar,
         };
         if count > 0 {
             let sum = sums.entry(name.to_owned()).or_default();

@@ -25,7 +25,7 @@ use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
 use crate::plots::Scheme;
-use crate::sql::{Say, SqlWork};
+use crate::sql::{Coverage, Say, SqlWork};
 use crate::trail::{FAULTS_MAX, Seen, Trail};
 use crate::workload::{Ask, Workload};
 
@@ -87,6 +87,8 @@ pub struct Report {
     pub marks: mark::Counts,
     /// Which faults hit replicas doing what.
     pub cells: Cells,
+    /// Which clauses clients said that speak SQL, and which together.
+    pub grammar: Coverage,
     /// How much each checker compared.
     pub compared: Vec<(&'static str, u64)>,
     /// How much each checker left undecided, if it did.
@@ -158,6 +160,7 @@ impl Report {
             census: Vec::new(),
             marks: mark::take().0,
             cells: Cells::default(),
+            grammar: Coverage::default(),
             compared: Vec::new(),
             skipped: Vec::new(),
             events: 0,
@@ -869,6 +872,7 @@ impl Run {
             census: world.census().iter().collect(),
             marks,
             cells: self.tracker.cells,
+            grammar: self.sql.as_ref().map(|sql| sql.coverage.clone()).unwrap_or_default(),
             compared: self.checkers.iter().map(|checker| (checker.name(), checker.compared())).collect(),
             skipped: self
                 .checkers

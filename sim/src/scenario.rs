@@ -77,11 +77,14 @@ impl Scenario {
     /// What a swarm of at least [`Self::SWARM_MIN`] seeds must have seen, or it showed nothing.
     pub const fn contract(self) -> Contract {
         match self {
-            Self::Default => Contract { counts: DEFAULT_COUNTS, marks: Marks::Common, cells: DEFAULT_CELLS },
+            Self::Default => {
+                Contract { counts: DEFAULT_COUNTS, marks: Marks::Common, cells: DEFAULT_CELLS, clauses: &[] }
+            }
             Self::Calm => Contract {
                 counts: &[("ops_committed", 5_000), ("segments_sealed", 500), ("requests_done", 5_000)],
                 marks: Marks::These(CALM_MARKS),
                 cells: &[],
+                clauses: &[],
             },
             Self::Crashes => Contract {
                 counts: &[
@@ -92,6 +95,7 @@ impl Scenario {
                 ],
                 marks: Marks::These(CRASHES_MARKS),
                 cells: CRASHES_CELLS,
+                clauses: &[],
             },
             Self::Network => Contract {
                 counts: &[
@@ -102,6 +106,7 @@ impl Scenario {
                 ],
                 marks: Marks::These(NETWORK_MARKS),
                 cells: NETWORK_CELLS,
+                clauses: &[],
             },
             Self::Storage => Contract {
                 counts: &[
@@ -113,11 +118,13 @@ impl Scenario {
                 ],
                 marks: Marks::These(STORAGE_MARKS),
                 cells: STORAGE_CELLS,
+                clauses: &[],
             },
             Self::Solo => Contract {
                 counts: &[("crashes", 200), ("torn_writes", 50), ("segments_sealed", 500)],
                 marks: Marks::These(SOLO_MARKS),
                 cells: SOLO_CELLS,
+                clauses: &[],
             },
             Self::Plots => Contract {
                 counts: &[
@@ -128,8 +135,14 @@ impl Scenario {
                 ],
                 marks: Marks::These(PLOTS_MARKS),
                 cells: PLOTS_CELLS,
+                clauses: &[],
             },
-            Self::Sql => Contract { counts: SQL_COUNTS, marks: Marks::These(SQL_MARKS), cells: SQL_CELLS },
+            Self::Sql => Contract {
+                counts: SQL_COUNTS,
+                marks: Marks::These(SQL_MARKS),
+                cells: SQL_CELLS,
+                clauses: SQL_CLAUSES,
+            },
         }
     }
 
@@ -585,7 +598,49 @@ const SQL_COUNTS: &[(&str, u64)] = &[
 ];
 
 /// What statements lead to in the node.
-const SQL_MARKS: &[&str] = &["node.sends_clients_away"];
+const SQL_MARKS: &[&str] = &[
+    "node.sends_clients_away",
+    "sql.plans_again",
+    "sql.waits_for_its_turn",
+    "sql.block_is_overtaken",
+    "sql.block_is_gone",
+    "sql.outcome_is_unknown",
+];
+
+/// What they must be made of.
+const SQL_CLAUSES: &[&str] = &[
+    "SAVEPOINT",
+    "ROLLBACK TO",
+    "RELEASE",
+    "ROLLBACK",
+    "RETURNING",
+    "ON CONFLICT",
+    "INSERT from SELECT",
+    "several VALUES",
+    "DELETE",
+    "CREATE INDEX",
+    "DROP INDEX",
+    "AT POSITION",
+    "AS OF TIMESTAMP",
+    "COUNT",
+    "SUM of CASE",
+    "UNION ALL of three parts",
+    "GROUP BY",
+    "HAVING",
+    "ORDER BY LIMIT",
+    "DISTINCT",
+    "JOIN",
+    "LEFT JOIN",
+    "EXISTS",
+    "NOT IN subquery",
+    "UNION",
+    "window",
+    "AT POSITION + GROUP BY",
+    "AT POSITION + JOIN",
+    "IN with NULL + NOT",
+    "AND + OR",
+    "BETWEEN + UPDATE",
+];
 
 /// What faults must hit.
 const SQL_CELLS: &[Cell] = &[cell(Fault::Crash, State::Primary), cell(Fault::StreamReset, State::Primary)];

@@ -13,9 +13,9 @@ use kimberlite_sim::{Luck, Outcome, Scenario, draw, rules, run, run_planted};
 const TRIES: u64 = 60;
 
 /// How a search from a seed ended.
-fn search(mutant: Mutant, first: u64) -> Option<u64> {
+fn search(mutant: Mutant, scenario: Scenario, first: u64) -> Option<u64> {
     (first..first + TRIES).find(|seed| {
-        let config = draw(Scenario::Default, *seed);
+        let config = draw(scenario, *seed);
         let (report, sight) = run_planted(&config, *seed, rules, mutant);
         if !matches!(report.outcome, Outcome::Failed(_)) {
             return false;
@@ -30,12 +30,14 @@ fn search(mutant: Mutant, first: u64) -> Option<u64> {
 #[test]
 fn every_planted_bug_is_found_from_its_known_seed_on() {
     let list = include_str!("mutants.txt");
-    let seeds: BTreeMap<&str, u64> = list
+    let seeds: BTreeMap<&str, (u64, Scenario)> = list
         .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
-            let (name, seed) = line.split_once(' ').expect("a name and a seed");
-            (name, seed.trim().parse().expect("a number"))
+            let mut words = line.split_whitespace();
+            let (name, seed) = (words.next().expect("a name"), words.next().expect("a seed"));
+            let scenario = words.next().map_or(Some(Scenario::Default), Scenario::named);
+            (name, (seed.parse().expect("a number"), scenario.expect("a scenario")))
         })
         .collect();
     for name in seeds.keys() {
@@ -44,8 +46,9 @@ fn every_planted_bug_is_found_from_its_known_seed_on() {
     let mut lost = Vec::new();
     for mutant in Mutant::ALL {
         let name = mutant.name();
-        let first = *seeds.get(name).unwrap_or_else(|| panic!("mutants.txt has no seed for {name}"));
-        if search(*mutant, first).is_none() {
+        let (first, scenario) =
+            *seeds.get(name).unwrap_or_else(|| panic!("mutants.txt has no seed for {name}"));
+        if search(*mutant, scenario, first).is_none() {
             lost.push(name);
         }
     }

@@ -164,6 +164,11 @@ impl Kernel {
             if self.installed == 0 {
                 assert_eq!(entry.header.previous, self.chain, "the chain continues where the log ended");
             }
+            let entry = if mutant!(FactsReversed, turned(prepare, &entry).is_some()) {
+                turned(prepare, &entry).unwrap_or(entry)
+            } else {
+                entry
+            };
             let decision = self.decide(&entry, pages)?;
             verdicts.push(self.install(decision));
         }
@@ -432,6 +437,16 @@ impl Kernel {
         })?;
         Ok(sum.digest(self.applied, &self.chain))
     }
+}
+
+/// The entry that stands as far from the end as this one from the beginning, of a prepare of facts alone; in its place.
+fn turned<'a>(prepare: &'a Prepare, entry: &Entry<'_>) -> Option<Entry<'a>> {
+    let facts = |entry: &Entry<'_>| matches!(Command::decode(entry.command), Ok(Command::Facts { .. }));
+    let all: Vec<Entry<'a>> = prepare.entries().flatten().collect();
+    let other = all.len().checked_sub(1 + entry.header.position.index as usize)?;
+    let (fit, mut other) = (all.iter().all(facts), *all.get(other)?);
+    let position = core::mem::replace(&mut other.header.position, entry.header.position);
+    (fit && position != entry.header.position).then_some(other)
 }
 
 /// The verdict on an entry that was not decided before.

@@ -161,6 +161,31 @@ mutants! {
         "Duplicates are looked for when a request arrives, and not where it is decided.";
     EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",
         "The session to evict depends on what no replica shares, as the order of a hash table would.";
+    AsOfEarly, "as-of-early", "core/kernel/src/tables/read.rs interval",
+        "What is read of the past is read one op too early.";
+    WriteCheckSkipped, "write-check-skipped", "core/kernel/src/tables/guard.rs check_one",
+        "A row that was changed since it was read is replaced (planted so that it loses all three rules that hold it: the guard of \
+         the row, that of what was read to find it, and the comparison with what is replaced).";
+    PhantomMissed, "phantom-missed", "core/kernel/src/tables/guard.rs unchanged",
+        "A guard of a range looks after the rows that were there, and misses one that is new.";
+    ConstraintsPlanned, "constraints-planned", "core/kernel/src/tables/decide.rs decided",
+        "Constraints are decided where a statement is planned, and not again where its facts are installed.";
+    IndexDropsNull, "index-drops-null", "core/kernel/src/tables/decide.rs put_row",
+        "A row with a NULL in an index has no entry in it.";
+    IndexEntryStays, "index-entry-stays", "core/kernel/src/tables/decide.rs put_row",
+        "The entry of a row stays in an index when the row moves in it, so that scans find it twice.";
+    FactsReversed, "facts-reversed", "core/kernel/src/kernel.rs apply",
+        "Facts that share a prepare are applied in the opposite order.";
+    StatementUnconfirmed, "statement-unconfirmed", "core/runtime/src/sql.rs next",
+        "A statement runs without asking whether this node still speaks for the cluster.";
+    ReadsUnguarded, "reads-unguarded", "core/runtime/src/sql.rs commit",
+        "A transaction block is committed without the guards of what it read.";
+    DoneTwice, "done-twice", "core/runtime/src/sql.rs decided",
+        "A statement that was planned again is planned once more after it was done.";
+    ProposedTurnedAway, "proposed-turned-away", "core/runtime/src/sql.rs resigned",
+        "A primary that resigns turns statements away, to be sent again, that it had proposed.";
+    BlockRunsOn, "block-runs-on", "core/runtime/src/sql.rs plan",
+        "A statement of a transaction block that is gone is run by itself.";
     ReplyNotMatched, "reply-not-matched", "core/client/src/client.rs on_reply",
         "A client takes the reply to an earlier request for that to the one in flight.";
     DamagedAnswerRefused, "damaged-answer-refused", "core/client/src/client.rs on_answer",

@@ -39,6 +39,7 @@ const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
 const STORAGE_GRID: &str = "core/storage/src/grid/mod.rs";
 const STORAGE_CACHE: &str = "core/storage/src/grid/cache.rs";
 const RUNTIME_READS: &str = "core/runtime/src/reads.rs";
+const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
 const CLIENT_CLIENT: &str = "core/client/src/client.rs";
 const CLIENT_DRIVE: &str = "core/client/src/drive.rs";
 const STORAGE_DOUBTFUL: &str = "core/storage/src/doubtful.rs";
@@ -261,6 +262,15 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_READS, Reachable, "query.waits_for_repair", "a query needs an op that the journal cannot give"),
     rare(RUNTIME_READS, Reachable, "query.ends_where_it_began", "a query leaves out what was appended after it was confirmed"),
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
+
+    mark(RUNTIME_SQL, Reachable, "sql.outcome_is_unknown", "a primary resigns while a statement's facts are proposed"),
+    mark(RUNTIME_SQL, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
+    rare(RUNTIME_SQL, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),
+    rare(RUNTIME_SQL, Reachable, "sql.session_is_evicted", "a connection's session of the log is gone when its facts are decided"),
+    mark(RUNTIME_SQL, Sometimes, "sql.plans_again", "a single statement was overtaken"),
+    mark(RUNTIME_SQL, Sometimes, "sql.block_is_overtaken", "a transaction block was overtaken"),
+    rare(RUNTIME_SQL, Reachable, "sql.constraint_comes_between", "facts break a constraint that they did not when they were planned"),
+    mark(RUNTIME_SQL, Reachable, "sql.block_is_gone", "a statement belongs to a transaction block that is gone"),
 
     rare(CLIENT_CLIENT, Reachable, "client.evicted", "a client hears that its session is forgotten"),
     mark(CLIENT_CLIENT, Reachable, "client.too_large", "a command is larger than the cluster takes"),

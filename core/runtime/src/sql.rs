@@ -26,11 +26,12 @@ use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
+use kimberlite_probe::mutant;
 use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
 use kimberlite_query::session::{self, Running, Session, Step};
 use kimberlite_row::check::Stop;
-use kimberlite_row::fact::{Facts, RowId};
+use kimberlite_row::fact::{Facts, Guard, RowId};
 use kimberlite_row::{ObjectId, SqlError, SqlState, text};
 use kimberlite_storage::{PageRef, Storage, page_place};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
@@ -295,6 +296,10 @@ impl Sql {
             pins,
             lost,
         });
+        if mutant!(StatementUnconfirmed) {
+            self.make_ready(conn);
+            return;
+        }
         self.next_ticket += 1;
         self.tickets.insert(self.next_ticket, conn);
         out.push(Effect::Confirm { ticket: self.next_ticket });
@@ -362,7 +367,8 @@ impl Sql {
                 if pins {
                     out.push(Effect::Release { conn });
                 }
-                if let Stage::Proposed(_) = stage {
+                if matches!(stage, Stage::Proposed(_)) && !mutant!(ProposedTurnedAway) {
+                    kimberlite_probe::reachable!("sql.outcome_is_unknown");
                     let code = SqlCode::new(RESOLUTION_UNKNOWN).expect("five characters");
                     let message =
                         "the primary changed before the write was decided; it may have been done or not";
@@ -609,9 +615,15 @@ impl Sql {
         let alone = !matches!(rows.tag.as_str(), "COMMIT");
         let waits = self.turns.get(&tenant).is_some_and(|turns| turns.front() != Some(&conn));
         if alone && waits {
+            kimberlite_probe::reachable!("sql.waits_for_its_turn");
             active.stage = Stage::Queued;
             self.turns.entry(tenant).or_default().push_back(conn);
             return;
+        }
+        let read = |guard: &Guard| matches!(guard, Guard::Unchanged(..));
+        let mut facts = facts;
+        if mutant!(ReadsUnguarded, !alone && facts.guards.iter().any(read)) {
+            facts.guards.retain(|guard| !read(guard));
         }
         let bytes = postcard::to_allocvec(&facts).expect("facts encode");
         let command = Command::Facts { facts: &bytes, reply: &[] }.encode();
@@ -674,6 +686,7 @@ impl Sql {
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(conn) = self.settle(session, number) else { return false };
+        kimberlite_probe::reachable!("sql.log_is_full");
         self.turn_away(conn, Turn::Busy, out);
         true
     }
@@ -699,14 +712,21 @@ impl Sql {
                     self.propose(conn, plan, out);
                 }
             }
+            (Stage::Proposed(plan), Ok(_)) if mutant!(DoneTwice, plan.alone && active.replans == 1) => {
+                active.replans += 1;
+                self.plan_again(conn, plan.tenant);
+            }
             (Stage::Proposed(plan), Ok(_)) => self.answer(conn, Ok(plan.rows), out),
             (Stage::Proposed(plan), Err(Refusal::NoSession)) => {
                 // Evicted: nothing was done, and another session does it.
+                kimberlite_probe::reachable!("sql.session_is_evicted");
                 at.log = None;
                 self.propose(conn, plan, out);
             }
             (Stage::Proposed(plan), Err(Refusal::Conflict)) => {
                 active.replans += 1;
+                kimberlite_probe::sometimes!("sql.plans_again", plan.alone);
+                kimberlite_probe::sometimes!("sql.block_is_overtaken", !plan.alone);
                 if plan.alone && active.replans <= REPLANS_MAX {
                     self.plan_again(conn, plan.tenant);
                     return true;
@@ -722,6 +742,7 @@ impl Sql {
                     && refusal.sqlstate() != SqlState::ProgramLimitExceeded.code() =>
             {
                 // Something came between that makes it wrong: planned again it says what, or takes another key.
+                kimberlite_probe::reachable!("sql.constraint_comes_between");
                 active.replans += 1;
                 self.plan_again(conn, plan.tenant);
             }
@@ -827,7 +848,8 @@ fn plan(
     seed: u64,
 ) -> Result<Option<Running>, SqlFailure> {
     let Statement { tenant: wanted, in_block, text } = &active.statement;
-    if *in_block && !session.in_transaction() {
+    if *in_block && !session.in_transaction() && !mutant!(BlockRunsOn) {
+        kimberlite_probe::reachable!("sql.block_is_gone");
         let message = "the transaction is gone: its connection was lost, or the primary changed";
         let error = SqlError::new(SqlState::SerializationFailure, message);
         return Err(failure(

@@ -1,5 +1,6 @@
 //! What a statement is about: what checkers go by, and the text that follows from it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::grammar::{Condition, DataRow};
@@ -230,6 +231,59 @@ impl Deed {
             }
             Self::Index { index, create: false } => format!("DROP INDEX IF EXISTS {}", INDEXES[*index].0),
         }
+    }
+
+    /// The clauses it is made of.
+    pub fn clauses(&self) -> BTreeSet<&'static str> {
+        let mut clauses = BTreeSet::new();
+        match self {
+            Self::Prepare(_) => drop(clauses.insert("CREATE TABLE")),
+            Self::Begin => drop(clauses.insert("BEGIN")),
+            Self::Commit => drop(clauses.insert("COMMIT")),
+            Self::Rollback => drop(clauses.insert("ROLLBACK")),
+            Self::Savepoint(_) => drop(clauses.insert("SAVEPOINT")),
+            Self::RollbackTo(_) => drop(clauses.insert("ROLLBACK TO")),
+            Self::Release(_) => drop(clauses.insert("RELEASE")),
+            Self::Append { list, number, upsert, .. } => match (list.kind, upsert, number) {
+                (Kind::Cell, true, _) => clauses.extend(["INSERT", "ON CONFLICT"]),
+                (Kind::Cell, false, _) => clauses.extend(["UPDATE", "="]),
+                (Kind::Rows, _, Some(_)) => clauses.extend(["INSERT"]),
+                (Kind::Rows, _, None) => clauses.extend(["INSERT", "INSERT from SELECT", "MAX"]),
+            },
+            Self::Read(_) => clauses.extend(["rows", "="]),
+            Self::Add { returning, .. } => {
+                clauses.extend(["UPDATE", "=", "arithmetic"]);
+                clauses.extend(returning.then_some("RETURNING"));
+            }
+            Self::Look(look, when) => {
+                match look {
+                    Look::Data(query) => clauses.extend(query.clauses()),
+                    _ => clauses.extend(["rows"]),
+                }
+                match when {
+                    When::Now => {}
+                    When::Position(_) => clauses.extend(["AT POSITION"]),
+                    When::Time(_) => clauses.extend(["AS OF TIMESTAMP"]),
+                }
+            }
+            Self::Insert { rows, upsert } => {
+                clauses.extend(["INSERT"]);
+                clauses.extend((rows.len() > 1).then_some("several VALUES"));
+                clauses.extend(upsert.then_some("ON CONFLICT"));
+            }
+            Self::Update { of, .. } => {
+                clauses.extend(["UPDATE"]);
+                of.clauses(&mut clauses);
+            }
+            Self::Delete { of } => {
+                clauses.extend(["DELETE"]);
+                of.clauses(&mut clauses);
+            }
+            Self::Index { create, .. } => {
+                clauses.extend([if *create { "CREATE INDEX" } else { "DROP INDEX" }]);
+            }
+        }
+        clauses
     }
 
     /// Whether it changes rows or tables.

@@ -7,6 +7,7 @@ use kimberlite_types::{TenantId, WallTime};
 use kimberlite_wire::client::{SqlAnswer, Statement};
 use kimberlite_wire::command::{Command, Refusal, Verdict};
 
+use super::coverage::Coverage;
 use super::deed::{COUNTERS, Deed, INDEXES, Kind, List, Look, PREPARED, When};
 use super::grammar::{Ask, Condition, DataRow, TEXTS, constant};
 use super::plan::{SqlPlan, Theme};
@@ -24,6 +25,13 @@ const ELEMENTS_EACH: u64 = 1_000_000;
 /// Ops that a client looks back, less than; and ahead of what is known, where nothing can be read.
 const BACK_MAX: u64 = 200;
 const AHEAD: u64 = 2;
+
+/// Keys of rows that several clients insert at once, and the ops after which it is the next one's turn.
+const RACED_FROM: u64 = 1_000;
+const RACED_EVERY: u64 = 8;
+
+/// The same of a client that looks at what has just happened.
+const NEAR: u64 = 6;
 
 /// What a client says.
 #[derive(Debug)]
@@ -79,6 +87,7 @@ pub(crate) struct SqlWork {
     newest: (u64, i64),
     filler_max: usize,
     pub(crate) counts: SqlCounts,
+    pub(crate) coverage: Coverage,
 }
 
 /// What became of statements.
@@ -109,6 +118,7 @@ impl SqlWork {
             newest: (0, 0),
             filler_max,
             counts: SqlCounts::default(),
+            coverage: Coverage::default(),
         }
     }
 
@@ -196,6 +206,7 @@ impl SqlWork {
         }
         let in_block = hand.block.is_some();
         let deed = self.deed(client, dice);
+        self.coverage.count(&deed);
         let hand = self.hand(client);
         hand.open = Some((ticket, Some(deed.clone())));
         let statement = Statement { tenant, in_block, text: deed.text() };
@@ -294,7 +305,7 @@ impl SqlWork {
             },
             Theme::Changes => {
                 let mut luck = |bound: u64| ask(15, bound);
-                change(&mut luck, keys)
+                change(&mut luck, keys, newest.0)
             }
             Theme::Queries => {
                 let query = Query::draw(&mut |bound: u64| ask(16, bound));
@@ -303,7 +314,8 @@ impl SqlWork {
             Theme::Travel => {
                 let (op, micros) = newest;
                 let when = if ask(17, 3) > 0 || micros == 0 {
-                    When::Position((op + AHEAD).saturating_sub(ask(18, BACK_MAX.min(op + AHEAD))))
+                    let back = if ask(24, 3) == 0 { NEAR } else { BACK_MAX };
+                    When::Position((op + AHEAD).saturating_sub(ask(18, back.min(op + AHEAD))))
                 } else {
                     When::Time(micros - ask(19, 3_000_000) as i64)
                 };
@@ -418,14 +430,15 @@ impl SqlWork {
     }
 }
 
-/// A change of `data`.
-fn change(ask: &mut Ask<'_>, keys: u64) -> Deed {
+/// A change of `data`. Some inserts go by what everybody knows, so that two clients insert the same row at once.
+fn change(ask: &mut Ask<'_>, keys: u64, newest: u64) -> Deed {
     match ask(8) {
         0..=3 => {
+            let raced = (ask(3) == 0).then_some(RACED_FROM + newest / RACED_EVERY);
             let count = 1 + ask(4);
             let mut rows: Vec<DataRow> = Vec::new();
             for _ in 0..count {
-                let id = ask(keys) as i64;
+                let id = raced.filter(|_| rows.is_empty()).unwrap_or_else(|| ask(keys)) as i64;
                 let (a, b) = (constant(ask), constant(ask));
                 let s = TEXTS.get(ask(TEXTS.len() as u64 + 1) as usize).map(|s| (*s).to_owned());
                 // The same row cannot be inserted twice by one statement.
@@ -433,7 +446,7 @@ fn change(ask: &mut Ask<'_>, keys: u64) -> Deed {
                     rows.push(DataRow { id, a, b, s });
                 }
             }
-            Deed::Insert { rows, upsert: ask(3) > 0 }
+            Deed::Insert { rows, upsert: raced.is_none() && ask(3) > 0 }
         }
         4..=6 => {
             let of = if ask(2) == 0 { Condition::simple(ask) } else { Condition::draw(ask) };

@@ -14,7 +14,7 @@ pub(crate) fn scenarios(list: &List) -> Verdict {
         if list.json {
             let counts: Map<String, Value> =
                 contract.counts.iter().map(|(name, least)| ((*name).to_owned(), json!(least))).collect();
-            let contract = json!({ "counts": counts, "marks": contract.marks(), "cells": cells });
+            let contract = json!({ "counts": counts, "marks": contract.marks(), "cells": cells, "clauses": contract.clauses });
             println!("{}", json!({ "name": name, "summary": summary, "contract": contract }));
         } else {
             let counts: Vec<String> =

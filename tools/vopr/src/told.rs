@@ -54,6 +54,8 @@ pub(crate) fn json_of(
     for (cell, count) in report.cells.iter() {
         cells.entry(cell.fault.name()).or_default().insert(cell.state.name().to_owned(), json!(count));
     }
+    let grammar: Map<String, Value> =
+        report.grammar.iter().map(|(clause, count)| (clause, json!(count))).collect();
     json!({
         "scenario": scenario,
         "seed": seed,
@@ -70,6 +72,7 @@ pub(crate) fn json_of(
         "census": counts(&report.census),
         "marks": counts(&marks.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()),
         "cells": cells,
+        "grammar": grammar,
         "compared": counts(&report.compared),
         "skipped": counts(&report.skipped),
         "config": config,
@@ -109,6 +112,11 @@ pub(crate) fn text_of(
     line("compared", pairs(report.compared.iter().copied()));
     if !report.skipped.is_empty() {
         line("skipped", pairs(report.skipped.iter().copied()));
+    }
+    let clauses: Vec<(String, u64)> =
+        report.grammar.iter().filter(|(clause, _)| !clause.contains(" + ")).collect();
+    if !clauses.is_empty() {
+        line("grammar", pairs(clauses.iter().map(|(clause, count)| (clause.as_str(), *count))));
     }
     let virtual_seconds = Duration::from_nanos(report.at.0).as_secs_f64();
     line(

@@ -2,14 +2,16 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
-use kimberlite_row::fact::{Facts, Guard, KeyRange, SchemaFact};
+use kimberlite_probe::mutant;
+use kimberlite_row::fact::{Facts, Guard, KeyRange, RowId, SchemaFact, Write};
 use kimberlite_row::{Catalogue, ObjectId, Table, Value};
-use kimberlite_store::{Pages, Store};
+use kimberlite_store::{Direction, Pages, Scan, Snapshot, StepLimits, Store};
 use kimberlite_types::{LogPosition, TenantId};
 
 use super::keys::{Interval, all_of, intervals, orders, row_key};
-use super::{Refused, Stop, missed};
+use super::{Refused, Stop, missed, stopped};
 
 /// The state that guards are held against.
 pub(super) struct Guards<'a> {
@@ -51,11 +53,18 @@ impl Guards<'_> {
             Guard::Version(table, id, since) => {
                 let key = row_key(*table, id);
                 let high = [&key[..], &[0]].concat();
-                (!self.changed(&[(key, Some(high))], *since)?, "the row was changed")
+                let changed = self.changed(&[(key, Some(high))], *since)?;
+                (!changed || mutant!(WriteCheckSkipped, changed), "the row was changed")
             }
             Guard::Absent(table, index, key) => (self.absent(*table, *index, key)?, "a row was added"),
             Guard::Unchanged(table, index, range, since) => {
-                (self.unchanged(*table, *index, range, *since)?, "what was read was changed")
+                let unchanged = self.unchanged(*table, *index, range, *since)?;
+                let written = |write: &Write| {
+                    let key = if let RowId::Key(key) = &write.id { range.holds(key) } else { false };
+                    key && index.is_none() && write.table == *table && write.before.is_some()
+                };
+                let skipped = mutant!(WriteCheckSkipped, !unchanged && facts.writes.iter().any(written));
+                (unchanged || skipped, "what was read was changed")
             }
         };
         if holds { Ok(()) } else { Err(Refused::Conflict(otherwise).into()) }
@@ -106,7 +115,30 @@ impl Guards<'_> {
             Some((id, None)) if id >= self.catalogue.next_id() => [all_of(table)].into(),
             Some((_, None)) => return Ok(false),
         };
-        Ok(!self.changed(&intervals, since)?)
+        let changed = self.changed(&intervals, since)?;
+        Ok(!changed || mutant!(PhantomMissed, changed && self.rows_stay(&intervals, since)?))
+    }
+
+    /// Whether each row that was there is there still, whatever is new. No guard is held by this: a planted bug is.
+    fn rows_stay(&self, intervals: &[Interval], since: LogPosition) -> Result<bool, Stop> {
+        let mut stay = true;
+        for (low, high) in intervals {
+            let (snapshot, direction) = (Snapshot::At(since), Direction::Forward);
+            let (low, high) = (low.clone(), high.clone());
+            let mut scan = Scan { tenant: self.tenant, snapshot, direction, low, high };
+            let mut keys = Vec::new();
+            let limits = StepLimits { rows: u32::MAX, pages: u32::MAX };
+            let step = self.store.scan(&mut scan, limits, self.pages, |row| {
+                keys.push((row.key.to_vec(), row.begin));
+                ControlFlow::Continue(())
+            });
+            step.map_err(|stop| stopped(&stop))?;
+            for (key, begin) in keys {
+                let now = self.store.get(self.tenant, &key, Snapshot::Present, self.pages);
+                stay &= now.map_err(|stop| stopped(&stop))?.is_some_and(|version| version.begin == begin);
+            }
+        }
+        Ok(stay)
     }
 
     fn absent(&self, table: ObjectId, index: Option<ObjectId>, key: &[Value]) -> Result<bool, Stop> {

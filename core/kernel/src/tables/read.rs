@@ -4,12 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::{Bound, ControlFlow};
 
+use kimberlite_probe::mutant;
 use kimberlite_row::codec::{Layout, Projection};
 use kimberlite_row::fact::{Found, KeyRange, Miss, Rows, Scan, TimePoint};
 use kimberlite_row::key::encode_all;
 use kimberlite_row::{Catalogue, Index, Object, Row, Table};
 use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, object_prefix};
-use kimberlite_types::{LogPosition, TenantId};
+use kimberlite_types::{LogPosition, Op, TenantId};
 
 use super::keys::{
     CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, orders, row_key_of_entry, time_in,
@@ -42,6 +43,8 @@ impl<'a> TableRows<'a> {
         at: LogPosition,
         each: &mut dyn FnMut(kimberlite_store::Row<'_>) -> Result<bool, Miss>,
     ) -> Result<bool, Miss> {
+        let early = LogPosition { op: Op(at.op.0.saturating_sub(1)), ..at };
+        let at = if mutant!(AsOfEarly, at < self.last) { early } else { at };
         let (snapshot, direction) = (Snapshot::At(at), Direction::Forward);
         let mut scan = kimberlite_store::Scan { tenant: self.tenant, snapshot, direction, low, high };
         let mut wanted = Ok(true);

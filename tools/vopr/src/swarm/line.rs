@@ -42,6 +42,9 @@ pub(super) struct Line {
     pub(super) marks: BTreeMap<String, u64>,
     /// By fault and state.
     pub(super) cells: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Clauses of SQL.
+    #[serde(default)]
+    pub(super) grammar: BTreeMap<String, u64>,
     pub(super) compared: BTreeMap<String, u64>,
 }
 

@@ -28,6 +28,16 @@ pub(super) fn text(sum: &Sum, plan: &Plan, wall: f64) -> String {
     let evidence = &sum.evidence;
     let reached = mark::ALL.iter().filter(|mark| evidence.marks.contains_key(mark.name)).count();
     say!(text, "reached: {reached} of {} marks, {} fault x state cells", to_reach(), evidence.cells.len());
+    if !evidence.grammar.is_empty() {
+        let (pairs, clauses): (Vec<_>, Vec<_>) =
+            evidence.grammar.keys().partition(|name| name.contains(" + "));
+        say!(
+            text,
+            "grammar: {} clauses of SQL, {} pairs of them in one statement",
+            clauses.len(),
+            pairs.len()
+        );
+    }
     say!(text, "{}", effort(sum, wall));
     for (reason, excuse) in &sum.excuses {
         say!(text, "\nexcused: {} seeds, {} among them: {reason}", excuse.seeds, excuse.example);
@@ -90,6 +100,11 @@ fn census(sum: &Sum) -> String {
     text
 }
 
+/// Commands with a final word, and statements with an answer.
+fn operations(sum: &Sum) -> u64 {
+    sum.total("requests_done") + sum.total("sql_answered")
+}
+
 /// What it cost, and what it was worth.
 fn effort(sum: &Sum, wall: f64) -> String {
     let (median, most) = sum.cpu_median_and_max();
@@ -98,7 +113,7 @@ fn effort(sum: &Sum, wall: f64) -> String {
         "effort: {:.1} CPU-seconds in {wall:.1} s; a seed takes {median:.3} CPU-seconds (median), {most:.3} (most); \
          per CPU-second {:.0} client operations, {:.1} simulated seconds, {:.0} events; {} KiB in the largest world",
         sum.cpu_total(),
-        float(sum.total("requests_done")) / cpu,
+        float(operations(sum)) / cpu,
         sum.virtual_seconds / cpu,
         float(sum.events) / cpu,
         sum.memory_max >> 10
@@ -150,12 +165,13 @@ pub(super) fn json(sum: &Sum, plan: &Plan, verdict: Verdict, wall: f64) -> Value
             "cpu_seconds": sum.cpu_total(),
             "cpu_seconds_median": median,
             "cpu_seconds_max": most,
-            "client_operations_per_cpu_second": float(sum.total("requests_done")) / cpu,
+            "client_operations_per_cpu_second": float(operations(sum)) / cpu,
             "simulated_seconds_per_cpu_second": sum.virtual_seconds / cpu,
             "memory_bytes_max": sum.memory_max,
             "counts": seen(&sum.evidence.counts),
             "marks": seen(&sum.evidence.marks),
             "cells": seen(&sum.evidence.cells),
+            "grammar": seen(&sum.evidence.grammar),
             "compared": sum.compared,
             "excuses": excuses,
             "failures": failures,
@@ -206,6 +222,18 @@ pub(super) fn marks_text(evidence: &Evidence, scenario: Scenario) -> String {
             say!(text, "{:<22}{row}", fault.name());
         }
     }
+    let wanted = scenario.contract().clauses;
+    if !evidence.grammar.is_empty() || !wanted.is_empty() {
+        say!(
+            text,
+            "\nClauses of SQL (* this scenario must say it); `--json` has the pairs in one statement, too"
+        );
+        let single = evidence.grammar.iter().filter(|(name, _)| !name.contains(" + "));
+        for (name, Seen { count, seeds }) in single {
+            let star = if wanted.contains(&name.as_str()) { "*" } else { " " };
+            say!(text, "{seeds:>7} {count:>10}{star} {name}");
+        }
+    }
     let missing = scenario.contract().missing(evidence);
     if !missing.is_empty() {
         say!(text, "\nnever seen: {}", list(&missing));
@@ -228,5 +256,10 @@ pub(super) fn marks_json(evidence: &Evidence, scenario: Scenario) -> Value {
         .collect();
     let missing: Vec<String> =
         scenario.contract().missing(evidence).iter().map(ToString::to_string).collect();
-    json!({ "marks": marks, "cells": seen(&evidence.cells), "missing": missing })
+    json!({
+        "marks": marks,
+        "cells": seen(&evidence.cells),
+        "grammar": seen(&evidence.grammar),
+        "missing": missing,
+    })
 }

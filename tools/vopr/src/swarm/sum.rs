@@ -66,6 +66,9 @@ impl Sum {
                 self.evidence.count(What::Cell, &format!("{fault}@{state}"), *count);
             }
         }
+        for (name, count) in &line.grammar {
+            self.evidence.count(What::Clause, name, *count);
+        }
         for (name, compared) in line.compared {
             *self.compared.entry(name).or_default() += compared;
         }

@@ -50,6 +50,8 @@ struct Block {
     /// A statement of it was refused.
     failed: bool,
     savepoints: Vec<u32>,
+    /// The newest op that was known when it began: its snapshot, more often than not.
+    snapshot: u64,
     /// The last number of each list of rows that it read, with what it added.
     numbers: BTreeMap<u64, u64>,
 }
@@ -313,7 +315,10 @@ impl SqlWork {
             }
             Theme::Travel => {
                 let (op, micros) = newest;
-                let when = if ask(17, 3) > 0 || micros == 0 {
+                let snapshot = self.hand(client).block.as_ref().map(|block| block.snapshot);
+                let when = if let Some(snapshot) = snapshot.filter(|_| ask(25, 2) == 0) {
+                    When::Position(snapshot)
+                } else if ask(17, 3) > 0 || micros == 0 {
                     let back = if ask(24, 3) == 0 { NEAR } else { BACK_MAX };
                     When::Position((op + AHEAD).saturating_sub(ask(18, back.min(op + AHEAD))))
                 } else {
@@ -350,6 +355,7 @@ impl SqlWork {
 
     /// The answer to a statement.
     pub(crate) fn on_answered(&mut self, client: u16, ticket: u64, answer: &SqlAnswer) {
+        let newest = self.newest.0;
         let hand = self.hand(client);
         let Some((_, Some(deed))) = hand.open.take_if(|(open, _)| *open == ticket) else { return };
         let in_block = hand.block.is_some();
@@ -362,8 +368,8 @@ impl SqlWork {
                 }
             }
             (Deed::Begin, _) if !failed => {
-                let (left, savepoints) = (hand.opens, Vec::new());
-                hand.block = Some(Block { left, failed: false, savepoints, numbers: BTreeMap::new() });
+                let (left, savepoints, numbers) = (hand.opens, Vec::new(), BTreeMap::new());
+                hand.block = Some(Block { left, failed: false, savepoints, snapshot: newest, numbers });
             }
             (Deed::Savepoint(name), Some(block)) if !failed => block.savepoints.push(*name),
             (Deed::Release(name), Some(block)) if !failed => block.savepoints.retain(|other| other < name),

@@ -52,6 +52,11 @@ fn small(mut config: RunConfig) -> RunConfig {
     work.streams = work.streams.min(2);
     work.records_max = work.records_max.min(8);
     work.record_size_max = work.record_size_max.min(512);
+    if let Some(sql) = &mut config.sql {
+        sql.clients = sql.clients.min(2);
+        sql.statements = sql.statements.min(REQUESTS);
+        sql.large_size = sql.large_size.min(512);
+    }
     config.safety = config.safety.min(SAFETY);
     config.events_max = EVENTS;
     config.check().expect("less to do is still a run");

@@ -194,8 +194,9 @@ struct Travel<'a> {
 
 impl TimeTravel for Travel<'_> {
     fn at_position(&self, position: u64) -> Result<(LogPosition, Arc<Catalogue>, i64), Stop> {
-        let at = LogPosition { op: Op(position), index: u32::MAX };
-        if at > self.view.base.last() && Op(position) > self.view.base.last().op {
+        // All of the op, and never what a transaction calls its snapshot: over that lie its own writes.
+        let at = LogPosition { op: Op(position), index: u32::MAX - 1 };
+        if Op(position) > self.view.base.last().op {
             return Err(SqlError::new(
                 SqlState::InvalidParameterValue,
                 format!("position {position} lies in the future"),

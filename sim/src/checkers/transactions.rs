@@ -210,7 +210,7 @@ impl Transactions {
 fn written(tenant: TenantId, deed: &Deed) -> Option<Act> {
     match deed {
         Deed::Append { list, element, .. } => Some(Act::Append((tenant, *list), *element)),
-        Deed::Add { counter, by, .. } => Some(Act::Add(tenant, *counter, *by as i64, None)),
+        Deed::Add { counter, by, .. } => Some(Act::Add(tenant, *counter, by.cast_signed(), None)),
         _ => None,
     }
 }
@@ -224,7 +224,7 @@ fn act_of(tenant: TenantId, deed: &Deed, answer: &SqlAnswer) -> Option<Act> {
         Deed::Append { .. } | Deed::Add { .. } if answer.tag.ends_with(" 0") => None,
         Deed::Add { counter, by, .. } => {
             let came_out = answer.rows.first().and_then(|row| number(row.first()?));
-            Some(Act::Add(tenant, *counter, *by as i64, came_out))
+            Some(Act::Add(tenant, *counter, by.cast_signed(), came_out))
         }
         Deed::Append { .. } => written(tenant, deed),
         Deed::Read(list @ List { kind: Kind::Cell, .. }) => {
@@ -256,7 +256,7 @@ fn act_of(tenant: TenantId, deed: &Deed, answer: &SqlAnswer) -> Option<Act> {
             for row in &answer.rows {
                 let list = lists.entry(number(row.first()?)?.cast_unsigned()).or_default();
                 list.push(number(row.get(2)?)?.cast_unsigned());
-                numbered &= number(row.get(1)?)? == list.len() as i64;
+                numbered &= number(row.get(1)?)? == i64::try_from(list.len()).unwrap_or(i64::MAX);
             }
             Some(Act::ReadAll(tenant, Kind::Rows, lists, numbered))
         }

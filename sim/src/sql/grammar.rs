@@ -149,7 +149,7 @@ pub enum Condition {
 /// A constant, NULL now and then.
 pub(crate) fn constant(ask: &mut Ask<'_>) -> Option<i64> {
     let drawn = ask(NUMBERS + 2);
-    (drawn < NUMBERS).then_some(drawn as i64)
+    (drawn < NUMBERS).then_some(drawn.cast_signed())
 }
 
 impl Number {
@@ -221,10 +221,10 @@ impl Condition {
     /// One that an index can answer: a column against constants.
     pub(crate) fn simple(ask: &mut Ask<'_>) -> Self {
         let column = Number::Of([Column::Id, Column::A, Column::A, Column::B][ask(4) as usize]);
-        let value = ask(NUMBERS) as i64;
+        let value = ask(NUMBERS).cast_signed();
         match ask(5) {
             0 | 1 => Self::Numbers(Compare::Equal, column, Number::Constant(Some(value))),
-            2 => Self::Between(column, value, value + ask(3) as i64, false),
+            2 => Self::Between(column, value, value + ask(3).cast_signed(), false),
             3 => Self::IsNull(column, false),
             _ => {
                 let compare = Compare::ALL[ask(6) as usize];
@@ -254,8 +254,8 @@ impl Condition {
                 Self::In(number, (0..count).map(|_| constant(ask)).collect(), negated)
             }
             6 | 7 => {
-                let low = ask(NUMBERS) as i64;
-                Self::Between(Number::draw(ask, depth), low, low + ask(4) as i64, negated)
+                let low = ask(NUMBERS).cast_signed();
+                Self::Between(Number::draw(ask, depth), low, low + ask(4).cast_signed(), negated)
             }
             8 => Self::Distinct(Number::draw(ask, depth), Number::draw(ask, depth), negated),
             _ => Self::Numbers(

@@ -159,7 +159,7 @@ impl Query {
             Shape::Rows => {
                 held.iter().map(|row| vec![cell(row.id), cell(row.a), cell(row.b), row.s.clone()]).collect()
             }
-            Shape::Count | Shape::SumOfCases => vec![vec![cell(held.len() as i64)]],
+            Shape::Count | Shape::SumOfCases => vec![vec![cell(count(held.len()))]],
             Shape::Parts => {
                 let part = |number: i64, wanted: Option<bool>| {
                     rows.iter()
@@ -175,8 +175,8 @@ impl Query {
                     let sum = known().next().map(|_| known().sum::<i64>());
                     vec![
                         cell(a.value()),
-                        cell(rows.len() as i64),
-                        cell(known().count() as i64),
+                        cell(count(rows.len())),
+                        cell(count(known().count())),
                         cell(sum),
                         cell(rows.iter().map(|row| row.id).min()),
                         cell(known().max()),
@@ -186,7 +186,7 @@ impl Query {
             Shape::LargeGroups => {
                 let groups = groups(&held, Column::B);
                 let large = |(b, rows): (NullsLast, Vec<&DataRow>)| {
-                    (rows.len() > 1).then(|| vec![cell(b.value()), cell(rows.len() as i64)])
+                    (rows.len() > 1).then(|| vec![cell(b.value()), cell(count(rows.len()))])
                 };
                 let (nulls, others): (Vec<_>, Vec<_>) =
                     groups.into_iter().partition(|(b, _)| b.value().is_none());
@@ -227,9 +227,9 @@ impl Query {
                 each.into_iter().map(|c| vec![cell(c.value())]).collect()
             }
             Shape::Window => {
-                let same = |x: &DataRow| held.iter().filter(move |y| x.a == y.a).count() as i64;
+                let same = |x: &DataRow| count(held.iter().filter(move |y| x.a == y.a).count());
                 let before =
-                    |x: &DataRow| held.iter().filter(move |y| x.a == y.a && y.id <= x.id).count() as i64;
+                    |x: &DataRow| count(held.iter().filter(move |y| x.a == y.a && y.id <= x.id).count());
                 held.iter().map(|row| vec![cell(row.id), cell(before(row)), cell(same(row))]).collect()
             }
         }
@@ -264,6 +264,11 @@ impl Shape {
             Self::Window => "window",
         }
     }
+}
+
+/// How many, as SQL counts.
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
 }
 
 fn cell(value: impl Into<Option<i64>>) -> Option<String> {

@@ -322,7 +322,7 @@ impl SqlWork {
                     let back = if ask(24, 3) == 0 { NEAR } else { BACK_MAX };
                     When::Position((op + AHEAD).saturating_sub(ask(18, back.min(op + AHEAD))))
                 } else {
-                    When::Time(micros - ask(19, 3_000_000) as i64)
+                    When::Time(micros - ask(19, 3_000_000).cast_signed())
                 };
                 let look = match ask(20, 8) {
                     0 => Look::Cells,
@@ -444,7 +444,7 @@ fn change(ask: &mut Ask<'_>, keys: u64, newest: u64) -> Deed {
             let count = 1 + ask(4);
             let mut rows: Vec<DataRow> = Vec::new();
             for _ in 0..count {
-                let id = raced.filter(|_| rows.is_empty()).unwrap_or_else(|| ask(keys)) as i64;
+                let id = raced.filter(|_| rows.is_empty()).unwrap_or_else(|| ask(keys)).cast_signed();
                 let (a, b) = (constant(ask), constant(ask));
                 let s = TEXTS.get(ask(TEXTS.len() as u64 + 1) as usize).map(|s| (*s).to_owned());
                 // The same row cannot be inserted twice by one statement.
@@ -457,7 +457,7 @@ fn change(ask: &mut Ask<'_>, keys: u64, newest: u64) -> Deed {
         4..=6 => {
             let of = if ask(2) == 0 { Condition::simple(ask) } else { Condition::draw(ask) };
             let text = TEXTS.get(ask(TEXTS.len() as u64 * 2) as usize).copied();
-            Deed::Update { of, by: ask(3) as i64 - 1, text }
+            Deed::Update { of, by: ask(3).cast_signed() - 1, text }
         }
         _ => Deed::Delete {
             of: Condition::And(Box::new(Condition::simple(ask)), Box::new(Condition::draw(ask))),

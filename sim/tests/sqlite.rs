@@ -134,7 +134,7 @@ fn sqlite_says_the_same_to_all_that_both_speak() {
         config.work.requests = 0;
         let sql = config.sql.as_mut().expect("clients speak SQL");
         (sql.clients, sql.tenants, sql.statements) = (1, 1, 300);
-        (sql.savepoint_ppm, sql.block_max) = (200_000, 6);
+        (sql.savepoint_ppm, sql.block_max, sql.large_ppm) = (200_000, 6, 0);
         sql.think = std::time::Duration::from_millis(2);
         sql.themes =
             Theme::ALL.into_iter().filter(|theme| *theme != Theme::Travel).map(|theme| (theme, 2)).collect();

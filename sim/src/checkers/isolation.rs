@@ -6,6 +6,7 @@
 //! (Kingsbury, Alvaro: *Elle: Inferring Isolation Anomalies from Experimental Observations*, VLDB 2020.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
 
 use kimberlite_types::Instant;
 
@@ -373,7 +374,7 @@ fn acyclic(
             || format!("ended before the next began ({:?})", Edge::Time),
             |(edge, why)| format!("{why} ({edge:?})"),
         );
-        seen_text += &format!("{} {why}; ", told(all, *from));
+        write!(seen_text, "{} {why}; ", told(all, *from)).expect("strings grow");
     }
     hold!(false, CYCLE, None, None, "{seen_text}and so on: {} in a circle", members.len());
     Ok(())

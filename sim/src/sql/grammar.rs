@@ -158,14 +158,10 @@ impl Number {
         match ask(if depth == 0 { 6 } else { 9 }) {
             0..=3 => Self::Of(column(ask(4))),
             4 | 5 => Self::Constant(constant(ask)),
-            6 => Self::Sum(Self::drawn(ask, depth), Self::drawn(ask, depth)),
-            7 => Self::Difference(Self::drawn(ask, depth), Self::drawn(ask, depth)),
-            _ => Self::Coalesce(Self::drawn(ask, depth), Self::drawn(ask, depth)),
+            6 => Self::Sum(Box::new(Self::draw(ask, depth - 1)), Box::new(Self::draw(ask, depth - 1))),
+            7 => Self::Difference(Box::new(Self::draw(ask, depth - 1)), Box::new(Self::draw(ask, depth - 1))),
+            _ => Self::Coalesce(Box::new(Self::draw(ask, depth - 1)), Box::new(Self::draw(ask, depth - 1))),
         }
-    }
-
-    fn drawn(ask: &mut Ask<'_>, depth: u64) -> Box<Self> {
-        Box::new(Self::draw(ask, depth - 1))
     }
 
     /// What it is in a row; NULL is none.
@@ -236,10 +232,11 @@ impl Condition {
     fn drawn(ask: &mut Ask<'_>, depth: u64) -> Self {
         let negated = ask(3) == 0;
         if depth > 0 {
+            let inner = |ask: &mut Ask<'_>| Box::new(Self::drawn(ask, depth - 1));
             match ask(8) {
-                0 | 1 => return Self::And(Self::inner(ask, depth), Self::inner(ask, depth)),
-                2 | 3 => return Self::Or(Self::inner(ask, depth), Self::inner(ask, depth)),
-                4 => return Self::Not(Self::inner(ask, depth)),
+                0 | 1 => return Self::And(inner(ask), inner(ask)),
+                2 | 3 => return Self::Or(inner(ask), inner(ask)),
+                4 => return Self::Not(inner(ask)),
                 _ => {}
             }
         }
@@ -264,10 +261,6 @@ impl Condition {
                 Number::draw(ask, depth),
             ),
         }
-    }
-
-    fn inner(ask: &mut Ask<'_>, depth: u64) -> Box<Self> {
-        Box::new(Self::drawn(ask, depth - 1))
     }
 
     /// Whether it holds of a row; none where SQL says NULL.

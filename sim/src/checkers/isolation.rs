@@ -45,6 +45,9 @@ enum Edge {
     Time,
 }
 
+/// From one transaction to another: an edge, and what it follows from.
+type Edges = BTreeMap<(usize, usize), (Edge, String)>;
+
 /// The reads of a transaction, each list at most at what it was outside of the transaction.
 fn reads(transaction: &Transaction) -> Vec<(ListOf, &[u64], bool)> {
     let mut reads = Vec::new();
@@ -196,9 +199,9 @@ impl Isolation {
         writers: &BTreeMap<(ListOf, u64), usize>,
         lists: &BTreeMap<ListOf, Known>,
         seen: &BTreeSet<usize>,
-    ) -> Result<BTreeMap<(usize, usize), (Edge, String)>, Violation> {
+    ) -> Result<Edges, Violation> {
         let all = &self.transactions.all;
-        let mut edges: BTreeMap<(usize, usize), (Edge, String)> = BTreeMap::new();
+        let mut edges: Edges = BTreeMap::new();
         let mut put = |from: usize, to: usize, edge: Edge, why: &dyn Fn() -> String| {
             if from != to && seen.contains(&from) && seen.contains(&to) {
                 edges.entry((from, to)).or_insert_with(|| (edge, why()));
@@ -339,11 +342,7 @@ fn told(all: &[Transaction], number: usize) -> String {
 }
 
 /// The graph of transactions, with nodes for moments between them: who ended before a moment, and who began after it.
-fn acyclic(
-    all: &[Transaction],
-    edges: &BTreeMap<(usize, usize), (Edge, String)>,
-    seen: &BTreeSet<usize>,
-) -> Result<(), Violation> {
+fn acyclic(all: &[Transaction], edges: &Edges, seen: &BTreeSet<usize>) -> Result<(), Violation> {
     let mut ends: Vec<u64> = seen.iter().filter_map(|number| all[*number].ended).collect();
     ends.sort_unstable();
     let moment = |at: usize| all.len() + at;

@@ -48,7 +48,7 @@ impl Checker for Teller {
             }
             Observation::Ran { client, ticket, answer } => match &answer.result {
                 Ok(rows) => {
-                    eprintln!("{at:?} client {client} hears {} {:?} to {ticket}", rows.tag, rows.rows)
+                    eprintln!("{at:?} client {client} hears {} {:?} to {ticket}", rows.tag, rows.rows);
                 }
                 Err(failure) => {
                     let (code, message) = (failure.code.as_str(), &failure.message);

@@ -80,8 +80,8 @@ impl Checker for Projection {
     fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
         for (replica, node) in (0..).map(ReplicaId).zip(&end.nodes) {
             let Some(kernel) = node.map(kimberlite_runtime::Node::kernel) else { continue };
-            // Item by item, so that it is of the state itself.
-            self.check(replica, kernel.applied(), kernel.digest_walk())?;
+            // That it is the digest of the state, item by item, is held by another checker.
+            self.check(replica, kernel.applied(), kernel.digest())?;
         }
         Ok(())
     }

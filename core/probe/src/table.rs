@@ -39,7 +39,6 @@ const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
 const STORAGE_GRID: &str = "core/storage/src/grid/mod.rs";
 const STORAGE_CACHE: &str = "core/storage/src/grid/cache.rs";
 const RUNTIME_READS: &str = "core/runtime/src/reads.rs";
-const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
 const CLIENT_CLIENT: &str = "core/client/src/client.rs";
 const CLIENT_DRIVE: &str = "core/client/src/drive.rs";
 const STORAGE_DOUBTFUL: &str = "core/storage/src/doubtful.rs";

@@ -3,9 +3,31 @@
 use std::sync::Arc;
 
 use kimberlite_query::parse::statements;
-use kimberlite_row::Value;
+use kimberlite_query::session::{Answer, Running, Step};
+use kimberlite_row::check::Stop;
+use kimberlite_row::{SqlError, Value};
+use sqlparser::ast::Statement;
 
 use crate::rows::{Database, shown};
+
+impl Database {
+    /// Runs a statement that was parsed before, with parameters.
+    fn again(
+        &mut self,
+        (statement, text): &(Arc<Statement>, Arc<str>),
+        params: Vec<Value>,
+    ) -> Result<Answer, SqlError> {
+        let mut running = Running::new(statement.clone(), text.clone(), params, 1_600_000_000_000_000, 1);
+        loop {
+            match self.session.step(&mut running, &self.memory) {
+                Ok(Step::More) | Err(Stop::Miss(_)) => {}
+                Ok(Step::Done(answer)) => return Ok(answer),
+                Ok(Step::Commit(facts, answer)) => return self.memory.commit(facts).map(|()| answer),
+                Err(Stop::Refused(error)) => return Err(error),
+            }
+        }
+    }
+}
 
 #[track_caller]
 fn plan(sql: &str, expected: &[&str]) {

@@ -14,7 +14,6 @@ use kimberlite_row::fact::{
 };
 use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Table, Value};
 use kimberlite_types::{LogPosition, Op};
-use sqlparser::ast::Statement;
 
 /// Rows of a page.
 const PAGE_ROWS: usize = 4;
@@ -323,25 +322,6 @@ impl Database {
             };
         }
         (session, Ok(last))
-    }
-
-    /// Runs a statement that was parsed before, with parameters.
-    pub(crate) fn again(
-        &mut self,
-        (statement, text): &(Arc<Statement>, Arc<str>),
-        params: Vec<Value>,
-    ) -> Result<Answer, SqlError> {
-        self.seed += 1;
-        let mut running =
-            Running::new(statement.clone(), text.clone(), params, 1_600_000_000_000_000, self.seed);
-        loop {
-            match self.session.step(&mut running, &self.memory) {
-                Ok(Step::More) | Err(Stop::Miss(_)) => {}
-                Ok(Step::Done(answer)) => return Ok(answer),
-                Ok(Step::Commit(facts, answer)) => return self.memory.commit(facts).map(|()| answer),
-                Err(Stop::Refused(error)) => return Err(error),
-            }
-        }
     }
 
     /// What a statement comes to: its tag and rows in no order, or its SQLSTATE.

@@ -220,15 +220,28 @@ fn all_is_known(image: &Image, recovered: &Recovered, desk: &mut Desk) {
 fn lone_node(image: &Image, all: &Images, platter: Platter, done: Done, opens: bool) {
     let mut seat = Seat::new(image.config, platter, 5);
     seat.hear(0, kimberlite_io::Event::Wake);
-    let mut executed = Vec::new();
+    // What was executed from `state` on: the op of the checkpoint that was opened, or none.
+    let (mut state, mut executed) = (Op::ZERO, Vec::new());
     for round in 0..20_u64 {
         let now = round * 300_000_000;
         while !seat.asks.is_empty() {
             seat.answer(now, 0);
         }
         for note in std::mem::take(&mut seat.notes) {
-            if let Note::Committed { prepare, .. } = note {
-                executed.push(prepare);
+            match note {
+                Note::Committed { prepare, .. } => executed.push(prepare),
+                Note::Restored { op, checksum, .. } => {
+                    assert!(executed.is_empty(), "a checkpoint is opened before anything is executed");
+                    let of = all.written[image.history].get(&checksum).map(|prepare| prepare.header.op);
+                    assert!(done.forged || of == Some(op), "a checkpoint is of an op that was written");
+                    state = op;
+                }
+                // The state is lost, and made anew from the first op on.
+                Note::Rebuilds { .. } => {
+                    executed.clear();
+                    state = Op::ZERO;
+                }
+                _ => {}
             }
         }
         seat.hear(now + 300_000_000, kimberlite_io::Event::Wake);
@@ -237,7 +250,7 @@ fn lone_node(image: &Image, all: &Images, platter: Platter, done: Done, opens: b
     if done.forged {
         return;
     }
-    for (prepare, op) in executed.iter().zip(1..) {
+    for (prepare, op) in executed.iter().zip(state.0 + 1..) {
         assert_eq!(prepare.header.op, Op(op), "ops are executed in order");
         assert!(
             all.written[image.history].contains_key(&prepare.header.checksum),
@@ -247,9 +260,10 @@ fn lone_node(image: &Image, all: &Images, platter: Platter, done: Done, opens: b
     if done.strayed {
         return;
     }
-    for (prepare, (op, checksum)) in executed.iter().zip(&image.promised) {
+    let promised = image.promised.iter().filter(|(op, _)| Op(*op) > state);
+    for (prepare, (op, checksum)) in executed.iter().zip(promised) {
         assert_eq!((prepare.header.op.0, prepare.header.checksum), (*op, *checksum));
     }
-    let whole = executed.len() as u64 >= image.top();
+    let whole = state.0 + executed.len() as u64 >= image.top();
     assert!(whole || seat.node.halted().is_some(), "a node alone serves less than it acknowledged");
 }

@@ -184,6 +184,8 @@ mutants! {
         "A statement that was planned again is planned once more after it was done.";
     ProposedTurnedAway, "proposed-turned-away", "core/runtime/src/sql.rs resigned",
         "A primary that resigns turns statements away, to be sent again, that it had proposed.";
+    AheadTrusted, "ahead-trusted", "core/runtime/src/sql.rs stands_ahead",
+        "What a statement read of rows that are only proposed is taken for granted.";
     BlockRunsOn, "block-runs-on", "core/runtime/src/sql.rs plan",
         "A statement of a transaction block that is gone is run by itself.";
     ReplyNotMatched, "reply-not-matched", "core/client/src/client.rs on_reply",

@@ -533,8 +533,8 @@ impl Sql {
     fn ended(&mut self, conn: Conn, ended: Result<Step, SqlError>, size_max: u32, out: &mut Vec<Effect>) {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
-        if active.ahead && !matches!(ended, Ok(Step::Commit(..))) {
-            // Nothing is answered by what is only proposed.
+        if active.ahead && !stands_ahead(&ended) {
+            kimberlite_probe::reachable!("sql.looked_ahead_in_vain");
             active.may_look_ahead = false;
             self.make_ready(conn);
             return;
@@ -909,6 +909,16 @@ fn told(answer: session::Answer) -> Result<SqlRows, SqlError> {
         take(notice.len())?;
     }
     Ok(SqlRows { tag: answer.tag, columns, rows, notices: answer.notices })
+}
+
+/// Whether what a statement came to holds also if what it saw ahead of it will never be. Nothing is answered by what is only
+/// proposed. Facts are refused if a row that they replace is not as it was seen; but of rows that were only read, a guard
+/// can say no more than that nothing was written there since, and that holds just when those ahead were refused.
+fn stands_ahead(ended: &Result<Step, SqlError>) -> bool {
+    let Ok(Step::Commit(facts, _)) = ended else { return false };
+    let read = |guard: &Guard| matches!(guard, Guard::Version(..) | Guard::Unchanged(..));
+    let reads = facts.guards.iter().any(read);
+    !reads || mutant!(AheadTrusted)
 }
 
 /// A page that the statement needs is lost.

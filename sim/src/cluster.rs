@@ -256,7 +256,7 @@ impl Cluster {
             connect_timeout: view_change,
             backoff_min: view_change / 16,
             backoff_max: view_change * 2,
-            give_up_after: self.config.work.give_up,
+            give_up_after: work.give_up,
             ..ClientOptions::new(CLUSTER, self.replicas, seed)
         };
         let user = User { client: Client::new(options), said: Vec::new() };

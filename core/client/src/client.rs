@@ -300,8 +300,7 @@ impl Client {
         } else if self.queries.len() >= QUERIES_MAX {
             ClientError::QueueFull
         } else {
-            self.queries_asked += 1;
-            let nonce = QUERY_NONCE | self.queries_asked;
+            let nonce = self.query_nonce();
             let frame = query_frame(self.options.cluster, nonce, &query);
             let task = Task::new(nonce, frame, self.give_up_at(step.now));
             self.queries.insert(nonce, Asked { task, ticket, question: Question::Query(query), to });
@@ -316,8 +315,7 @@ impl Client {
         } else if self.queries.len() >= QUERIES_MAX {
             ClientError::QueueFull
         } else {
-            self.queries_asked += 1;
-            let nonce = QUERY_NONCE | self.queries_asked;
+            let nonce = self.query_nonce();
             let frame = statement_frame(self.options.cluster, nonce, statement);
             let task = Task { once: true, ..Task::new(nonce, frame, self.give_up_at(step.now)) };
             self.queries.insert(nonce, Asked { task, ticket, question: Question::Statement, to: None });
@@ -340,6 +338,12 @@ impl Client {
             // Nobody has it.
             None => self.drop_task(nonce, ClientError::GaveUp { sent: false }, step),
         }
+    }
+
+    /// The nonce of one more query or statement.
+    pub(crate) fn query_nonce(&mut self) -> u64 {
+        self.queries_asked += 1;
+        QUERY_NONCE | self.queries_asked
     }
 
     fn give_up_at(&self, now: Instant) -> Option<Instant> {
@@ -379,6 +383,8 @@ impl Client {
         let cluster = Some(self.options.cluster).filter(|cluster| *cluster != ClusterId::UNNAMED);
         let link = self.route(replica).link.as_mut().expect("the link was found by its connection");
         let mut frames: Vec<(FrameHeader, Frame)> = Vec::new();
+        link.heard_at = step.now;
+        link.probed_at = None;
         let mut result = link.splitter.take(data, cluster, |header, body| frames.push((header, body)));
         for (header, body) in frames {
             if self.options.cluster == ClusterId::UNNAMED {

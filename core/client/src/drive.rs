@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use kimberlite_io::{Address, Conn, Net};
 use kimberlite_types::{Instant, ReplicaId, RequestNumber, SessionId, TenantId};
-use kimberlite_wire::client::{Request, Splitter, request_frame};
+use kimberlite_wire::client::{Query, Request, Splitter, query_frame, request_frame};
 use kimberlite_wire::command::Command;
 
 use crate::client::{Client, ClientError, Disconnect, Flight, Output, Step};
@@ -153,8 +153,34 @@ impl Client {
             } else if self.tasks().any(|(_, task)| is_due(task.overdue_at(link.conn, timeout), step.now)) {
                 kimberlite_probe::reachable!("client.request_times_out");
                 self.fail(replica, Disconnect::RequestTimeout, step);
+            } else if is_due(self.silent_at(replica), step.now) {
+                self.on_silence(replica, step);
             }
         }
+    }
+
+    /// When a replica that runs a statement has been silent for too long. A statement may take any time; a replica that is
+    /// alive answers a query meanwhile.
+    fn silent_at(&self, replica: ReplicaId) -> Option<Instant> {
+        let link = self.routes[usize::from(replica.0)].link.as_ref()?;
+        let carried = |task: &Task| task.sent.filter(|(conn, _)| task.once && *conn == link.conn);
+        let since = self.tasks().filter_map(|(_, task)| carried(task)).map(|(_, at)| at).min()?;
+        Some(link.probed_at.unwrap_or(since.max(link.heard_at)).after(self.options.request_timeout))
+    }
+
+    /// Asks a silent replica for a sign of life; leaves it if it was asked before.
+    fn on_silence(&mut self, replica: ReplicaId, step: &mut Step<'_>) {
+        let cluster = self.options.cluster;
+        let nonce = self.query_nonce();
+        let Some(link) = self.route(replica).link.as_mut() else { return };
+        if link.probed_at.is_some() {
+            kimberlite_probe::reachable!("client.replica_is_silent");
+            return self.fail(replica, Disconnect::RequestTimeout, step);
+        }
+        link.probed_at = Some(step.now);
+        let conn = link.conn;
+        // Whatever comes is a sign; the answer itself is to nobody's question.
+        step.net.stream(conn, query_frame(cluster, nonce, &Query::Status));
     }
 
     /// Sends what waits, as far as its replica may be used now.
@@ -200,7 +226,8 @@ impl Client {
         assert!(!conn.is_accepted(), "the ids of opened connections do not run out");
         self.next_conn += 1;
         let open_by = Some(step.now.after(self.options.connect_timeout));
-        self.route(replica).link = Some(Link { conn, open_by, splitter: Splitter::default() });
+        self.route(replica).link =
+            Some(Link { conn, open_by, splitter: Splitter::default(), heard_at: step.now, probed_at: None });
         step.net.connect(conn, Address(u16::from(replica.0)));
     }
 
@@ -259,6 +286,7 @@ impl Client {
             };
             due.into_iter().chain(task.give_up_at)
         });
-        waiting.into_iter().chain(opening).chain(tasks).min()
+        let silent = self.replicas().filter_map(|replica| self.silent_at(replica));
+        waiting.into_iter().chain(opening).chain(tasks).chain(silent).min()
     }
 }

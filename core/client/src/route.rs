@@ -13,6 +13,10 @@ pub(crate) struct Link {
     /// When the connection is given up if it is not open by then; none once it is open.
     pub(crate) open_by: Option<Instant>,
     pub(crate) splitter: Splitter,
+    /// When something came last, or it was opened.
+    pub(crate) heard_at: Instant,
+    /// When the replica was asked for a sign of life that has not come.
+    pub(crate) probed_at: Option<Instant>,
 }
 
 /// One replica, as seen from here.

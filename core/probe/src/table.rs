@@ -264,6 +264,7 @@ pub const ALL: &[Mark] = &[
 
     mark(RUNTIME_SQL, Reachable, "sql.outcome_is_unknown", "a primary resigns while a statement's facts are proposed"),
     mark(RUNTIME_SQL, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
+    rare(CLIENT_DRIVE, Reachable, "client.replica_is_silent", "a replica that runs a statement gives no sign of life"),
     rare(RUNTIME_SQL, Reachable, "sql.looked_ahead_in_vain", "a statement came to something only by what is proposed ahead of it"),
     rare(RUNTIME_SQL, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),
     rare(RUNTIME_SQL, Reachable, "sql.session_is_evicted", "a connection's session of the log is gone when its facts are decided"),

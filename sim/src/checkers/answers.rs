@@ -302,8 +302,8 @@ fn is_future<T>(result: &Result<T, SqlFailure>) -> bool {
 /// Whether a statement may be refused for this.
 fn is_reason(deed: &Deed, in_block: bool, failure: &SqlFailure) -> bool {
     match failure.code.as_str() {
-        // Overtaken; or its block is gone.
-        "40001" => true,
+        // Overtaken, or its block is gone; a page that it needs is damaged: the node makes its tables anew.
+        "40001" | "58030" => true,
         // Nobody knows, of what writes; so of the end of a block.
         "08007" => deed.writes() || *deed == Deed::Commit,
         // The block failed before.

@@ -58,17 +58,42 @@ fn a_statement_whose_connection_is_lost_is_never_sent_again() {
     assert_eq!(story.asked(), []);
 }
 
+/// Waits until the replica is asked for a sign of life, and answers the nonce of the question.
+fn probed(story: &mut Story, conn: Conn) -> u64 {
+    story.wake();
+    let [Asked::Sent(on, ClientFrame::Query { nonce, query: Query::Status })] = story.asked()[..] else {
+        panic!("one question")
+    };
+    assert_eq!(on, conn);
+    nonce
+}
+
 #[test]
-fn a_statement_may_take_as_long_as_it_takes() {
+fn a_statement_may_take_as_long_as_it_takes_a_replica_that_is_alive() {
     let mut story = Story::new(ClientOptions { give_up_after: Some(Duration::from_secs(9)), ..options(3) });
     story.run(1);
     let (conn, _) = story.connected();
     let nonce = story.ran(conn);
-    assert_eq!(story.client.wake_at(), None);
-    story.now = story.now.after(Duration::from_hours(1));
-    story.event(Event::Wake);
+    let begun = story.now;
+    while story.now < begun.after(Duration::from_mins(10)) {
+        let probe = probed(&mut story, conn);
+        story.receive(conn, &answer_frame(CLUSTER, ReplicaId(0), probe, &done()));
+    }
     story.receive(conn, &answer_frame(CLUSTER, ReplicaId(0), nonce, &done()));
     assert_eq!(story.words(), [Output::Answered { ticket: 1, answer: done() }]);
+    assert!(story.client.is_idle());
+}
+
+#[test]
+fn a_statement_is_not_waited_for_of_a_replica_that_is_silent() {
+    let mut story = Story::new(options(3));
+    story.run(1);
+    let (conn, _) = story.connected();
+    story.ran(conn);
+    probed(&mut story, conn);
+    story.wake();
+    assert_eq!(story.words(), [Output::Failed { ticket: 1, why: ClientError::GaveUp { sent: true } }]);
+    assert!(story.client.is_idle());
 }
 
 #[test]

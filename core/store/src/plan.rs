@@ -379,7 +379,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let left = if index + 1 < children.len() { index } else { index - 1 };
-            if let Ok(joined) = self.join(tree, level, &children[left], &children[left + 1]) {
+            if let Ok(mut joined) = self.join(tree, level, &children[left], &children[left + 1]) {
+                if joined.len() > 1 {
+                    // They are as even as their entries allow: to join them again would cut them again, for ever.
+                    joined.iter_mut().for_each(|child| child.small = false);
+                }
                 children.splice(left..left + 2, joined);
                 index = left;
             } else {

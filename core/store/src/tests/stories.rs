@@ -253,3 +253,23 @@ fn a_missing_table_is_named_in_few_rounds() {
     disk.run(|pages| store.plan(&batch, pages)).expect("no snapshot");
     assert!(disk.rounds <= 3, "one round for each level, not {}", disk.rounds);
 }
+
+/// Keys that share much are small where they stand by themselves, and large beside others: two pages do not fit in one, and
+/// wherever they are cut, one is small again.
+#[test]
+fn two_small_pages_that_do_not_fit_in_one_are_joined_once() {
+    let (mut store, mut disk) = (Store::new(Shape::default()), Disk::new(Memory::Whole));
+    let long = |letter: u8, n: u64| {
+        let mut key = vec![letter; 400];
+        key.extend_from_slice(&n.to_be_bytes());
+        object_key(TABLE, &key)
+    };
+    let row = |letter| (0..200).map(move |n| (long(letter, n), Some(vec![1; 20])));
+    write(&mut store, &mut disk, 1, row(b'a').chain(row(b'b')).chain(row(b'c')));
+    for round in 0..190 {
+        let gone = [b'a', b'b', b'c'].map(|letter| (long(letter, round), None));
+        write(&mut store, &mut disk, 2 + round, gone.into_iter());
+        check(&store, &mut disk);
+    }
+    assert_eq!(store.entries(TENANT, Tree::Current), 30);
+}

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
         let names: Vec<String> = ["visits", "vists", "payments", "visitors"].map(str::to_owned).into();
-        assert_eq!(nearest("visit", &names), ["visits", "vists", "visitors"]);
+        assert_eq!(nearest("visit", &names), ["visits", "visitors", "vists"]);
         assert_eq!(nearest("paiments", &names), ["payments"]);
         assert!(nearest("x", &names).is_empty() && nearest("", &names).is_empty());
     }

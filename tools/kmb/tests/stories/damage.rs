@@ -18,6 +18,14 @@ fn flip(path: &Path, offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
 }
 
+/// Takes a stopped node's checkpoint from it. Then it needs all of its log; otherwise what stands in front of the checkpoint is
+/// looked at only when somebody reads it.
+fn lose_checkpoint(data: &Path) {
+    let grid = data.join("grid");
+    assert!(fs::metadata(&grid).unwrap().len() > 0, "there is a checkpoint");
+    fs::write(grid, []).unwrap();
+}
+
 /// Every file below a directory: when it was changed, and its bytes.
 fn files(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
     let mut all = BTreeMap::new();
@@ -72,6 +80,7 @@ fn a_flipped_byte_in_a_sealed_segment_of_one_of_three_is_repaired_from_its_peers
     assert_eq!(victim["file"], "log/00000000.segment");
     flip(&data.join("log/00000000.segment"), victim["offset"].as_u64().unwrap() + 520);
     kmb(&["verify", text(&data)]).fails(1, &["op 10 ", "00000000.segment", "damaged"]);
+    lose_checkpoint(&data);
     repairs_itself(&mut three, 2);
 }
 
@@ -102,6 +111,14 @@ fn a_lone_node_with_damage_in_what_it_acknowledged_refuses_and_names_the_place()
         let (file, offset) = (all[index]["file"].as_str().unwrap(), all[index]["offset"].as_u64().unwrap());
         let place = format!("{file} byte {offset}");
         flip(&data.join(file), offset + 600);
+        if index == 9 {
+            // In front of a checkpoint, it is found by whoever reads it.
+            let lone = Lone::start(&data);
+            let read = ["read", "--stream", "s", "--nodes", &lone.address];
+            kmb(&read).fails(1, &["is damaged on the node's disk (op 10)"]);
+            lone.node.stop();
+            lose_checkpoint(&data);
+        }
         let start = ["start", "--data", text(&data), "--listen", "127.0.0.1:0"];
         kmb(&start).fails(1, &["halted", "damaged", &place]);
         kmb(&["verify", text(&data)]).fails(1, &[file, &format!("byte {offset}")]);

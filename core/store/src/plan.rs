@@ -382,7 +382,9 @@ impl<'a> Planner<'a> {
             if let Ok(mut joined) = self.join(tree, level, &children[left], &children[left + 1]) {
                 if joined.len() > 1 {
                     // They are as even as their entries allow: to join them again would cut them again, for ever.
-                    joined.iter_mut().for_each(|child| child.small = false);
+                    for child in &mut joined {
+                        child.small = false;
+                    }
                 }
                 children.splice(left..left + 2, joined);
                 index = left;

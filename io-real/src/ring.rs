@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
-use kimberlite_io::{Buf, Conn, Frame, Packet};
+use kimberlite_io::{Buf, Conn, Frame, LARGE_PAGE, Packet};
 use rustix::io::Errno;
 
 use crate::disk::{AskId, BatchId};
@@ -249,6 +249,7 @@ impl Ring {
         let file = Handle::of(target);
         self.start(purpose, Some(&target.descriptor), Load::Filling(buf), |load| {
             let bytes = &mut filling(load)[filled..filled + len];
+            want_large_pages(bytes);
             let (start, len) = (bytes.as_mut_ptr(), bytes.len() as u32);
             match file {
                 Handle::Fixed(fd) => opcode::Read::new(fd, start, len).offset(offset).build(),
@@ -550,6 +551,17 @@ fn settled(entered: io::Result<usize>) -> io::Result<()> {
             Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
             _ => Err(error),
         },
+    }
+}
+
+/// Tells the kernel that large pages may be taken for a large buffer, as far as it holds whole ones. Most kernels do so only
+/// where they are asked. It costs less than a microsecond, and the answer does not matter.
+fn want_large_pages(bytes: &mut [u8]) {
+    let (start, len) = (bytes.as_mut_ptr(), bytes.len() - bytes.len() % LARGE_PAGE);
+    if len != 0 && start.addr().is_multiple_of(LARGE_PAGE) {
+        // SAFETY: the range lies in memory that the caller borrows alone; the advice changes how the kernel keeps it, never
+        // what it holds.
+        let _ = unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
     }
 }
 

@@ -39,7 +39,7 @@ mod recorded;
 pub use asked::{Ask, Asked};
 pub use crash_at::CrashAt;
 pub use event::{CloseReason, Event, Packet, ReadFault, WriteFault};
-pub use frame::{Buf, Frame};
+pub use frame::{Buf, Frame, LARGE_PAGE};
 pub use framing::{FrameShape, Framing};
 pub use machine::{Disk, Io, Machine, Net};
 pub use ordered::Ordered;

@@ -1,4 +1,4 @@
-//! PostgreSQL's dialect, and what it lacks: `FOR SYSTEM_TIME AS OF`.
+//! PostgreSQL's dialect, and what it lacks: `FOR SYSTEM_TIME AS OF` and `HISTORY OF`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -450,13 +450,49 @@ fn whole_travel(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     Some(rest)
 }
 
+/// The schema in which the histories of tables stand, for the parser: `HISTORY OF t` is `"history of".t`.
+pub(crate) const HISTORY_OF: &str = "history of";
+
+/// Brings `HISTORY OF t` in FROM into a qualified name. What is written to has no history in its place.
+fn history(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let changes = ["drop", "truncate", "alter", "comment", "grant", "revoke"];
+    let reads = !changes.iter().any(|change| word(tokens.first(), change));
+    let mut at = 0;
+    while at < tokens.len() {
+        let named = matches!(tokens.get(at + 2).map(|t| &t.token), Some(Token::Word(_)));
+        let last = out.last();
+        let before = ["from", "join", "using", "table"].iter().any(|before| word(last, before))
+            || matches!(last.map(|t| &t.token), Some(Token::Comma | Token::LParen));
+        let deleted = word(last, "from") && out.len() >= 2 && word(out.get(out.len() - 2), "delete");
+        if reads
+            && before
+            && !deleted
+            && named
+            && word(tokens.get(at), "history")
+            && word(tokens.get(at + 1), "of")
+        {
+            let put = |token: Token| TokenWithSpan::new(token, tokens[at].span);
+            out.extend([put(Token::make_word(HISTORY_OF, Some('"'))), put(Token::Period)]);
+            at += 2;
+            continue;
+        }
+        out.push(tokens[at].clone());
+        at += 1;
+    }
+    out
+}
+
 /// Brings what the parser does not know into what it does: `TABLE t` as a statement, columns and `WITH [NO] DATA` of
-/// CREATE TABLE AS, literals over several lines, and the short forms of time travel.
+/// CREATE TABLE AS, literals over several lines, the short forms of time travel, and HISTORY OF.
 pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out = Vec::with_capacity(tokens.len());
     for statement in joined(tokens).split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
         let whole = whole_travel(statement);
-        let statement = travel(whole.as_deref().unwrap_or(statement));
+        let mut statement = travel(whole.as_deref().unwrap_or(statement));
+        if statement.iter().any(|token| word(Some(token), "history")) {
+            statement = history(&statement);
+        }
         let first = statement.first();
         if word(first, "create")
             && let Some(known) = create_as(&statement)

@@ -634,7 +634,9 @@ fn choose(scan: &mut ScanPlan, conditions: &[Expr]) {
         scan.range = found;
         scan.index = None;
     }
-    for (at, index) in table.indexes.iter().enumerate() {
+    // An index leads to the rows that hold.
+    let indexes = if scan.versions { &[][..] } else { &table.indexes[..] };
+    for (at, index) in indexes.iter().enumerate() {
         let places: Vec<usize> = index.columns.iter().filter_map(|c| table.place(c.column)).collect();
         let found = access(&places);
         let points = score(&found, places.len(), index.unique, false);

@@ -333,6 +333,11 @@ impl Rows for View<'_> {
         }
         Ok(())
     }
+
+    /// What is committed: own writes have no position yet.
+    fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        self.base.history(scan, each)
+    }
 }
 
 /// In which order a scan gives rows.

@@ -254,6 +254,9 @@ pub struct ScanPlan {
     pub identity: Option<(Col, Col)>,
     /// The snapshot, if not the statement's.
     pub at: Option<LogPosition>,
+    /// Whether all versions of the rows are given that began by then; places behind the table's are those of
+    /// [`HISTORY_COLUMNS`](kimberlite_row::fact::HISTORY_COLUMNS).
+    pub versions: bool,
     /// Which index (its place in the table's list), if not the key.
     pub index: Option<usize>,
     /// Which keys.

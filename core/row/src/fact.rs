@@ -8,11 +8,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use kimberlite_types::LogPosition;
+use kimberlite_types::{LogPosition, Op};
 use serde::{Deserialize, Serialize};
 
 use crate::schema::{Index, Object, ObjectId, SchemaVersion, Table};
-use crate::{Catalogue, Row, Value};
+use crate::{Catalogue, Row, Type, Value};
 
 /// Pages that are not there. The step that got this is dropped, the pages are fetched, the step runs again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -106,6 +106,45 @@ pub enum TimePoint {
     TooOld,
 }
 
+/// What [`Rows::history`] gives behind the columns of the table.
+pub const HISTORY_COLUMNS: [(&str, Type); 6] = [
+    ("begin_position", Type::BigInt),
+    ("begin_time", Type::TimestampTz),
+    ("end_position", Type::BigInt),
+    ("end_time", Type::TimestampTz),
+    ("operation", Type::Text),
+    ("ended_by", Type::Text),
+];
+
+/// A version of a row as [`HISTORY_COLUMNS`] tell it: ops of the log, microseconds since 1970, and what the two commands did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lifetime {
+    /// The op that wrote it, and its time.
+    pub begin: (Op, Option<i64>),
+    /// The op that replaced or deleted it, and its time; none while it holds.
+    pub end: Option<(Op, Option<i64>)>,
+    /// Whether it replaced another version of the row.
+    pub replaces: bool,
+    /// Whether it was replaced by another version, and not deleted.
+    pub replaced: bool,
+}
+
+impl Lifetime {
+    /// The values of the columns.
+    pub fn values(&self) -> [Value; HISTORY_COLUMNS.len()] {
+        let op = |op: Op| Value::Int(i64::try_from(op.0).unwrap_or(i64::MAX));
+        let time = |time: Option<i64>| time.map_or(Value::Null, Value::TimestampTz);
+        let (end, end_time, ended_by) = match self.end {
+            Some((end, at)) => {
+                (op(end), time(at), Value::text(if self.replaced { "UPDATE" } else { "DELETE" }))
+            }
+            None => (Value::Null, Value::Null, Value::Null),
+        };
+        let operation = Value::text(if self.replaces { "UPDATE" } else { "INSERT" });
+        [op(self.begin.0), time(self.begin.1), end, end_time, operation, ended_by]
+    }
+}
+
 /// What the query layer and the kernel read. All calls are repeatable: after a [`Miss`] the same call is made again.
 pub trait Rows {
     /// The schema at a position.
@@ -123,6 +162,10 @@ pub trait Rows {
     }
     /// Gives rows in key order until `each` answers `false` or there are no more.
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
+    /// Gives every version of the rows of a range of the table's key that a command at or before the position began, by key and
+    /// then oldest first, until `each` answers `false` or there are no more. A row has [`HISTORY_COLUMNS`] behind those of the
+    /// table, and places may name them. What ended behind the position still holds.
+    fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
 }
 
 /// Which row of a table.

@@ -16,7 +16,7 @@
 //! | `build` | entries as pages: prefixes, cuts, separators |
 //! | `batch`, `plan`, `blob`, `prune` | from writes to a [`Draft`] of new pages |
 //! | `store` | roots and dirty pages; [`Store::install`] |
-//! | `cursor`, `read`, `scan`, `walk`, `guard` | one key, many keys, all versions, whether anything changed |
+//! | `cursor`, `read`, `scan`, `versions`, `walk`, `guard` | one key, many keys, all versions, whether anything changed |
 //! | `checkpoint`, `free_set` | places and digests; opening again |
 //!
 //! # What it promises
@@ -64,6 +64,7 @@
 //! | get, past | levels of both trees | 0 |
 //! | scan step | levels, and each leaf | 0 |
 //! | scan of the past | also: history leaves with an end behind the position | 0 |
+//! | scan of versions | levels of both trees, and each leaf of them | 0 |
 //! | guard | at most twice the levels of both trees | 0 |
 //! | insert | levels | levels, and splits |
 //! | update, delete | levels of both trees | levels of both trees |
@@ -94,6 +95,7 @@ mod shape;
 mod store;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod walk;
 
 pub use batch::{WriteBatch, WriteError};
@@ -113,3 +115,4 @@ pub use shape::{
     Shape, TENANTS_MAX, VALUE_SIZE_MAX,
 };
 pub use store::Store;
+pub use versions::{KeyVersion, VersionScan};

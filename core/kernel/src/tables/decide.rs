@@ -465,4 +465,8 @@ impl Rows for Under<'_> {
         }
         self.planner.rows.scan_filled(scan, each)
     }
+
+    fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        self.planner.rows.history(scan, each)
+    }
 }

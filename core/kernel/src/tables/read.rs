@@ -1,15 +1,18 @@
 //! Rows, catalogues and times at a position.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::{Bound, ControlFlow};
 
 use kimberlite_probe::mutant;
 use kimberlite_row::codec::{Layout, Projection};
-use kimberlite_row::fact::{Found, KeyRange, Miss, Rows, Scan, TimePoint};
+use kimberlite_row::fact::{Found, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Rows, Scan, TimePoint};
 use kimberlite_row::key::encode_all;
-use kimberlite_row::{Catalogue, Index, Object, Row, Table};
-use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, object_prefix};
+use kimberlite_row::{Catalogue, Index, Object, Row, Table, Value};
+use kimberlite_store::{
+    Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, VersionScan, object_prefix,
+};
 use kimberlite_types::{LogPosition, Op, TenantId};
 
 use super::keys::{
@@ -210,7 +213,69 @@ impl<'a> TableRows<'a> {
         step.map_err(|stop| stopped(&stop))?;
         Ok(found)
     }
+
+    /// The time of a command. Times grow with positions, so it is searched between those that are known, and every one that
+    /// is met on the way is known from then on.
+    fn time_of_command(&self, at: LogPosition, known: &mut Times) -> Result<Option<i64>, Miss> {
+        if known.is_empty() {
+            let mut first = None;
+            self.interval(all_of(TIMES), self.last, &mut |row| {
+                first = Some((row.begin, time_in(row.key)));
+                Ok(false)
+            })?;
+            known.extend(first);
+            let latest = self.tables.latest(self.tenant, self.pages)?;
+            known.extend(latest.micros.map(|micros| (self.store().newest(self.tenant), micros)));
+        }
+        let mut halved = false;
+        let Some((mut from, mut seen)) = known.range(..=at).next_back().map(|(at, time)| (*at, *time)) else {
+            return Ok(None);
+        };
+        // No command has a time behind that of `from` and up to `seen`.
+        while from < at {
+            let Some((to, until)) = known.range(at..).next().map(|(at, time)| (*at, *time)) else {
+                return Ok(None);
+            };
+            if seen + 1 >= until {
+                return Ok(Some(until));
+            }
+            // Times that grow evenly are met at once; others are halved in every other step.
+            let parts = if halved { (1, 2) } else { (at.op.0 - from.op.0, (to.op.0 - from.op.0).max(1)) };
+            let part = i128::from(until - seen) * i128::from(parts.0) / i128::from(parts.1);
+            let middle = seen.saturating_add(i64::try_from(part).unwrap_or(1)).clamp(seen + 1, until - 1);
+            halved = !halved;
+            let Some((time, position)) = self.floor(middle)? else { return Ok(None) };
+            known.insert(position, time);
+            if position <= at {
+                (from, seen) = (position, middle);
+                if position == at {
+                    return Ok(Some(time));
+                }
+            }
+        }
+        Ok(Some(seen))
+    }
 }
+
+/// Times of commands, by their position.
+type Times = BTreeMap<LogPosition, i64>;
+
+/// Where a scan of versions goes on: a key, and the end of the version of it that was seen.
+fn version_name(key: &[u8], end: Option<LogPosition>) -> Vec<u8> {
+    let end = end.unwrap_or(HOLDS);
+    [key, &end.op.0.to_be_bytes(), &end.index.to_be_bytes()].concat()
+}
+
+/// What [`version_name`] put together; a name that it did not make is of no version.
+fn named_version(name: &[u8]) -> Option<(&[u8], Option<LogPosition>)> {
+    let (rest, index) = name.split_last_chunk::<4>()?;
+    let (key, op) = rest.split_last_chunk::<8>()?;
+    let end = LogPosition { op: Op(u64::from_be_bytes(*op)), index: u32::from_be_bytes(*index) };
+    Some((key, (end != HOLDS).then_some(end)))
+}
+
+/// In a name, the end of a version that holds: no command comes there.
+const HOLDS: LogPosition = LogPosition { op: Op(u64::MAX), index: u32::MAX };
 
 /// The key that a scan looks for, if it names all columns of the table's key.
 fn whole_key(scan: &Scan<'_>) -> Option<Vec<u8>> {
@@ -272,6 +337,71 @@ impl Rows for TableRows<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        let (table, width) = (scan.table, scan.table.columns.len());
+        let own: Option<Vec<usize>> =
+            scan.places.map(|places| places.iter().copied().filter(|at| *at < width).collect());
+        let wanted = |name: &str| {
+            let place = HISTORY_COLUMNS.iter().position(|(column, _)| *column == name);
+            scan.places.is_none_or(|places| place.is_some_and(|at| places.contains(&(width + at))))
+        };
+        let timed = wanted("begin_time") || wanted("end_time");
+        let mut times = Times::default();
+        let reader = layout_of(table).projection(own.as_deref());
+        let mut row = reader.row();
+        row.resize(width + HISTORY_COLUMNS.len(), Value::Null);
+        let after = scan.after.and_then(named_version);
+        for (low, high) in intervals(table.id, &orders(table, None), scan.range) {
+            let mut versions = VersionScan::new(self.tenant, low, high);
+            if let Some((key, end)) = after
+                && key >= &versions.low[..]
+            {
+                versions.pass(key, end);
+            }
+            let mut wanted = Ok(true);
+            loop {
+                let step =
+                    self.store().versions(&mut versions, StepLimits::default(), self.pages, |version| {
+                        wanted = (|| {
+                            if version.begin > scan.at {
+                                return Ok(true);
+                            }
+                            let mut time = |at: LogPosition| {
+                                if timed { self.time_of_command(at, &mut times) } else { Ok(None) }
+                            };
+                            let end = version.end.filter(|end| *end <= scan.at);
+                            let lifetime = Lifetime {
+                                begin: (version.begin.op, time(version.begin)?),
+                                end: end.map(|end| Ok((end.op, time(end)?))).transpose()?,
+                                replaces: version.replaces,
+                                replaced: version.replaced,
+                            };
+                            let (columns, rest) = row.split_at_mut(width);
+                            reader.read(version.value, columns).expect("the kernel wrote this row");
+                            rest.clone_from_slice(&lifetime.values());
+                            let key = version_name(version.key, version.end);
+                            let hidden = hidden_of(table, version.key);
+                            Ok(each(Found { key: &key, hidden, version: version.begin, row: &row }))
+                        })();
+                        if matches!(wanted, Ok(true)) {
+                            ControlFlow::Continue(())
+                        } else {
+                            ControlFlow::Break(())
+                        }
+                    });
+                match step {
+                    Err(miss) => return Err(missed(&miss)),
+                    Ok(Progress::More) => {}
+                    Ok(Progress::Done) => break,
+                }
+            }
+            if !wanted? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn count(&self, scan: &Scan<'_>) -> Result<Option<u64>, Miss> {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
 use kimberlite_row::check::Stop;
+use kimberlite_row::fact::HISTORY_COLUMNS;
 use kimberlite_row::{Catalogue, Object, SqlError, SqlState, Table, Type, Value};
 use kimberlite_types::LogPosition;
 use sqlparser::ast;
@@ -15,7 +16,7 @@ use sqlparser::ast;
 use super::call::table_function;
 use super::query::known_type;
 use super::{Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
-use crate::dialect::{AS_OF_POSITION, AS_OF_TIME};
+use crate::dialect::{AS_OF_POSITION, AS_OF_TIME, HISTORY_OF};
 use crate::expr::{Col, Comparison, Expr};
 use crate::plan::{Access, JoinKind, Plan, ScanPlan};
 
@@ -399,6 +400,9 @@ impl Binder<'_> {
         let all = parts(name);
         let bare = all.last().cloned().unwrap_or_default();
         let schema = (all.len() > 1).then(|| all[all.len() - 2].clone());
+        if schema.as_deref() == Some(HISTORY_OF) {
+            return self.history(name, &bare, alias, version);
+        }
         if schema.is_none()
             && let Some((plan, columns)) = self.cte_plan(&bare)
         {
@@ -466,17 +470,54 @@ impl Binder<'_> {
                     aliased(Some(&bare), columns.into(), alias)?,
                 ))
             }
-            None => {
-                let error =
-                    SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"))
-                        .at(position);
-                let names = catalogue.objects().map(Object::name).collect::<Vec<_>>();
-                Err(match near(&bare, names) {
-                    Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
-                    None => error,
-                })
-            }
+            None => Err(unknown(&bare, catalogue).at(position)),
         }
+    }
+
+    /// `HISTORY OF t`: every version of the rows of a table, with when and by what it began and ended.
+    fn history(
+        &mut self,
+        name: &ast::ObjectName,
+        bare: &str,
+        alias: Option<&ast::TableAlias>,
+        version: Option<&ast::TableVersion>,
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let past = match version {
+            Some(version) => Some(self.past(version)?),
+            None => self.statement_at.clone(),
+        };
+        let catalogue = past.as_ref().map_or(self.catalogue, |past| &past.catalogue);
+        let position = name.0.last().and_then(|part| part.as_ident()).and_then(|ident| self.position(ident));
+        let table = match catalogue.named(bare) {
+            Some(Object::Table(table)) => table.clone(),
+            Some(_) => {
+                let message = format!("\"{bare}\" is not a table");
+                return Err(SqlError::new(SqlState::WrongObjectType, message)
+                    .hint("Only the rows of tables have a history.")
+                    .at(position));
+            }
+            None => {
+                return Err(unknown(bare, catalogue)
+                    .hint("The history of a table that was dropped is asked AT POSITION or AS OF TIMESTAMP.")
+                    .at(position));
+            }
+        };
+        self.reads.push(table.id);
+        let (mut plan, mut visible) = self.scan(&table, past.map(|past| past.at), alias)?;
+        let names = table.columns.iter().map(|column| column.name.clone());
+        let names = names.chain(HISTORY_COLUMNS.iter().map(|(name, _)| (*name).to_string()));
+        let kinds = table.columns.iter().map(|column| column.kind.clone());
+        let kinds = kinds.chain(HISTORY_COLUMNS.iter().map(|(_, kind)| kind.clone()));
+        if let Plan::Scan(scan) = &mut plan {
+            scan.versions = true;
+            let more = table.columns.len()..table.columns.len() + HISTORY_COLUMNS.len();
+            scan.columns.extend(more.map(|at| (self.col(), at)));
+            // A key has many versions: no column follows from it.
+            let columns = scan.columns.iter().map(|(col, _)| *col);
+            let list = names.zip(kinds).zip(columns).map(|((name, kind), col)| (name, kind, col)).collect();
+            visible = aliased(Some(&table.name), list, alias)?;
+        }
+        Ok((plan, visible))
     }
 
     /// A scan of a table.
@@ -507,6 +548,7 @@ impl Binder<'_> {
             columns,
             identity: None,
             at,
+            versions: false,
             index: None,
             range: Access::default(),
             rows: crate::statistics::ROWS_UNKNOWN,
@@ -649,6 +691,15 @@ impl Binder<'_> {
         let rows = rows.into_iter().map(|row| row.into_iter().map(Expr::Const).collect()).collect();
         let cols = columns.iter().map(|c| c.2).collect();
         Some((Plan::Values(rows, cols), columns))
+    }
+}
+
+/// No object has this name; perhaps another one was meant.
+fn unknown(name: &str, catalogue: &Catalogue) -> SqlError {
+    let error = SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"));
+    match near(name, catalogue.objects().map(Object::name).collect::<Vec<_>>()) {
+        Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
+        None => error,
     }
 }
 

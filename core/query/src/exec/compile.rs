@@ -319,6 +319,7 @@ impl Compiler<'_> {
                         table: scan.table,
                         index: scan.index,
                         at: scan.at,
+                        versions: scan.versions,
                         equal: scan.range.equal,
                         low: scan.range.low,
                         high: scan.range.high,

@@ -75,6 +75,7 @@ pub(crate) struct ScanSource {
     wanted: Vec<usize>,
     identity: bool,
     at: Option<LogPosition>,
+    versions: bool,
     equal: Vec<Expr>,
     low: Option<(Expr, bool)>,
     high: Option<(Expr, bool)>,

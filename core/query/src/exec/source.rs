@@ -112,10 +112,12 @@ impl Cursor {
                 let places = Some(&scan.wanted[..]);
                 let mut batch = Flat::new(scan.places.len() + if scan.identity { 2 } else { 0 });
                 let (mut last, mut seen, mut ids, mut over) = (None, 0, Vec::new(), 0);
+                // The times of each version are searched for.
+                let looked_at_max = if scan.versions { BATCH_ROWS } else { SCAN_ROWS_MAX } as u64;
                 for (number, range) in ranges.iter().enumerate() {
                     let after = after.as_deref().filter(|_| number == 0);
                     let request = Scan { table, index, at, range, after, places };
-                    rows.scan(&request, &mut |found| {
+                    let mut each = |found: kimberlite_row::fact::Found<'_>| {
                         seen += 1;
                         if *guarded {
                             ids.push(RowId::of(table, found.row, found.hidden));
@@ -136,12 +138,17 @@ impl Cursor {
                                 batch.push(row);
                             }
                         }
-                        let more = batch.len() < *most && seen < SCAN_ROWS_MAX as u64;
+                        let more = batch.len() < *most && seen < looked_at_max;
                         if !more {
                             last = Some(found.key.to_vec());
                         }
                         more
-                    })?;
+                    };
+                    if scan.versions {
+                        rows.history(&request, &mut each)?;
+                    } else {
+                        rows.scan(&request, &mut each)?;
+                    }
                     if last.is_some() {
                         break;
                     }

@@ -45,6 +45,7 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
                 }
                 None => format!("Seq Scan on {}", scan.table.name),
             };
+            let by = if scan.versions { format!("{by}, all versions") } else { by };
             let past = scan.at.map_or_else(String::new, |at| format!(" as of {at}"));
             let alias =
                 if scan.alias == scan.table.name { String::new() } else { format!(" {}", scan.alias) };

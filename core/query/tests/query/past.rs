@@ -56,3 +56,82 @@ fn what_was_not_yet_or_is_not_kept_is_refused() {
         assert_eq!(refused, Err(state), "{sql}");
     }
 }
+
+/// What became of three rows: one was changed and deleted and came again, one stays, one moved to another key.
+fn lives(miss: bool) -> Database {
+    let mut database = Database::new(miss);
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');
+        UPDATE t SET v = 'aa' WHERE id = 1; DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1, 'again');
+        UPDATE t SET id = 4 WHERE id = 3; ALTER TABLE t ADD COLUMN w int DEFAULT 7;
+        CREATE VIEW ended AS SELECT id, v FROM HISTORY OF t WHERE ended_by = 'DELETE';";
+    database.run(sql).expect("a history");
+    database
+}
+
+#[test]
+fn the_history_of_a_table_is_every_version_of_its_rows() {
+    for miss in [false, true] {
+        let mut database = lives(miss);
+        let span = "begin_position, end_position, operation, ended_by";
+        for (sql, expected) in [
+            (
+                format!("SELECT id, v, {span} FROM HISTORY OF t WHERE id = 1"),
+                &["1,a,3,4,INSERT,UPDATE", "1,aa,4,5,UPDATE,DELETE", "1,again,6,null,INSERT,null"][..],
+            ),
+            (
+                "SELECT extract(epoch FROM begin_time)::int, extract(epoch FROM end_time)::int
+                    FROM history of t AS h WHERE h.v = 'aa'"
+                    .into(),
+                &["4,5"],
+            ),
+            ("SELECT * FROM HISTORY OF t WHERE id = 2".into(), &["2,b,7,3,1970-01-01 00:00:03+00,null,null,INSERT,null"]),
+            (format!("SELECT id, {span} FROM HISTORY OF t WHERE id >= 3"), &["3,3,7,INSERT,DELETE", "4,7,null,INSERT,null"]),
+            // At a position, what ended later still holds, and what began later is not there.
+            (format!("SELECT v, {span} FROM HISTORY OF t WHERE id = 1 AT POSITION 4"), &["a,3,4,INSERT,UPDATE", "aa,4,null,UPDATE,null"]),
+            (format!("SELECT v, {span} FROM HISTORY OF t AT POSITION 3 WHERE id = 1"), &["a,3,null,INSERT,null"]),
+            ("SELECT count(*) FROM t, HISTORY OF t AS h WHERE t.id = h.id".into(), &["5"]),
+            ("SELECT id, count(*) FROM HISTORY OF t GROUP BY id ORDER BY id".into(), &["1,3", "2,1", "3,1", "4,1"]),
+            ("SELECT * FROM ended ORDER BY id".into(), &["1,aa", "3,c"]),
+            ("SELECT (SELECT max(begin_position) FROM HISTORY OF t h WHERE h.id = t.id) FROM t ORDER BY id".into(), &["6", "3", "7"]),
+        ] {
+            let expected: Vec<String> = expected.iter().map(|row| (*row).to_string()).collect();
+            assert_eq!(database.rows(&sql), Ok(expected), "{sql}");
+        }
+        assert_eq!(database.memory.misses.get() > 0, miss);
+    }
+}
+
+#[test]
+fn a_history_is_read_and_never_written() {
+    for (sql, state) in [
+        ("SELECT * FROM HISTORY OF w", "42809"),
+        ("SELECT * FROM HISTORY OF nothing", "42P01"),
+        ("SELECT id FROM HISTORY OF t GROUP BY v", "42803"),
+        ("DELETE FROM HISTORY OF t", "42601"),
+        ("UPDATE HISTORY OF t SET v = ''", "42601"),
+        ("DROP TABLE HISTORY OF t", "42601"),
+        ("TRUNCATE w, HISTORY OF t", "42601"),
+    ] {
+        let refused = database().rows(sql).map_err(|error| error.state().code());
+        assert_eq!(refused, Err(state), "{sql}");
+    }
+    // A column or table may be called so.
+    let mut database = database();
+    database.run("CREATE TABLE history (history int); INSERT INTO history VALUES (1)").expect("a table");
+    assert_eq!(database.rows("SELECT history FROM history"), Ok(vec!["1".into()]));
+}
+
+#[test]
+fn what_was_read_of_a_history_guards_the_range() {
+    let mut database = lives(false);
+    let session = std::mem::take(&mut database.session);
+    let (session, begun) = database.run_in(
+        session,
+        "BEGIN; INSERT INTO t SELECT 9, v FROM HISTORY OF t WHERE id = 1 AND ended_by = 'UPDATE'",
+    );
+    begun.expect("a block");
+    database.run("UPDATE t SET v = 'other' WHERE id = 1").expect("another session");
+    let (_, ended) = database.run_in(session, "COMMIT");
+    assert_eq!(ended.map(|_| ()).map_err(|error| error.state().code()), Err("40001"));
+}

@@ -10,7 +10,7 @@ use kimberlite_query::parse::statements;
 use kimberlite_query::session::{Answer, Running, Session, Step};
 use kimberlite_row::check::{Stop, check, check_all};
 use kimberlite_row::fact::{
-    Facts, Found, Guard, KeyRange, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write, hidden_at,
+    Facts, Found, Guard, KeyRange, Lifetime, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write, hidden_at,
 };
 use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Table, Value};
 use kimberlite_types::{LogPosition, Op};
@@ -268,6 +268,57 @@ impl Rows for Memory {
             };
             if !each(Found { key: &at.to_be_bytes(), hidden, version: *version, row }) {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
+        // By row: where each version began and ended, and what it held.
+        let mut all: BTreeMap<RowId, Vec<(LogPosition, Option<LogPosition>, Row)>> = BTreeMap::new();
+        for op in 1..=usize::try_from(scan.at.op.0).expect("few commits").min(self.snapshots.len()) {
+            let here = self.within(position(op), scan.table.id, None, scan.range);
+            for (id, versions) in &mut all {
+                if let Some(last @ (_, None, _)) = versions.last_mut()
+                    && here.get(id).is_none_or(|(begin, _)| *begin != last.0)
+                {
+                    last.1 = Some(position(op));
+                }
+            }
+            let schema = self.at(position(op)).catalogue.table(scan.table.id);
+            for (id, (begin, row)) in here {
+                let versions = all.entry(id).or_default();
+                if let Some(schema) = schema.filter(|_| begin == position(op)) {
+                    let row = reshaped(&row, schema, scan.table);
+                    versions.push((begin, None, row));
+                }
+            }
+        }
+        let micros = |at: LogPosition| self.time_of(at).expect("times do not miss");
+        let mut number = 0;
+        let from = scan.after.map_or(0, |key| {
+            1 + usize::from_be_bytes(key.try_into().expect("a key that an earlier call gave"))
+        });
+        for (id, versions) in &all {
+            for (at, (begin, end, row)) in versions.iter().enumerate() {
+                number += 1;
+                if number <= from {
+                    continue;
+                }
+                self.touch(|| {
+                    format!("history {:?} {} {:?} {}", scan.table.id, scan.at, scan.range, number / PAGE_ROWS)
+                })?;
+                let lifetime = Lifetime {
+                    begin: (begin.op, micros(*begin)),
+                    end: end.map(|end| (end.op, micros(end))),
+                    replaces: at > 0 && versions[at - 1].1 == Some(*begin),
+                    replaced: versions.get(at + 1).is_some_and(|next| Some(next.0) == *end),
+                };
+                let hidden = if let RowId::Hidden(hidden) = id { Some(*hidden) } else { None };
+                let row: Row = row.iter().cloned().chain(lifetime.values()).collect();
+                if !each(Found { key: &(number - 1).to_be_bytes(), hidden, version: *begin, row: &row }) {
+                    return Ok(());
+                }
             }
         }
         Ok(())

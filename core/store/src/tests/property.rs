@@ -12,7 +12,7 @@ use super::disk::{Disk, Memory};
 use super::model::{Model, at};
 use crate::{
     Checkpoint, Direction, KeyRange, Progress, PruneFrom, Scan, Shape, Snapshot, StepLimits, Stop, Store,
-    WriteBatch, object_key,
+    VersionScan, WriteBatch, object_key,
 };
 
 const TENANT: TenantId = TenantId(7);
@@ -251,6 +251,7 @@ fn compare(
     }
     guards(replica, model, newest, bounds);
     walks(replica, model, horizon);
+    versions(replica, model, horizon, bounds, limits);
     for key in few {
         let store = &replica.store;
         let mut seen = Vec::new();
@@ -299,6 +300,56 @@ fn walks(replica: &mut Replica, model: &Model, horizon: LogPosition) {
         .keys()
         .flat_map(|key| model.history(key, horizon).into_iter().map(move |version| (key.clone(), version)));
     assert!(shown.into_iter().eq(expected), "a walk shows every version once");
+}
+
+/// A scan of versions shows every one in a range once, and what stands in front of it and behind it; but what ended in front
+/// of the horizon may be gone.
+fn versions(
+    replica: &mut Replica,
+    model: &Model,
+    horizon: LogPosition,
+    bounds: &[(Vec<u8>, Vec<u8>)],
+    limits: StepLimits,
+) {
+    for (low, high) in bounds {
+        let high = (!high.is_empty()).then(|| high.clone());
+        let mut scan = VersionScan::new(TENANT, low.clone(), high.clone());
+        let (mut shown, mut progress) = (Vec::new(), Progress::More);
+        while progress == Progress::More {
+            let before = shown.len();
+            let mut step = scan.clone();
+            let store = &replica.store;
+            let stepped = replica.disk.run(|pages| {
+                assert_eq!(shown.len(), before, "nothing was visited in a step that missed");
+                step = scan.clone();
+                store.versions(&mut step, limits, pages, |version| {
+                    let (begin, end) = (version.begin, version.end);
+                    if end.is_none_or(|end| end > horizon) {
+                        let replaces = version.replaces && begin > horizon;
+                        let past = super::model::Past { begin, end, value: version.value.to_vec() };
+                        shown.push((version.key.to_vec(), past, replaces, version.replaced));
+                    }
+                    ControlFlow::Continue(())
+                })
+            });
+            progress = stepped.expect("pages come");
+            assert!(shown.len() - before <= limits.rows as usize);
+            scan = step;
+        }
+        let mut expected = Vec::new();
+        let inside = |key: &&Vec<u8>| *key >= low && high.as_ref().is_none_or(|high| *key < high);
+        for key in model.keys().filter(inside) {
+            let all = model.history(key, LogPosition::default());
+            for (at, past) in
+                all.iter().enumerate().filter(|(_, past)| past.end.is_none_or(|end| end > horizon))
+            {
+                let replaces = past.begin > horizon && at > 0 && all[at - 1].end == Some(past.begin);
+                let replaced = all.get(at + 1).is_some_and(|next| Some(next.begin) == past.end);
+                expected.push((key.clone(), past.clone(), replaces, replaced));
+            }
+        }
+        assert!(shown == expected, "versions from {low:?} to {high:?}");
+    }
 }
 
 fn guards(replica: &mut Replica, model: &Model, newest: u64, bounds: &[(Vec<u8>, Vec<u8>)]) {

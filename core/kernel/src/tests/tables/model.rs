@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use kimberlite_row::fact::{Facts, Guard, KeyRange, RowId, SchemaFact, hidden_at};
+use kimberlite_row::fact::{Facts, Guard, KeyRange, Lifetime, RowId, SchemaFact, hidden_at};
 use kimberlite_row::{Catalogue, ColumnId, Index, Object, ObjectId, Row, Table, Value, text};
 use kimberlite_types::LogPosition;
 
@@ -113,6 +113,44 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// What the history of a range of a table is at a position: with `table`'s columns, how long each version held.
+    pub(super) fn history(&self, table: &Table, range: &KeyRange, at: LogPosition) -> Vec<(RowId, Row)> {
+        type Past = (Row, Lifetime);
+        let mut all: BTreeMap<RowId, Vec<Past>> = BTreeMap::new();
+        for moment in self.moments.iter().filter(|moment| moment.at <= at) {
+            let here: BTreeMap<RowId, LogPosition> =
+                moment.of(table.id).map(|(id, version)| (id.clone(), version.begin)).collect();
+            let (op, micros) = (moment.at.op, moment.micros);
+            for (id, versions) in &mut all {
+                let Some((_, last)) = versions.last_mut().filter(|(_, last)| last.end.is_none()) else {
+                    continue;
+                };
+                if here.get(id).is_none_or(|begin| begin.op != last.begin.0) {
+                    last.end = Some((op, micros));
+                    last.replaced = here.contains_key(id);
+                }
+            }
+            for (id, version) in moment.of(table.id).filter(|(_, version)| version.begin == moment.at) {
+                let row = version.row(table);
+                let key = key_of(table, None, &row);
+                if !key.is_empty() && !range.holds(&key) {
+                    continue;
+                }
+                let versions = all.entry(id.clone()).or_default();
+                let before = versions.last().and_then(|(_, last)| last.end);
+                let replaces = before == Some((op, micros));
+                let begin = (op, micros);
+                versions.push((row, Lifetime { begin, end: None, replaces, replaced: false }));
+            }
+        }
+        let told = |(id, versions): (RowId, Vec<Past>)| {
+            versions.into_iter().map(move |(row, lifetime)| {
+                (id.clone(), row.into_iter().chain(lifetime.values()).collect::<Row>())
+            })
+        };
+        all.into_iter().flat_map(told).collect()
+    }
+
     pub(super) fn new() -> Self {
         let at = LogPosition::default();
         let (catalogue, rows) = (Catalogue::default(), BTreeMap::new());

@@ -363,6 +363,47 @@ fn compare(cluster: &mut Cluster, script: &mut Script<'_>, moment: &Moment, at: 
     }
 }
 
+/// The history of every table of a moment, in steps.
+fn histories(
+    cluster: &mut Cluster,
+    script: &mut Script<'_>,
+    model: &Model,
+    moment: &Moment,
+    at: LogPosition,
+) {
+    for object in moment.catalogue.objects() {
+        let Object::Table(table) = object else { continue };
+        for range in [KeyRange::ALL, script.range(table, None)] {
+            let expected = model.history(table, &range, at);
+            let step = 1 + script.below(4);
+            for replica in &mut cluster.replicas {
+                let mut found: Vec<(RowId, Row)> = Vec::new();
+                let mut after: Option<Vec<u8>> = None;
+                loop {
+                    let before = found.len();
+                    let (rows, last) = replica.rows(|rows| {
+                        let (mut page, mut last) = (Vec::new(), None);
+                        let after = after.as_deref();
+                        let scan = Scan { table, index: None, at, range: &range, after, places: None };
+                        rows.history(&scan, &mut |found| {
+                            page.push((RowId::of(table, found.row, found.hidden), found.row.to_vec()));
+                            last = Some(found.key.to_vec());
+                            page.len() < step
+                        })?;
+                        Ok((page, last))
+                    });
+                    found.extend(rows);
+                    after = last;
+                    if found.len() - before < step {
+                        break;
+                    }
+                }
+                assert_eq!(found, expected, "the history of {} in {range:?} at {at}", table.name);
+            }
+        }
+    }
+}
+
 fn times(cluster: &mut Cluster, model: &Model) {
     for (moment, next) in model.moments.iter().zip(model.moments.iter().skip(1).map(Some).chain([None])) {
         let Some(micros) = moment.micros else { continue };
@@ -410,10 +451,13 @@ fn run(bytes: &[u8], counts: &mut [usize; 3]) {
     for moment in &model.moments {
         compare(&mut cluster, &mut script, moment, moment.at);
     }
+    let middle = &model.moments[model.moments.len() / 2];
+    histories(&mut cluster, &mut script, &model, middle, middle.at);
     let now = model.now().clone();
     let last = cluster.replicas[0].rows(|rows| Ok(rows.last()));
     assert_eq!(last, LogPosition { op: cluster.parent.op, index: u32::MAX });
     compare(&mut cluster, &mut script, &now, last);
+    histories(&mut cluster, &mut script, &model, &now, last);
     compare(&mut cluster, &mut script, &now, LogPosition { op: Op(1 << 40), index: 0 });
     times(&mut cluster, &model);
 }

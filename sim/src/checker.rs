@@ -40,6 +40,11 @@ pub enum Observation<'a> {
         /// Which.
         replica: ReplicaId,
     },
+    /// A replica's disk did damage to pages of checkpoints, or read them wrongly.
+    GridHarmed {
+        /// Which.
+        replica: ReplicaId,
+    },
     /// A client was given a command to have done once.
     Submitted {
         /// The client, counted from 0.

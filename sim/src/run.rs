@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
-use kimberlite_io_sim::{Concern, DecisionLog, Dice, Divergence, Happening, NodeId, Step, StepKind};
+use kimberlite_io::Zone;
+use kimberlite_io_sim::{
+    Concern, DecisionLog, Dice, Divergence, Fault, FaultInjected, Happening, NodeId, Step, StepKind,
+};
 use kimberlite_probe::mark;
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
@@ -359,6 +362,14 @@ impl Run {
         Duration::from_nanos(nanos.max(1_000))
     }
 
+    /// Tells the checkers whose grid was harmed.
+    fn tell_harm(&mut self) -> Result<(), Failure> {
+        for replica in self.track_faults() {
+            self.observe(&Observation::GridHarmed { replica })?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn observe(&mut self, seen: &Observation<'_>) -> Result<(), Failure> {
         let at = self.now();
         for checker in &mut self.checkers {
@@ -423,7 +434,7 @@ impl Run {
     fn step(&mut self) -> Result<bool, Failure> {
         let step = self.cluster.world.step().expect("a replica always waits for something");
         self.events += 1;
-        self.track_faults();
+        self.tell_harm()?;
         self.keep_diary(&step);
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoint();
@@ -462,14 +473,30 @@ impl Run {
         }
     }
 
-    /// Counts the faults that took effect since it was last asked.
-    fn track_faults(&mut self) {
+    /// Counts the faults that took effect since it was last asked. Answers whose disk harmed its grid, beyond what a power
+    /// cut does to writes in flight.
+    fn track_faults(&mut self) -> Vec<ReplicaId> {
         let (seen, event) = (self.cluster.world.take_faults(), self.events);
+        let harms = |fault: &&FaultInjected| {
+            fault.place.is_some_and(|place| place.zone == Zone::Grid)
+                && matches!(
+                    fault.fault,
+                    Fault::ReadError
+                        | Fault::MisdirectedRead
+                        | Fault::LatentError
+                        | Fault::BitRot
+                        | Fault::PhantomWrite
+                        | Fault::MisdirectedWrite
+                )
+        };
+        let harmed =
+            seen.iter().filter(harms).filter_map(|fault| self.cluster.replica_on(fault.node)).collect();
         self.tracker.count(&seen, self.config.replicas);
         if let Some(diary) = &mut self.diary {
             diary.faults.extend(seen.iter().map(|fault| Seen::of(event, fault)));
             diary.faults.truncate(FAULTS_MAX);
         }
+        harmed
     }
 
     /// A mark in the code was broken: what always holds did not, or what is never reached was.
@@ -774,7 +801,7 @@ impl Run {
     }
 
     pub(crate) fn start_replica(&mut self, replica: ReplicaId) -> Result<(), Failure> {
-        self.track_faults();
+        self.tell_harm()?;
         self.cluster.start_replica(replica);
         self.tracker.see(replica, self.cluster.node(replica));
         self.observe(&Observation::Started { replica })
@@ -787,7 +814,7 @@ impl Run {
             return Ok(());
         }
         self.cluster.crash_replica(replica);
-        self.track_faults();
+        self.tell_harm()?;
         self.tracker.see(replica, None);
         self.tally.counts.crashes += 1;
         self.observe(&Observation::Crashed { replica })

@@ -387,9 +387,10 @@ impl Kernel {
     pub fn is_checkpoint_due(&self, layout: &Layout) -> bool {
         let Since { ops, bytes, companion } = self.since;
         let much = ops >= layout.checkpoint_ops() || bytes >= layout.checkpoint_bytes();
+        let whim = mutant!(CheckpointByWhim, !much) && kimberlite_probe::__mutant::whim(16) == 0;
         self.installed == 0
             && ops > 0
-            && ((much && bytes >= companion) || self.tables.dirty_pages() >= DIRTY_PAGES_MAX)
+            && ((much && bytes >= companion) || self.tables.dirty_pages() >= DIRTY_PAGES_MAX || whim)
     }
 
     /// Gives all new pages of tables their places and hands them out, to be written, with everything else that the state

@@ -152,7 +152,18 @@ mutants! {
     DoubtOneOp, "doubt-one-op", "core/storage/src/ring.rs doubt_behind",
         "An uncertain head reaches no further than one op (once a real bug).";
 
+    CheckpointNamedEarly, "checkpoint-named-early", "core/storage/src/grid/mod.rs write_more",
+        "The superblock names a checkpoint when its pages are asked to be written, not when they are durable.";
+    PlaceReusedEarly, "place-reused-early", "core/store/src/checkpoint.rs checkpoint_with",
+        "A checkpoint writes over pages that the one before it still needs.";
+    PageUnchecked, "page-unchecked", "core/storage/src/grid/mod.rs on_read",
+        "The bytes of a page are not compared with the digest that its parent names, nor is the state with its own.";
+
     // The state machine, the node and the client.
+    SessionsNotInCheckpoint, "sessions-not-in-checkpoint", "core/kernel/src/image.rs encode",
+        "A checkpoint holds no sessions, and the digest of what it holds.";
+    CheckpointByWhim, "checkpoint-by-whim", "core/kernel/src/kernel.rs is_checkpoint_due",
+        "Whether a checkpoint is due depends on what no replica shares, as the room in its memory would.";
     SessionsNotKept, "sessions-not-kept", "core/kernel/src/kernel.rs decide",
         "What became of a session's last request is not kept.";
     SessionsForgotten, "sessions-forgotten", "core/runtime/src/node.rs open",

@@ -223,6 +223,7 @@ pub const ALL: &[Mark] = &[
     rare(STORAGE_GRID, Reachable, "grid.came_meanwhile", "pages that were missed are at hand when they are asked for"),
     rare(STORAGE_GRID, Sometimes, "grid.reads_wait", "more pages are wanted than are read at once"),
     mark(STORAGE_GRID, Sometimes, "grid.reads_page", "a page is read and is what its parent names"),
+    rare(STORAGE_GRID, Sometimes, "grid.reads_again", "a page could not be read, or is another, and is read once more"),
     rare(STORAGE_GRID, Reachable, "grid.finds_damage", "a page cannot be read, or is another"),
     rare(STORAGE_CACHE, Reachable, "grid.reads_what_is_replaced", "a page is read while its place is given to another"),
     rare(STORAGE_CACHE, Reachable, "grid.evicts", "a page leaves the cache"),

@@ -45,6 +45,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use kimberlite_crypto::{Checksum, checksum};
+use kimberlite_probe::mutant;
 use kimberlite_types::TenantId;
 
 use crate::blob::{child_of, gather_written};
@@ -184,6 +185,12 @@ impl Store {
     /// Cost: one BLAKE3 over each dirty page, the directory and the companion.
     pub fn checkpoint_with(&mut self, companion: &[u8]) -> Checkpoint {
         let mut pages = Vec::with_capacity(self.dirty_pages() + 1);
+        if mutant!(PlaceReusedEarly, !self.left.is_empty() || !self.directory.is_empty()) {
+            let left = core::mem::take(&mut self.left);
+            left.into_iter()
+                .chain(core::mem::take(&mut self.directory))
+                .for_each(|place| self.free.give(place));
+        }
         let tenants: Vec<TenantId> = self.tenants.keys().copied().collect();
         for tenant in tenants {
             for tree in [Tree::Current, Tree::History] {

@@ -1,10 +1,11 @@
-//! Checkpoints: the same bytes on every replica, and the state that was there.
+//! Checkpoints: the same bytes on every replica, the state that was there, and lost by damage alone.
 
 use std::collections::BTreeMap;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_kernel::StateDigest;
 use kimberlite_runtime::Note;
+use kimberlite_types::limits::REPLICAS_MAX;
 use kimberlite_types::{Instant, Op};
 
 use super::hold;
@@ -13,12 +14,15 @@ use crate::{Checker, End, Observation, Violation};
 const NAME: &str = "checkpoints";
 const BYTES: &str = "replicas that take a checkpoint after the same op write the same bytes";
 const STATE: &str = "a state opened from a checkpoint is the one noted after its op";
+const LOST: &str = "a checkpoint is lost only on a disk that did damage to the grid";
 
 /// Remembers states, and what covers the pages of each checkpoint.
 #[derive(Default)]
 pub struct Checkpoints {
     states: BTreeMap<Op, StateDigest>,
     roots: BTreeMap<Op, Checksum>,
+    /// Whose disk ever did damage to pages, beyond what a power cut does to writes in flight.
+    harmed: [bool; REPLICAS_MAX],
     compared: u64,
 }
 
@@ -28,12 +32,18 @@ impl Checker for Checkpoints {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[BYTES, STATE]
+        &[BYTES, STATE, LOST]
     }
 
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
-        let Observation::Note { replica, note } = seen else { return Ok(()) };
-        let replica = *replica;
+        let (replica, note) = match seen {
+            Observation::GridHarmed { replica } => {
+                self.harmed[usize::from(replica.0)] = true;
+                return Ok(());
+            }
+            Observation::Note { replica, note } => (*replica, *note),
+            _ => return Ok(()),
+        };
         match note {
             Note::Committed { prepare, digest, .. } => {
                 self.states.entry(prepare.header.op).or_insert(*digest);
@@ -60,6 +70,11 @@ impl Checker for Checkpoints {
                     "{replica:?} opens {digest} at op {op}; noted was {noted}"
                 );
             }
+            Note::Rebuilds { op, why } => {
+                self.compared += 1;
+                let harmed = self.harmed[usize::from(replica.0)];
+                hold!(harmed, LOST, replica, *op, "{replica:?} lost its checkpoint (op {op}): {why}");
+            }
             _ => {}
         }
         Ok(())
@@ -78,6 +93,9 @@ impl Checker for Checkpoints {
 mod tests {
     use super::super::support::*;
     use super::*;
+    use kimberlite_io::Place;
+    use kimberlite_runtime::CheckpointLost;
+    use kimberlite_types::ReplicaId;
 
     fn rules() -> (&'static str, &'static [&'static str]) {
         checker_rules(&Checkpoints::default())
@@ -103,5 +121,14 @@ mod tests {
         noted(&mut checker, 1, &Note::Restored { op, checksum, digest: digest_of(&history, 3) }).unwrap();
         let other = Note::Restored { op, checksum, digest: digest_of(&history, 2) };
         assert_broken(&rules(), noted(&mut checker, 1, &other), STATE);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_lost_without_damage_is_noticed() {
+        let mut checker = Checkpoints::default();
+        let lost = Note::Rebuilds { op: Op(3), why: CheckpointLost::Page { place: Place::grid(0) } };
+        observe(&mut checker, &Observation::GridHarmed { replica: ReplicaId(1) }).unwrap();
+        noted(&mut checker, 1, &lost).unwrap();
+        assert_broken(&rules(), noted(&mut checker, 2, &lost), LOST);
     }
 }

@@ -88,10 +88,24 @@ fn superblocks(args: &Inspect, stopped: &Stopped) -> Result<(), Failure> {
                     "replicas": fields.replicas, "view": fields.state.view,
                     "log_view": fields.state.log_view, "commit": fields.state.commit, "head": head.op,
                     "layout": serde_json::to_value(fields.layout).expect("plain numbers"),
+                    "checkpoint": fields.checkpoint.map(|checkpoint| json!({
+                        "op": checkpoint.op, "number": checkpoint.number, "digest": hex(checkpoint.digest.as_bytes()),
+                    })),
                 });
+                let checkpoint = fields.checkpoint.map_or_else(
+                    || "no checkpoint".to_owned(),
+                    |it| {
+                        format!(
+                            "checkpoint {} of op {}, digest {}",
+                            it.number,
+                            it.op,
+                            hex(it.digest.as_bytes())
+                        )
+                    },
+                );
                 let text = format!(
                     "copy {copy}: intact, sequence {}, checksum {}\n  cluster {}, replica {} of {}\n  view {}, \
-                     log view {}, committed {}, head of the adopted log {}\n  {:?}",
+                     log view {}, committed {}, head of the adopted log {}\n  {checkpoint}\n  {:?}",
                     fields.sequence,
                     hex(fields.checksum.as_bytes()),
                     fields.cluster,

@@ -42,7 +42,7 @@ const TABLE: &[Row] = &[
     row("io",      &["types"],                                                                 &[],                          Only(&["serde"])),
     row("wire",    &["types", "probe", "crypto", "io"],                                        &[],                          Only(&["serde", "postcard"])),
     row("row",     &["types", "crypto"],                                                       &[],                          Only(&["serde", "postcard", "libm"])),
-    row("store",   &["types", "crypto", "row"],                                                &["io", "io-sim"],            Only(&[])),
+    row("store",   &["types", "probe", "crypto", "row"],                                       &["io", "io-sim"],            Only(&[])),
     row("kernel",  &["types", "probe", "crypto", "wire", "row", "store"],                      &[],                          Only(&["serde", "postcard"])),
     row("storage", &["types", "probe", "crypto", "io", "wire", "store"],                       &["io-sim"],                  Only(&["serde", "postcard"])),
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),

@@ -159,6 +159,9 @@ mutants! {
     PageUnchecked, "page-unchecked", "core/storage/src/grid/mod.rs on_read",
         "The bytes of a page are not compared with the digest that its parent names, nor is the state with its own.";
 
+    PageAskedOnce, "page-asked-once", "core/runtime/src/pages.rs go_on",
+        "A peer is asked once for a page, however long it does not answer.";
+
     // The state machine, the node and the client.
     SessionsNotInCheckpoint, "sessions-not-in-checkpoint", "core/kernel/src/image.rs encode",
         "A checkpoint holds no sessions, and the digest of what it holds.";

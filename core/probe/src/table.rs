@@ -35,6 +35,7 @@ const STORAGE_VIEW: &str = "core/storage/src/view.rs";
 const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
 const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
+const RUNTIME_PAGES: &str = "core/runtime/src/pages.rs";
 const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
 const STORAGE_GRID: &str = "core/storage/src/grid/mod.rs";
 const STORAGE_CACHE: &str = "core/storage/src/grid/cache.rs";
@@ -223,7 +224,17 @@ pub const ALL: &[Mark] = &[
     rare(STORAGE_GRID, Reachable, "grid.came_meanwhile", "pages that were missed are at hand when they are asked for"),
     rare(STORAGE_GRID, Sometimes, "grid.reads_wait", "more pages are wanted than are read at once"),
     mark(STORAGE_GRID, Sometimes, "grid.reads_page", "a page is read and is what its parent names"),
-    rare(STORAGE_GRID, Sometimes, "grid.reads_again", "a page could not be read, or is another, and is read once more"),
+    rare(STORAGE_GRID, Reachable, "grid.reads_again", "a page could not be read, or is another, and is read once more"),
+    rare(STORAGE_GRID, Sometimes, "grid.takes_from_peer", "a page that was lost came from a peer"),
+    rare(STORAGE_GRID, Reachable, "grid.serves_at_hand", "a peer asks for a page that is at hand"),
+    rare(STORAGE_GRID, Sometimes, "grid.serves_page", "a page is read for a peer"),
+    rare(STORAGE_GRID, Sometimes, "grid.has_no_such_page", "a peer asks for a page that is not here, or damaged"),
+    rare(STORAGE_GRID, Reachable, "grid.asks_for_what_is_replaced", "a checkpoint gives the place of a page to another while peers are asked for it"),
+    rare(STORAGE_GRID, Reachable, "grid.waits_for_mending", "a checkpoint waits for a place that is being mended"),
+    rare(RUNTIME_PAGES, Reachable, "pages.asks", "a peer is asked for a page that is lost here"),
+    rare(RUNTIME_PAGES, Sometimes, "pages.asks_next", "the peer that was asked does not have it, or does not answer"),
+    rare(RUNTIME_PAGES, Reachable, "pages.nobody_has_it", "no peer has the page, or none answers"),
+    rare(RUNTIME_PAGES, Sometimes, "pages.wait", "more pages are lost than are asked for at once"),
     rare(STORAGE_GRID, Reachable, "grid.finds_damage", "a page cannot be read, or is another"),
     rare(STORAGE_CACHE, Reachable, "grid.reads_what_is_replaced", "a page is read while its place is given to another"),
     rare(STORAGE_CACHE, Reachable, "grid.evicts", "a page leaves the cache"),

@@ -15,6 +15,7 @@
 //! | `node` | the routing |
 //! | `applying` | the state, what is applied to it next, and its checkpoints |
 //! | `clients` | byte streams of clients: frames in, replies out |
+//! | `pages` | pages of checkpoints that are lost here, asked of peers |
 //! | `reads` | queries, once they are confirmed |
 //! | `sql` | statements of SQL: sessions, plans, and what becomes of their facts |
 //! | `note` | what a node tells whoever watches it |
@@ -27,6 +28,7 @@ mod applying;
 mod clients;
 mod node;
 mod note;
+mod pages;
 mod reads;
 mod sql;
 

@@ -6,10 +6,10 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_io::{Conn, Event, Frame, Io, Machine};
+use kimberlite_io::{Conn, Event, Frame, Io, Machine, Packet};
 use kimberlite_kernel::{Applied, Kernel, Lookup, OpenError, StateDigest};
 use kimberlite_probe::mutant;
-use kimberlite_storage::{self as storage, FetchError, PageRef, Storage, Waiter};
+use kimberlite_storage::{self as storage, FetchError, PageName, PageRef, Storage, Waiter};
 use kimberlite_types::{
     Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
 };
@@ -21,6 +21,7 @@ use kimberlite_wire::{Prepare, PrepareHeader};
 use crate::applying::{self, Applying, Step};
 use crate::clients::Clients;
 use crate::note::{CheckpointLost, HaltReason, Note};
+use crate::pages::{Heard, Pages};
 use crate::reads::{Progress, Reads};
 use crate::sql::{Effect, Sql};
 
@@ -53,6 +54,9 @@ pub struct Node {
     deferred: Vec<vsr::Input>,
     clients: Clients,
     reads: Reads,
+    pages: Pages,
+    /// How far the state was that was lost last.
+    rebuilds: Option<Op>,
     sql: Sql,
     work: VecDeque<Work>,
     storage_out: Vec<storage::Output>,
@@ -79,6 +83,8 @@ impl Node {
             deferred: Vec::new(),
             clients: Clients::new(config.cluster, config.replica),
             reads: Reads::default(),
+            pages: Pages::new(config, secret),
+            rebuilds: None,
             sql: Sql::new(seed),
             work: VecDeque::new(),
             storage_out: Vec::new(),
@@ -114,6 +120,16 @@ impl Node {
         (self.clients.waiting(), self.reads.under_way() + self.sql.under_way())
     }
 
+    /// Pages that peers are asked for, or will be.
+    pub fn pages_asked(&self) -> usize {
+        self.pages.under_way()
+    }
+
+    /// Whether the state is being made anew from the log, and is not yet as far as it was.
+    pub fn is_rebuilding(&self) -> bool {
+        self.rebuilds.is_some_and(|op| self.kernel().applied() < op)
+    }
+
     /// The digest of the state.
     pub fn digest(&self) -> StateDigest {
         self.kernel().digest()
@@ -123,6 +139,9 @@ impl Node {
         match event {
             Event::Read { .. } | Event::Written { .. } | Event::Trimmed { .. } => {
                 self.work.push_back(Work::Storage(storage::Input::Event(event)));
+            }
+            Event::Message { from, packet } if Pages::are_meant(&packet) => {
+                self.on_page_packet(from, &packet, out)
             }
             Event::Message { from, packet } => {
                 if self.opening.is_none() {
@@ -134,6 +153,42 @@ impl Node {
             // Timers are looked at on every event; a drained stream needs no answer.
             Event::Wake | Event::Sent { .. } => {}
             Event::Closed { conn, .. } => self.forget(conn),
+        }
+    }
+
+    /// A peer asks for a page, or gives one.
+    fn on_page_packet(&mut self, from: ReplicaId, packet: &Packet, out: &mut Vec<Note>) {
+        match self.pages.hear(self.now.monotonic, from, packet) {
+            // What is not open has no pages: the peer asks again.
+            Ok(Heard::Wanted { by, page }) if self.storage.is_open() => {
+                self.work.push_back(Work::Storage(storage::Input::Serve { to: by, page }));
+            }
+            Ok(Heard::Came { page, bytes }) => {
+                self.work.push_back(Work::Storage(storage::Input::FromPeer { page, bytes: Some(bytes) }));
+            }
+            Ok(Heard::Wanted { .. } | Heard::Nothing) => {}
+            Err(why) => out.push(Note::Consensus(vsr::Note::Malformed { from, why })),
+        }
+    }
+
+    /// Goes on with the pages that peers are asked for, if there are any.
+    fn have_pages(&mut self, now: Now, io: &mut dyn Io, out: &mut Vec<Note>) {
+        while self.pages.under_way() > 0 && self.halted.is_none() {
+            self.ask_for_pages(io);
+            if self.work.is_empty() {
+                return;
+            }
+            self.run(now, io, out);
+        }
+    }
+
+    /// Asks peers for the pages that are lost here, as far as it is time.
+    fn ask_for_pages(&mut self, io: &mut dyn Io) {
+        let known = (self.replica.view(), self.kernel().applied());
+        let storage = &self.storage;
+        let needed = |page: &PageName| storage.is_asked_of_peers(page);
+        for page in self.pages.go_on(self.now.monotonic, known, needed, io) {
+            self.work.push_back(Work::Storage(storage::Input::FromPeer { page, bytes: None }));
         }
     }
 
@@ -336,6 +391,12 @@ impl Node {
                     }
                 }
                 storage::Output::CheckpointDropped => self.on_dropped(),
+                storage::Output::PageLost { page } => self.pages.want(page),
+                storage::Output::PageMended { place } => out.push(Note::PageMended { place }),
+                storage::Output::Served { to, page, bytes } => {
+                    let known = (self.replica.view(), self.kernel().applied());
+                    self.pages.answer(to, page, bytes, known, io);
+                }
                 storage::Output::Pages { waiter, bad } => self.on_pages(waiter, bad, io, out),
                 storage::Output::Sealed { segment } => out.push(Note::Sealed { segment }),
                 storage::Output::Repaired { op, place } => out.push(Note::Repaired { op, place }),
@@ -431,6 +492,8 @@ impl Node {
     fn lose_checkpoint(&mut self, op: Op, why: CheckpointLost, out: &mut Vec<Note>) {
         kimberlite_probe::reachable!("node.loses_checkpoint");
         out.push(Note::Rebuilds { op, why });
+        self.pages.forget();
+        self.rebuilds = Some(op);
         self.work.push_back(Work::Storage(storage::Input::DropCheckpoint));
     }
 
@@ -719,12 +782,14 @@ impl Machine for Node {
         self.now = now;
         self.on_event(event, io, out);
         self.run(now, io, out);
+        self.have_pages(now, io, out);
         if self.sql.is_ready(now.monotonic) && self.halted.is_none() {
             let mut effects = Vec::new();
             let kernel = &self.applying.kernel;
             self.sql.run(now, kernel, &self.storage, self.config.layout.command_size_max(), &mut effects);
             self.follow(effects, io, out);
             self.run(now, io, out);
+            self.have_pages(now, io, out);
         }
     }
 
@@ -737,6 +802,7 @@ impl Machine for Node {
             self.storage.wake_at(),
             self.replica.wake_at(),
             self.reads.wake_at(),
+            self.pages.wake_at(),
         ]
         .into_iter()
         .flatten()

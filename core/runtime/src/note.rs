@@ -53,6 +53,11 @@ pub enum Note {
         /// Covers all its pages, by digests.
         digest: Checksum,
     },
+    /// A page that was lost came from a peer, and stands in its place again.
+    PageMended {
+        /// Where.
+        place: Place,
+    },
     /// From consensus.
     Consensus(kimberlite_vsr::Note),
     /// An op was executed.

@@ -286,6 +286,35 @@ fn a_lost_page_is_told_of_and_the_tables_are_made_anew_from_the_log() {
 }
 
 #[test]
+fn a_lost_page_comes_from_a_peer_and_nothing_is_made_anew() {
+    let mut stage = Stage::new(14, 3, 1);
+    wide(&mut stage);
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    (0..3).for_each(|replica| stage.cluster.crash(replica));
+    let grid = stage.cluster.world.disk(NodeId(1)).extent(kimberlite_io::Zone::Grid);
+    let zone = kimberlite_io::Place::grid(0);
+    stage.cluster.world.atlas_mut().allow_only(zone, grid, &[ReplicaId(1)]);
+    for sector in (0..grid).step_by(4096) {
+        let place = kimberlite_io::Place::grid(sector);
+        stage.cluster.world.damage(NodeId(1), place, kimberlite_io_sim::Damage::FlipBit(77));
+    }
+    stage.cluster.notes.clear();
+    (0..3).for_each(|replica| stage.cluster.start(replica));
+    stage.cluster.run_for(Duration::from_secs(2));
+    // Whoever leads, every replica applies what touches every page.
+    for part in 0..40 {
+        stage.run(0, &format!("UPDATE wide SET other = other + 4000 WHERE id % 120 = {}", 3 * part));
+    }
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    let mended = notes(&stage, |note| matches!(note, Note::PageMended { .. }));
+    assert!(mended[1] > 10 && mended[0] + mended[2] == 0, "{mended:?}");
+    assert_eq!(notes(&stage, |note| matches!(note, Note::Rebuilds { .. })), [0, 0, 0]);
+    let digests: Vec<_> = (0..3).map(|replica| stage.cluster.node(replica).digest()).collect();
+    assert!(digests[0] == digests[1] && digests[1] == digests[2], "{}", stage.cluster.describe());
+    assert_eq!(stage.cluster.node(1).pages_asked(), 0);
+}
+
+#[test]
 fn what_is_refused_names_its_condition() {
     let mut stage = Stage::new(2, 1, 1);
     patients(&mut stage);

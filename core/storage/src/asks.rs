@@ -8,9 +8,9 @@ use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Frame, Io, Place, Token, WriteFault};
 use kimberlite_probe::mutant;
 use kimberlite_store::Address;
-use kimberlite_types::{Instant, Op};
+use kimberlite_types::{Instant, Op, ReplicaId};
 
-use crate::{HaltReason, Output};
+use crate::{HaltReason, Output, PageName};
 
 /// A write that found the disk full is asked again after this long.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -37,7 +37,9 @@ pub(crate) enum ReadFor {
     /// A prepare kept at open, to make it durable again.
     Settle { op: Op, checksum: Checksum },
     /// A page of the grid.
-    Page { address: Address, digest: Checksum },
+    Page(PageName),
+    /// A page of the grid that a peer lost.
+    Peer { to: ReplicaId, page: PageName },
 }
 
 /// What a write is for.
@@ -53,6 +55,8 @@ pub(crate) enum WriteFor {
     Footer { segment: u64 },
     /// Pages of the grid that stand side by side.
     Pages { first: Address, count: u64 },
+    /// A page of the grid that came from a peer.
+    Mend { address: Address },
 }
 
 #[derive(Debug)]

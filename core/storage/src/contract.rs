@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use kimberlite_crypto::Checksum;
-use kimberlite_io::{Event, Place};
-use kimberlite_store::{Checkpoint, CheckpointRoot, PageRef};
+use kimberlite_io::{Event, Frame, Place};
+use kimberlite_store::{Address, Checkpoint, CheckpointRoot, PageRef};
 use kimberlite_types::{ClusterId, Layout, Op, ReplicaId, View};
 use kimberlite_wire::message::Mark;
 use kimberlite_wire::{Prepare, PrepareHeader};
@@ -61,6 +61,20 @@ pub enum Input {
     },
     /// This waiter needs its pages no longer, or is gone.
     Release(Waiter),
+    /// The answer to [`Output::PageLost`]. Only what is the page that its parent names is taken, and written to its place again.
+    FromPeer {
+        /// The page.
+        page: PageName,
+        /// Its bytes; none: nobody has it.
+        bytes: Option<Frame>,
+    },
+    /// A peer lost this page. Answered by [`Output::Served`], unless too many are read for peers already: then it asks again.
+    Serve {
+        /// The peer.
+        to: ReplicaId,
+        /// The page.
+        page: PageName,
+    },
     /// Time passed.
     Wake,
 }
@@ -118,6 +132,26 @@ pub enum Output {
         waiter: Waiter,
         /// Pages that could not be read, or are others.
         bad: Vec<PageRef>,
+    },
+    /// A page that somebody waits for cannot be read, or is another: ask peers for it. Answered by [`Input::FromPeer`]. It may be
+    /// that nobody waits any more when the answer comes: then nothing is done. Never said without peers.
+    PageLost {
+        /// The page.
+        page: PageName,
+    },
+    /// The answer to [`Input::Serve`].
+    Served {
+        /// As asked.
+        to: ReplicaId,
+        /// As asked.
+        page: PageName,
+        /// The page's bytes, verified; none: it is not here.
+        bytes: Option<Frame>,
+    },
+    /// Note: a page that was lost came from a peer, and stands in its place again.
+    PageMended {
+        /// Where.
+        place: Place,
     },
     /// Note: the segment's footer is durable; it never changes again.
     Sealed {
@@ -199,6 +233,27 @@ pub struct NewCheckpoint {
     pub checksum: Checksum,
     /// Its root, and the pages that earlier ones do not have.
     pub pages: Checkpoint,
+}
+
+/// A page by what names it on every replica: its place alone is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PageName {
+    /// Its place, counted in pages.
+    pub address: Address,
+    /// Its digest.
+    pub digest: Checksum,
+}
+
+impl PageName {
+    /// The page that a parent names.
+    pub const fn of(at: &PageRef) -> Self {
+        Self { address: at.address, digest: at.digest }
+    }
+
+    /// Where it stands.
+    pub const fn place(&self) -> Place {
+        crate::page_place(self.address)
+    }
 }
 
 /// Who waits for pages. Chosen by the parent.

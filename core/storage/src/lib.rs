@@ -7,7 +7,7 @@
 //! | `superblock`, `view` | four copies of who this replica is and what it promised; how they are written |
 //! | `ring` | the header ring: what was acknowledged |
 //! | `journal` | the append path: prepare, then slot, then `Durable` |
-//! | `grid` | pages of checkpoints: written, read back when they are wanted, kept at hand as far as there is room |
+//! | `grid` | pages of checkpoints: written, read back when they are wanted, kept at hand as far as there is room, given to peers that lost them |
 //! | `doubtful` | what the disk may hold and the log does not name |
 //! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
 //! | `window` | large reads for fetches that follow each other |
@@ -54,12 +54,12 @@ mod view;
 mod window;
 
 pub use contract::{
-    CheckpointName, Damage, FetchError, HaltReason, Input, NewCheckpoint, Output, Recovered, ViewState,
-    Waiter,
+    CheckpointName, Damage, FetchError, HaltReason, Input, NewCheckpoint, Output, PageName, Recovered,
+    ViewState, Waiter,
 };
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};
 pub use grid::{PagesAtHand, page_place};
-pub use kimberlite_store::PageRef;
+pub use kimberlite_store::{Address, PageRef};
 pub use storage::Storage;
 pub use verify::{Check, Checked, Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
 

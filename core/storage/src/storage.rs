@@ -22,7 +22,7 @@ use crate::sealed::{Found, Shelf, Waiting};
 use crate::superblock::Superblock;
 use crate::view::ViewKeeper;
 use crate::window::{Way, Window};
-use crate::{CheckpointName, Damage, FetchError, HaltReason, Input, Output, ViewState};
+use crate::{CheckpointName, Damage, FetchError, HaltReason, Input, Output, PageName, ViewState};
 
 /// Missing ops named in answer to one survey: as many as are repaired at once.
 const SURVEY_MAX: usize = PIPELINE_MAX;
@@ -82,7 +82,7 @@ impl Storage {
             shelf: Shelf::new(config.cluster),
             fetches: BTreeMap::new(),
             window: Window::new(config.layout),
-            grid: Grid::new(&config.layout),
+            grid: Grid::new(&config),
             fetch_next: 0,
             waiting: VecDeque::new(),
             config,
@@ -125,6 +125,16 @@ impl Storage {
         self.grid.page(at)
     }
 
+    /// Whether a checkpoint is being written.
+    pub const fn is_checkpointing(&self) -> bool {
+        self.grid.is_writing()
+    }
+
+    /// Whether this page is still wanted of peers.
+    pub fn is_asked_of_peers(&self, page: &PageName) -> bool {
+        self.grid.is_asked(page)
+    }
+
     /// The checkpoint that the superblock names.
     pub fn checkpoint(&self) -> Option<&CheckpointName> {
         self.view.checkpoint()
@@ -135,7 +145,8 @@ impl Storage {
         self.asks.in_flight()
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether the data directory is open.
+    pub const fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
     }
 
@@ -197,7 +208,8 @@ impl Storage {
                 | ReadFor::Window
                 | ReadFor::Fetch { .. }
                 | ReadFor::Ahead { .. }
-                | ReadFor::Page { .. } => {
+                | ReadFor::Page(_)
+                | ReadFor::Peer { .. } => {
                     panic!("nothing is fetched while the data directory is being opened")
                 }
             }
@@ -220,7 +232,8 @@ impl Storage {
                 let found = shelf.on_walk(result, journal, asks, io);
                 self.on_found(found, io, out);
             }
-            ReadFor::Page { address, digest } => self.grid.on_read((address, digest), result, asks, io, out),
+            ReadFor::Page(name) => self.grid.on_read(name, result, asks, io, out),
+            ReadFor::Peer { to, page } => self.grid.on_read_for_peer(to, page, result, out),
             ReadFor::Superblock { .. }
             | ReadFor::Ring { .. }
             | ReadFor::FooterHead { .. }
@@ -243,6 +256,9 @@ impl Storage {
             }
             WriteFor::Pages { first, count } => {
                 self.grid.on_written(first, count, &mut self.view, &mut self.asks, io);
+            }
+            WriteFor::Mend { address } => {
+                self.grid.on_mended(address, &mut self.view, &mut self.asks, io, out);
             }
             WriteFor::Superblock { copy } => match &mut self.phase {
                 Phase::Opening(opening) => opening.mend_next(&mut self.asks, io),
@@ -514,6 +530,8 @@ impl Machine for Storage {
                 | Input::Checkpoint(_)
                 | Input::DropCheckpoint
                 | Input::Want { .. }
+                | Input::FromPeer { .. }
+                | Input::Serve { .. }
         );
         assert!(!needs_open || self.is_open(), "nothing is asked of a data directory that is not open");
         match input {
@@ -543,10 +561,12 @@ impl Machine for Storage {
                 self.journal.committed = self.journal.committed.max(op);
             }
             Input::Survey => self.survey(out),
-            Input::Checkpoint(new) => self.grid.write(*new, &mut self.view, &mut self.asks, io),
+            Input::Checkpoint(new) => self.grid.write(*new, &mut self.view, &mut self.asks, io, out),
             Input::DropCheckpoint => self.grid.drop_checkpoint(&mut self.view, &mut self.asks, io),
             Input::Want { waiter, pages } => self.grid.want(waiter, &pages, &mut self.asks, io, out),
             Input::Release(waiter) => self.grid.release(waiter),
+            Input::FromPeer { page, bytes } => self.grid.from_peer(page, bytes, &mut self.asks, io, out),
+            Input::Serve { to, page } => self.grid.serve(to, page, &mut self.asks, io, out),
             Input::Wake => {}
         }
         self.asks.retry(now.monotonic, io);

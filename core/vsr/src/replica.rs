@@ -553,6 +553,8 @@ impl Replica {
             Message::RequestPrepare { op, count, checksum } => {
                 self.on_request_prepare(from, view, op, count, checksum, cx);
             }
+            // Pages of checkpoints are no matter of consensus: whoever carries its letters has taken these out.
+            Message::RequestPage { .. } | Message::Page { .. } => {}
         }
     }
 

@@ -56,6 +56,10 @@ pub enum Command {
     RequestPrepare = 9,
     /// I cannot send it, but this is its checksum.
     Vouch = 10,
+    /// Send me this page of a checkpoint.
+    RequestPage = 11,
+    /// That page, or that it is not here.
+    Page = 12,
 
     /// Client to node: do this once.
     Request = 32,
@@ -75,7 +79,7 @@ pub enum Command {
 
 impl Command {
     /// Every command.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Prepare,
         Self::PrepareOk,
         Self::Commit,
@@ -86,6 +90,8 @@ impl Command {
         Self::RequestStartView,
         Self::RequestPrepare,
         Self::Vouch,
+        Self::RequestPage,
+        Self::Page,
         Self::Request,
         Self::Query,
         Self::Reply,
@@ -98,6 +104,11 @@ impl Command {
     /// The command of a number.
     pub fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|command| *command as u8 == number)
+    }
+
+    /// What a head says that it is. Nothing of it is verified.
+    pub fn peek(head: &[u8; FRAME_HEADER_SIZE]) -> Option<Self> {
+        Self::from_u8(head[6])
     }
 
     /// Whether replicas say this to each other.

@@ -103,6 +103,22 @@ pub enum Message {
         /// Its checksum.
         checksum: Checksum,
     },
+    /// Send me this page of a checkpoint. No matter of consensus: view and commit of the letter say nothing here.
+    RequestPage {
+        /// Its place, counted in pages.
+        address: u64,
+        /// Its digest.
+        digest: Checksum,
+    },
+    /// The answer to `RequestPage`.
+    Page {
+        /// As asked.
+        address: u64,
+        /// The digest of the bytes, which is the one that was asked for; as asked, where there are none.
+        digest: Checksum,
+        /// The page; none: it is not here.
+        bytes: Option<Frame>,
+    },
 }
 
 /// A message in its envelope.
@@ -197,6 +213,13 @@ impl Draft {
             Message::Commit { checksum, op, round } => {
                 return Self::bare(Command::Commit, *op, *round, *checksum);
             }
+            Message::RequestPage { address, digest } => {
+                return Self::bare(Command::RequestPage, Op(*address), 0, *digest);
+            }
+            Message::Page { address, digest, bytes } => {
+                let body = bytes.clone().unwrap_or_else(Frame::empty);
+                return Self { body, ..Self::bare(Command::Page, Op(*address), 0, *digest) };
+            }
             Message::CommitOk { op, round } => {
                 return Self::bare(Command::CommitOk, *op, *round, Checksum::ZERO);
             }
@@ -265,6 +288,14 @@ fn decode(header: &FrameHeader, body: &Frame) -> Result<Message, Malformed> {
         Command::StartViewChange if header.nonce >= COUNTER_LIMIT => Err(Malformed::Size),
         Command::StartViewChange => bare(Message::StartViewChange { wanted: View(header.nonce) }),
         Command::RequestStartView => bare(Message::RequestStartView { nonce: header.nonce }),
+        Command::RequestPage => bare(Message::RequestPage { address: op.0, digest: header.body_checksum }),
+        Command::Page => {
+            let bytes = (!body.is_empty()).then(|| body.clone());
+            if bytes.as_ref().is_some_and(|bytes| checksum(bytes) != header.body_checksum) {
+                return Err(Malformed::BodyChecksum);
+            }
+            Ok(Message::Page { address: op.0, digest: header.body_checksum, bytes })
+        }
         Command::DoViewChange | Command::StartView | Command::RequestPrepare => {
             if checksum(body) != header.body_checksum {
                 return Err(Malformed::BodyChecksum);
@@ -376,6 +407,13 @@ mod tests {
             Message::RequestStartView { nonce: 8 },
             Message::Vouch { op: Op(2), checksum: header.checksum },
             Message::RequestPrepare { op: Op(6), count: 2, checksum: None },
+            Message::RequestPage { address: 70, digest: header.checksum },
+            Message::Page { address: 70, digest: header.checksum, bytes: None },
+            Message::Page {
+                address: 71,
+                digest: checksum(b"a page"),
+                bytes: Some(Frame::copy_from(b"a page")),
+            },
         ]
     }
 

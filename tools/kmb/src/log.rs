@@ -198,6 +198,15 @@ pub(crate) fn of_note(note: &Note, geometry: &Geometry) -> Line {
                 json!({ "op": op, "file": file.name, "offset": file.offset }),
             )
         }
+        Note::PageMended { place } => {
+            let file = file(*place);
+            Line::new(
+                Level::Info,
+                "page_mended",
+                format!("repaired: a page of tables that a peer gave is written again at {file}"),
+                json!({ "file": file.name, "offset": file.offset }),
+            )
+        }
         Note::Damaged { place, what, op } => {
             let file = file(*place);
             let of = op.map(|op| format!(" of op {op}")).unwrap_or_default();

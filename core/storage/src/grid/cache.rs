@@ -6,7 +6,7 @@ use core::cell::Cell;
 use kimberlite_crypto::Checksum;
 use kimberlite_store::{Address, PAGE_SIZE, Page, PageRef};
 
-use crate::Waiter;
+use crate::{PageName, Waiter};
 
 /// One page.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ impl Cache {
         let slot = self.slots.get(&at.address).filter(|slot| slot.digest == at.digest)?;
         slot.asked.set(true);
         Some(&slot.page)
+    }
+
+    /// The bytes of a page, if it is at hand.
+    pub(super) fn bytes(&self, name: &PageName) -> Option<&[u8]> {
+        let slot = self.slots.get(&name.address).filter(|slot| slot.digest == name.digest)?;
+        Some(slot.page.bytes())
     }
 
     /// Keeps a page for a waiter, if it is at hand.

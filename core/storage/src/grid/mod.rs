@@ -9,6 +9,11 @@
 //! run has more of what it needs, and a cache smaller than what one step needs grows for that step. Bytes that are not
 //! what the parent names are no page: they are told of as bad, and whoever waits runs its step again in any case. If it
 //! still asks for the same page, that one is lost; if not, its place was taken by another meanwhile.
+//!
+//! **Mending.** Where there are peers, a page that cannot be read is asked of them before it is told of as bad
+//! ([`Output::PageLost`]). What comes is held against what the parent names, as if it had been read; it is written to its place
+//! again, and whoever waited goes on meanwhile. A place that a checkpoint gives to another page is not mended any more, and
+//! a checkpoint does not write where one is being mended.
 
 mod cache;
 
@@ -18,48 +23,51 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 
 use kimberlite_crypto::{Checksum, checksum};
-use kimberlite_io::{Buf, Io, Place, ReadFault};
+use kimberlite_io::{Buf, Frame, Io, Place, ReadFault};
 use kimberlite_probe::mutant;
-use kimberlite_store::{Address, Miss, PAGE_SIZE, Page, PageRef, Pages, Sealed};
-use kimberlite_types::Layout;
+use kimberlite_store::{Address, Miss, PAGE_SIZE, PAGES_MAX, Page, PageRef, Pages, Sealed};
 use kimberlite_types::limits::SECTOR_SIZE;
+use kimberlite_types::{Config, ReplicaId};
 
 use crate::asks::{Asks, ReadFor, WriteFor};
 use crate::view::ViewKeeper;
-use crate::{CheckpointName, Damage, NewCheckpoint, Output, Waiter};
+use crate::{CheckpointName, Damage, NewCheckpoint, Output, PageName, Waiter};
 use cache::Cache;
 
 /// Reads of pages in flight: enough to keep a disk busy with reads of 8 KiB.
 const READS_MAX: usize = 32;
 /// Writes of pages in flight: 8 x 256 KiB.
 const WRITES_MAX: usize = 8;
+/// Reads for peers in flight: who asks for more meanwhile asks again.
+const SERVING_MAX: usize = 8;
 /// Pages in one write: 256 KiB.
 const WRITE_PAGES_MAX: usize = (256 << 10) / PAGE_SIZE;
 
 const _: () = assert!(PAGE_SIZE.is_multiple_of(SECTOR_SIZE), "a page is whole sectors");
 
-/// A page by what names it: its place alone is used again.
-type Name = (Address, Checksum);
+/// How a page is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is read for the first time, or waits for that.
+    Read,
+    /// It was read, and what came was not it: a read that fails or goes elsewhere need not do so again.
+    ReadAgain,
+    /// Peers are asked for it.
+    Asked,
+    /// Its place is given to another page: what is read is taken as it is.
+    Replaced,
+}
 
 #[derive(Debug)]
 struct Reading {
     at: PageRef,
     waiters: Vec<Waiter>,
-    /// Whether it was read once, and what came was not it.
-    again: bool,
-}
-
-impl Reading {
-    /// A read that fails or goes elsewhere need not do so again: whether it is tried once more.
-    fn begins_again(&mut self) -> bool {
-        kimberlite_probe::sometimes!("grid.reads_again", !self.again);
-        !core::mem::replace(&mut self.again, true)
-    }
+    stage: Stage,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    left: BTreeSet<Name>,
+    left: BTreeSet<PageName>,
     bad: Vec<PageRef>,
 }
 
@@ -77,13 +85,19 @@ struct Writing {
 #[derive(Debug)]
 pub(crate) struct Grid {
     cache: Cache,
-    reading: BTreeMap<Name, Reading>,
+    reading: BTreeMap<PageName, Reading>,
     /// Reads that wait for others to end.
-    queue: VecDeque<Name>,
+    queue: VecDeque<PageName>,
     reads: usize,
     waiting: BTreeMap<Waiter, Waiting>,
     writing: Option<Writing>,
     writes: usize,
+    /// Places at which a page that came from a peer is being written.
+    mending: BTreeSet<Address>,
+    /// Reads for peers.
+    serving: usize,
+    /// Whether there is anybody to ask for a page that is lost.
+    has_peers: bool,
     /// Whether no checkpoint is to be named any more, once the writes in flight are over.
     dropping: bool,
 }
@@ -120,18 +134,21 @@ pub const fn page_place(address: Address) -> Place {
     Place::grid(address.0 * PAGE_SIZE as u64)
 }
 
-/// The page that its parent names, if that is what was read.
-fn page_of(at: &PageRef, result: Result<Buf, ReadFault>) -> Option<Page> {
-    let bytes: Box<[u8]> = Box::from(&result.ok()?[..]);
+/// The page that its parent names, if these are its bytes.
+fn page_of(at: &PageRef, bytes: &[u8]) -> Option<Page> {
+    let bytes: Box<[u8]> = Box::from(bytes);
     let own = || checksum(&bytes);
     let digest = if mutant!(PageUnchecked, own() != at.digest) { own() } else { at.digest };
     Page::decode(&PageRef { digest, ..*at }, bytes).ok()
 }
 
 impl Grid {
-    pub(crate) fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            cache: Cache::new(layout.page_cache_bytes()),
+            cache: Cache::new(config.layout.page_cache_bytes()),
+            mending: BTreeSet::new(),
+            serving: 0,
+            has_peers: config.replicas > 1,
             reading: BTreeMap::new(),
             queue: VecDeque::new(),
             reads: 0,
@@ -150,9 +167,13 @@ impl Grid {
         self.cache.get(at)
     }
 
-    /// Waiters, and a checkpoint, that were not answered.
+    /// Waiters, a checkpoint, and peers, that were not answered, and pages that are being mended.
     pub(crate) fn pending(&self) -> usize {
-        self.waiting.len() + usize::from(self.writing.is_some()) + usize::from(self.dropping)
+        self.waiting.len()
+            + usize::from(self.writing.is_some())
+            + usize::from(self.dropping)
+            + self.mending.len()
+            + self.serving
     }
 
     // ── Reading ─────────────────────────────────────────────────────────────────────────────────────────
@@ -171,10 +192,10 @@ impl Grid {
             if self.cache.pin(at, waiter) {
                 continue;
             }
-            let name = (at.address, at.digest);
+            let name = PageName::of(at);
             let reading = self.reading.entry(name).or_insert_with(|| {
                 self.queue.push_back(name);
-                Reading { at: *at, waiters: Vec::new(), again: false }
+                Reading { at: *at, waiters: Vec::new(), stage: Stage::Read }
             });
             reading.waiters.push(waiter);
             waiting.left.insert(name);
@@ -191,9 +212,9 @@ impl Grid {
 
     fn read_more(&mut self, asks: &mut Asks, io: &mut dyn Io) {
         while self.reads < READS_MAX
-            && let Some((address, digest)) = self.queue.pop_front()
+            && let Some(name) = self.queue.pop_front()
         {
-            asks.read(io, page_place(address), PAGE_SIZE, ReadFor::Page { address, digest });
+            asks.read(io, name.place(), PAGE_SIZE, ReadFor::Page(name));
             self.reads += 1;
         }
         kimberlite_probe::sometimes!("grid.reads_wait", !self.queue.is_empty());
@@ -201,31 +222,50 @@ impl Grid {
 
     pub(crate) fn on_read(
         &mut self,
-        name: Name,
+        name: PageName,
         result: Result<Buf, ReadFault>,
         asks: &mut Asks,
         io: &mut dyn Io,
         out: &mut Vec<Output>,
     ) {
         self.reads -= 1;
-        let page = self.reading.get(&name).and_then(|reading| page_of(&reading.at, result));
-        let again = page.is_none() && self.reading.get_mut(&name).is_some_and(Reading::begins_again);
+        let Some(reading) = self.reading.get_mut(&name) else {
+            // Nobody wants it any more, as what names it was dropped.
+            self.read_more(asks, io);
+            return;
+        };
+        let page = result.ok().and_then(|bytes| page_of(&reading.at, &bytes));
+        let bad = page.is_none();
+        kimberlite_probe::sometimes!("grid.reads_page", !bad);
+        let again = bad && reading.stage == Stage::Read;
         if again {
+            kimberlite_probe::reachable!("grid.reads_again");
+            reading.stage = Stage::ReadAgain;
             self.queue.push_back(name);
         }
         self.read_more(asks, io);
         if again {
             return;
         }
-        // Of a page that nobody wants any more, as what names it was dropped, nothing is said.
+        if bad {
+            kimberlite_probe::reachable!("grid.finds_damage");
+            out.push(Output::Damaged { place: name.place(), what: Damage::Page, op: None });
+        }
+        match self.reading.get_mut(&name) {
+            Some(reading) if bad && self.has_peers && reading.stage != Stage::Replaced => {
+                reading.stage = Stage::Asked;
+                out.push(Output::PageLost { page: name });
+            }
+            _ => self.come(name, page, out),
+        }
+    }
+
+    /// A page came, or cannot be had: tells those who wait for it.
+    fn come(&mut self, name: PageName, page: Option<Page>, out: &mut Vec<Output>) {
         let Some(Reading { at, waiters, .. }) = self.reading.remove(&name) else { return };
         let bad = page.is_none();
-        kimberlite_probe::sometimes!("grid.reads_page", !bad);
         if let Some(page) = page {
             self.cache.insert(&at, page, &waiters);
-        } else {
-            kimberlite_probe::reachable!("grid.finds_damage");
-            out.push(Output::Damaged { place: page_place(at.address), what: Damage::Page, op: None });
         }
         for waiter in waiters {
             let Some(waiting) = self.waiting.get_mut(&waiter) else { continue };
@@ -238,6 +278,73 @@ impl Grid {
                 out.push(Output::Pages { waiter, bad });
             }
         }
+    }
+
+    /// Peers gave a page that is lost here, or nobody has it.
+    pub(crate) fn from_peer(
+        &mut self,
+        name: PageName,
+        bytes: Option<Frame>,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        let asked = |reading: &&Reading| reading.stage == Stage::Asked;
+        let Some(reading) = self.reading.get(&name).filter(asked) else { return };
+        let page = bytes.and_then(|bytes| page_of(&reading.at, &bytes));
+        kimberlite_probe::sometimes!("grid.takes_from_peer", page.is_some());
+        if let Some(page) = &page {
+            let bytes = Buf::copy_from(page.bytes()).freeze();
+            asks.write(io, name.place(), bytes, WriteFor::Mend { address: name.address });
+            self.mending.insert(name.address);
+        }
+        self.come(name, page, out);
+    }
+
+    /// Whether a checkpoint is on its way.
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Whether this page is still wanted of peers.
+    pub(crate) fn is_asked(&self, name: &PageName) -> bool {
+        self.reading.get(name).is_some_and(|reading| reading.stage == Stage::Asked)
+    }
+
+    // ── For peers ───────────────────────────────────────────────────────────────────────────────────────
+
+    /// A peer asks for a page.
+    pub(crate) fn serve(
+        &mut self,
+        to: ReplicaId,
+        page: PageName,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(bytes) = self.cache.bytes(&page) {
+            kimberlite_probe::reachable!("grid.serves_at_hand");
+            out.push(Output::Served { to, page, bytes: Some(Frame::copy_from(bytes)) });
+        } else if page.address.0 >= PAGES_MAX {
+            out.push(Output::Served { to, page, bytes: None });
+        } else if self.serving < SERVING_MAX {
+            self.serving += 1;
+            asks.read(io, page.place(), PAGE_SIZE, ReadFor::Peer { to, page });
+        }
+    }
+
+    pub(crate) fn on_read_for_peer(
+        &mut self,
+        to: ReplicaId,
+        page: PageName,
+        result: Result<Buf, ReadFault>,
+        out: &mut Vec<Output>,
+    ) {
+        self.serving -= 1;
+        let bytes = result.ok().map(Buf::freeze).filter(|bytes| checksum(bytes) == page.digest);
+        kimberlite_probe::sometimes!("grid.serves_page", bytes.is_some());
+        kimberlite_probe::sometimes!("grid.has_no_such_page", bytes.is_none());
+        out.push(Output::Served { to, page, bytes });
     }
 
     pub(crate) fn release(&mut self, waiter: Waiter) {
@@ -253,6 +360,7 @@ impl Grid {
         view: &mut ViewKeeper,
         asks: &mut Asks,
         io: &mut dyn Io,
+        out: &mut Vec<Output>,
     ) {
         assert!(
             self.writing.is_none() && !self.dropping,
@@ -273,23 +381,46 @@ impl Grid {
         }
         for Sealed { at, page } in pages.pages {
             self.cache.put(&at, page);
+            self.replace(at.address, out);
         }
         self.writing =
             Some(Writing { name: CheckpointName { op, checksum, root: pages.root }, queue, naming: false });
         self.write_more(view, asks, io);
     }
 
+    /// A place is given to another page: what stood there is of no use to anybody, and is not written again.
+    fn replace(&mut self, address: Address, out: &mut Vec<Output>) {
+        let name_of = |address| PageName { address, digest: Checksum::ZERO };
+        let here = name_of(address)..name_of(Address(address.0 + 1));
+        let mut asked = Vec::new();
+        for (name, reading) in self.reading.range_mut(here) {
+            if reading.stage == Stage::Asked {
+                asked.push(*name);
+            }
+            reading.stage = Stage::Replaced;
+        }
+        for name in asked {
+            kimberlite_probe::reachable!("grid.asks_for_what_is_replaced");
+            self.come(name, None, out);
+        }
+    }
+
     fn write_more(&mut self, view: &mut ViewKeeper, asks: &mut Asks, io: &mut dyn Io) {
         if self.dropping {
-            if self.writes == 0 {
+            if self.writes == 0 && self.mending.is_empty() {
                 view.name(None, asks, io);
             }
             return;
         }
         let Some(writing) = &mut self.writing else { return };
         while self.writes < WRITES_MAX
-            && let Some((first, count)) = writing.queue.pop_front()
+            && let Some((first, count)) = writing.queue.front().copied()
         {
+            if self.mending.range(first..Address(first.0 + count)).next().is_some() {
+                kimberlite_probe::reachable!("grid.waits_for_mending");
+                break;
+            }
+            writing.queue.pop_front();
             let mut bytes = Buf::zeroed(count as usize * PAGE_SIZE);
             for (index, part) in bytes.chunks_exact_mut(PAGE_SIZE).enumerate() {
                 part.copy_from_slice(self.cache.unwritten(Address(first.0 + index as u64)));
@@ -297,7 +428,8 @@ impl Grid {
             asks.write(io, page_place(first), bytes.freeze(), WriteFor::Pages { first, count });
             self.writes += 1;
         }
-        if !writing.naming && (self.writes == 0 || mutant!(CheckpointNamedEarly, self.writes > 0)) {
+        let written = self.writes == 0 && writing.queue.is_empty();
+        if !writing.naming && (written || mutant!(CheckpointNamedEarly, !written)) {
             writing.naming = true;
             view.name(Some(writing.name), asks, io);
         }
@@ -313,6 +445,20 @@ impl Grid {
     ) {
         self.writes -= 1;
         self.cache.written((first.0..first.0 + count).map(Address));
+        self.write_more(view, asks, io);
+    }
+
+    /// A page that came from a peer stands in its place again.
+    pub(crate) fn on_mended(
+        &mut self,
+        address: Address,
+        view: &mut ViewKeeper,
+        asks: &mut Asks,
+        io: &mut dyn Io,
+        out: &mut Vec<Output>,
+    ) {
+        self.mending.remove(&address);
+        out.push(Output::PageMended { place: page_place(address) });
         self.write_more(view, asks, io);
     }
 

@@ -1,17 +1,21 @@
 //! Checkpoints on a disk that answers in any order and loses power at any moment.
 
 use kimberlite_crypto::Checksum;
+use kimberlite_io::Frame;
 use kimberlite_store::{
     Checkpoint, CheckpointRoot, Miss, OpenError, PAGE_SIZE, PageRef, Shape, Snapshot, Stop, Store,
     WriteBatch, object_key,
 };
-use kimberlite_types::{LogPosition, ObjectId, Op, Rng, Streams, TenantId, View};
+use kimberlite_types::{LogPosition, ObjectId, Op, ReplicaId, Rng, Streams, TenantId, View};
 
 use super::disk::{Node, config, format};
-use crate::{CheckpointName, Input, NewCheckpoint, Output, PagesAtHand, ViewState, Waiter, page_place};
+use crate::{
+    CheckpointName, Input, NewCheckpoint, Output, PageName, PagesAtHand, ViewState, Waiter, page_place,
+};
 
 const TENANT: TenantId = TenantId(3);
 const US: Waiter = Waiter(1);
+const OTHERS: Waiter = Waiter(2);
 
 fn key(n: u64) -> Vec<u8> {
     object_key(ObjectId(1), &n.to_be_bytes())
@@ -37,12 +41,22 @@ fn stepped<T>(
         node.out.clear();
         node.input(Input::Want { waiter: US, pages: missed });
         node.run();
+        // Nobody else has what is lost.
+        for page in asked(node) {
+            node.input(Input::FromPeer { page, bytes: None });
+        }
         let came = node.out.iter().find_map(|output| match output {
             Output::Pages { waiter: US, bad } => Some(bad.clone()),
             _ => None,
         });
         lost = came.expect("whoever wants pages is answered");
     }
+}
+
+/// The pages that peers are asked for.
+fn asked(node: &Node) -> Vec<PageName> {
+    let lost = |output: &Output| if let Output::PageLost { page } = output { Some(*page) } else { None };
+    node.out.iter().filter_map(lost).collect()
 }
 
 /// The store that a checkpoint holds, and its companion.
@@ -243,4 +257,109 @@ fn a_view_does_not_wait_for_pages_and_a_checkpoint_is_named_beside_it() {
         assert_eq!(recovered.view_state.view, View(3));
         assert_eq!(recovered.checkpoint.map(|name| name.op), Some(Op(1)));
     }
+}
+
+/// A node that wants a page which rotted, and asked its peers for it; with the page as it was.
+fn one_lost(pages_of: u64) -> (Node, Store, PageRef, Frame) {
+    let (mut node, _, root, pages) = one_checkpoint(pages_of);
+    let leaf = pages[0];
+    let bytes = Frame::copy_from(node.storage.page(&leaf).expect("it was just written").bytes());
+    node.platter.flip(page_place(leaf.address), PAGE_SIZE - 1);
+    node.reopen();
+    let (store, _) = open_store(&mut node, &root).expect("the directory is whole");
+    node.out.clear();
+    node.input(Input::Want { waiter: OTHERS, pages: vec![leaf] });
+    node.run();
+    assert_eq!(asked(&node), [PageName::of(&leaf)], "it was read twice, and peers are asked");
+    assert!(node.storage.is_asked_of_peers(&PageName::of(&leaf)));
+    (node, store, leaf, bytes)
+}
+
+fn came(node: &Node) -> Vec<Vec<PageRef>> {
+    let pages =
+        |output: &Output| if let Output::Pages { bad, .. } = output { Some(bad.clone()) } else { None };
+    node.out.iter().filter_map(pages).collect()
+}
+
+#[test]
+fn a_page_that_a_peer_gives_is_taken_if_it_is_the_one_and_stands_in_its_place_again() {
+    let (mut node, _, leaf, bytes) = one_lost(100);
+    assert!(came(&node).is_empty(), "whoever waits goes on waiting");
+    node.input(Input::FromPeer { page: PageName::of(&leaf), bytes: Some(bytes) });
+    assert_eq!(came(&node), [vec![]], "it need not be written first");
+    assert!(node.storage.page(&leaf).is_some());
+    node.run();
+    let mended = |output: &Output| matches!(output, Output::PageMended { place } if *place == page_place(leaf.address));
+    assert!(node.out.iter().any(mended));
+    assert_eq!(node.storage.pending(), 0);
+    let root = node.reopen().checkpoint.expect("it is named as before").root;
+    let (store, _) = open_store(&mut node, &root).expect("the directory is whole");
+    assert_eq!(row(&mut node, &store, 0), Some(1));
+
+    let (mut node, _, leaf, mut bytes) = one_lost(100);
+    let mut other = bytes.to_vec();
+    other[PAGE_SIZE - 1] ^= 1;
+    bytes = Frame::copy_from(&other);
+    node.input(Input::FromPeer { page: PageName::of(&leaf), bytes: Some(bytes) });
+    assert_eq!(came(&node), [vec![leaf]], "what is another page is none");
+    node.run();
+    assert!(node.storage.page(&leaf).is_none());
+}
+
+#[test]
+fn a_checkpoint_waits_for_a_place_that_is_mended_and_takes_one_away_that_is_asked_for() {
+    for given in [true, false] {
+        let (mut node, _, leaf, bytes) = one_lost(100);
+        let name = PageName::of(&leaf);
+        if given {
+            node.input(Input::FromPeer { page: name, bytes: Some(bytes.clone()) });
+            node.input(Input::Release(OTHERS));
+        }
+        // Another store begins at the first place.
+        let mut other = Store::new(Shape::default());
+        write_rows(&mut node, &mut other, 7, 0, 200);
+        let checkpoint = other.checkpoint();
+        let root = checkpoint.root;
+        assert!(checkpoint.pages.iter().any(|sealed| sealed.at.address == leaf.address));
+        node.input(new(2, checkpoint));
+        if !given {
+            assert_eq!(came(&node), [vec![leaf]], "whoever waits looks again whether it needs it");
+            assert!(!node.storage.is_asked_of_peers(&name));
+            node.input(Input::FromPeer { page: name, bytes: Some(bytes) });
+        }
+        node.run();
+        assert!(is_durable(&node, 2) && node.storage.pending() == 0);
+        assert_eq!(node.reopen().checkpoint.map(|name| name.root), Some(root));
+        let (store, _) = open_store(&mut node, &root).expect("all of it is whole");
+        assert!((0..200).step_by(9).all(|n| row(&mut node, &store, n) == Some(7)));
+    }
+}
+
+#[test]
+fn a_peer_gets_the_page_it_names_and_no_other() {
+    let (mut node, _, _, pages) = one_checkpoint(100);
+    let peer = ReplicaId(2);
+    let served = |node: &mut Node, page: PageName| {
+        node.out.clear();
+        node.input(Input::Serve { to: peer, page });
+        node.run();
+        node.out.drain(..).find_map(|output| match output {
+            Output::Served { to, page: said, bytes } if to == peer && said == page => Some(bytes),
+            _ => None,
+        })
+    };
+    let page = PageName::of(&pages[0]);
+    let at_hand = served(&mut node, page).expect("an answer").expect("it is at hand");
+    node.reopen();
+    let read = served(&mut node, page).expect("an answer").expect("it is on the disk");
+    assert!(at_hand == read && kimberlite_crypto::checksum(&read) == page.digest);
+    let other = PageName { digest: pages[1].digest, ..page };
+    assert_eq!(served(&mut node, other), Some(None));
+    for address in [kimberlite_store::PAGES_MAX, u64::MAX] {
+        let nowhere = PageName { address: kimberlite_store::Address(address), ..page };
+        assert_eq!(served(&mut node, nowhere), Some(None));
+    }
+    node.platter.flip(page.place(), 9);
+    node.reopen();
+    assert_eq!(served(&mut node, page), Some(None), "a damaged page is not given");
 }

@@ -3,7 +3,8 @@
 //! Data is cut into pieces that lie at the same place on every replica: sectors of the header ring, and
 //! chunks of the log and the grid. Each piece has at most `tolerated` replicas on which it may be
 //! damaged, drawn when the piece is first asked about and fixed from then on; all others keep it intact.
-//! The superblock is not replicated: of its four copies, one per replica may be damaged.
+//! Where the grid is [free](Atlas::free_grid), any replica may lose all of it: what it holds is made anew from the log, whose
+//! budget stays as it is. The superblock is not replicated: of its four copies, one per replica may be damaged.
 //!
 //! A slot of the ring and the prepare it names are one piece of data with two witnesses: one replica's lost slot and
 //! another's lost prepare of the same op are two lost copies of it. Which sector of the ring names
@@ -38,6 +39,8 @@ pub struct Atlas {
     pieces: BTreeMap<(Zone, u64), Piece>,
     /// Whether ring and log share one budget.
     coupled: bool,
+    /// Whether the grid has no budget.
+    grid_is_free: bool,
     /// Replicas that lost their whole disk: they count as damaged everywhere.
     lost: Members,
     /// The one copy of the superblock that may be damaged, by replica.
@@ -62,6 +65,7 @@ impl Atlas {
             streams,
             pieces: BTreeMap::new(),
             coupled: false,
+            grid_is_free: false,
             lost: 0,
             superblock_copies: (tolerated > 0).then_some(copies),
         }
@@ -72,6 +76,11 @@ impl Atlas {
     pub fn couple(&mut self) {
         assert!(self.pieces.is_empty(), "the map is not redrawn while it is in use");
         self.coupled = true;
+    }
+
+    /// Lets any replica lose any part of the grid.
+    pub fn free_grid(&mut self) {
+        self.grid_is_free = true;
     }
 
     /// Sets the bytes of a piece of the log and the grid, before anything was damaged.
@@ -89,6 +98,9 @@ impl Atlas {
         if place.zone == Zone::Superblock {
             return self.permits_superblock(replica, place.offset, len);
         }
+        if place.zone == Zone::Grid && self.grid_is_free {
+            return true;
+        }
         let (first, last) = self.range(place, len);
         (first..=last).all(|index| self.piece(place.zone, index).allowed & member(replica) != 0)
     }
@@ -96,7 +108,7 @@ impl Atlas {
     /// Notes that `replica` lost what lies at `place`, which must be permitted.
     pub fn spend(&mut self, replica: ReplicaId, place: Place, len: u64) {
         assert!(self.permits(replica, place, len), "damage beyond the budget");
-        if place.zone == Zone::Superblock {
+        if place.zone == Zone::Superblock || place.zone == Zone::Grid && self.grid_is_free {
             return;
         }
         let (first, last) = self.range(place, len);
@@ -253,6 +265,22 @@ mod tests {
                 assert!((0..50).all(|s| atlas.permits(replica, Place::log(s * 99 * SECTOR), SECTOR) == ring));
             }
         }
+    }
+
+    #[test]
+    fn where_the_grid_is_free_its_damage_counts_for_nothing_else() {
+        let mut atlas = Atlas::new(3, 1, &mut Dice::free(1));
+        let place = Place::grid(7 * SECTOR);
+        assert!(!(0..3).map(ReplicaId).all(|replica| atlas.permits(replica, place, SECTOR)));
+        atlas.free_grid();
+        for replica in (0..3).map(ReplicaId) {
+            assert!(atlas.permits(replica, place, SECTOR));
+            atlas.spend(replica, place, SECTOR);
+        }
+        assert!(!atlas.permits(ReplicaId(3), place, SECTOR), "a client has no disk");
+        assert!(atlas.lose_replica(ReplicaId(2)));
+        let log = (0..3).map(ReplicaId).filter(|replica| atlas.permits(*replica, Place::log(0), SECTOR));
+        assert!(log.count() <= 1, "the log has the budget it had");
     }
 
     #[test]

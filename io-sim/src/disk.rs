@@ -123,7 +123,8 @@ pub struct SimDisk {
     ops: Vec<Op>,
     ops_made: u32,
     changes_in_flight: u32,
-    armed: Vec<DiskFault>,
+    /// Faults asked for, in one zone or in any.
+    armed: Vec<(DiskFault, Option<Zone>)>,
     stalled_until: u64,
     sectors_max: Option<u64>,
 }
@@ -168,7 +169,17 @@ impl SimDisk {
 
     /// Asks for a fault at the next operation it fits.
     pub fn arm(&mut self, fault: DiskFault) {
-        self.armed.push(fault);
+        self.armed.push((fault, None));
+    }
+
+    /// The same, at the next operation in this zone.
+    pub fn arm_in(&mut self, zone: Zone, fault: DiskFault) {
+        self.armed.push((fault, Some(zone)));
+    }
+
+    /// Changes in flight in one zone.
+    pub fn changes_in(&self, zone: Zone) -> usize {
+        self.ops.iter().filter(|op| op.is_change() && op.place.zone == zone).count()
     }
 
     /// Ends every fault: damage is taken off the pristine image, rates, stalls and limits are lifted.
@@ -338,13 +349,24 @@ impl SimDisk {
     // Fates.
 
     /// Whether a fault is due, by rate or because it was asked for.
-    fn strikes(&self, ground: &mut Ground, question: Question, ppm: u32, fault: DiskFault) -> bool {
-        self.chance(ground, question, ppm) || self.armed.contains(&fault)
+    fn strikes(
+        &self,
+        ground: &mut Ground,
+        (question, ppm): (Question, u32),
+        zone: Zone,
+        fault: DiskFault,
+    ) -> bool {
+        self.chance(ground, question, ppm) || self.armed_at(zone, fault).is_some()
+    }
+
+    /// Where a fault that was asked for and fits stands in the list.
+    fn armed_at(&self, zone: Zone, fault: DiskFault) -> Option<usize> {
+        self.armed.iter().position(|(armed, at)| *armed == fault && at.is_none_or(|at| at == zone))
     }
 
     /// Notes that a fault struck: it is no longer asked for.
     fn struck(&mut self, ground: &mut Ground, place: Place, fault: DiskFault) {
-        if let Some(index) = self.armed.iter().position(|armed| *armed == fault) {
+        if let Some(index) = self.armed_at(place.zone, fault) {
             self.armed.remove(index);
         }
         let fault = match fault {
@@ -360,11 +382,16 @@ impl SimDisk {
 
     fn read_fate(&mut self, ground: &mut Ground, place: Place, len: u64) -> ReadFate {
         let rates = self.rates;
-        let error = self.strikes(ground, Question::ReadError, rates.read_error_ppm, DiskFault::ReadError);
+        let error = self.strikes(
+            ground,
+            (Question::ReadError, rates.read_error_ppm),
+            place.zone,
+            DiskFault::ReadError,
+        );
         let misdirected = self.strikes(
             ground,
-            Question::MisdirectedRead,
-            rates.misdirected_read_ppm,
+            (Question::MisdirectedRead, rates.misdirected_read_ppm),
+            place.zone,
             DiskFault::MisdirectedRead,
         );
         let latent = self.chance(ground, Question::Latent, rates.latent_error_ppm);
@@ -402,13 +429,28 @@ impl SimDisk {
     fn write_fate(&mut self, ground: &mut Ground, place: Place, len: u64) -> WriteFate {
         let rates = self.rates;
         let no_space = self.chance(ground, Question::NoSpace, rates.no_space_ppm);
-        let error = self.strikes(ground, Question::WriteError, rates.write_error_ppm, DiskFault::WriteError);
-        let sync = self.strikes(ground, Question::SyncError, rates.sync_error_ppm, DiskFault::SyncError);
-        let lost = self.strikes(ground, Question::Phantom, rates.phantom_write_ppm, DiskFault::PhantomWrite);
+        let error = self.strikes(
+            ground,
+            (Question::WriteError, rates.write_error_ppm),
+            place.zone,
+            DiskFault::WriteError,
+        );
+        let sync = self.strikes(
+            ground,
+            (Question::SyncError, rates.sync_error_ppm),
+            place.zone,
+            DiskFault::SyncError,
+        );
+        let lost = self.strikes(
+            ground,
+            (Question::Phantom, rates.phantom_write_ppm),
+            place.zone,
+            DiskFault::PhantomWrite,
+        );
         let misdirected = self.strikes(
             ground,
-            Question::MisdirectedWrite,
-            rates.misdirected_write_ppm,
+            (Question::MisdirectedWrite, rates.misdirected_write_ppm),
+            place.zone,
             DiskFault::MisdirectedWrite,
         );
         if no_space || self.is_full(place, len) {

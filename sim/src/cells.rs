@@ -32,11 +32,17 @@ pub enum State {
     Repairing,
     /// It executes ops older than those it keeps headers of.
     CatchingUp,
+    /// It writes a checkpoint.
+    Checkpointing,
+    /// It asks its peers for pages of its checkpoint.
+    AskingPages,
+    /// It makes its state anew from the log.
+    Rebuilding,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Down,
         Self::Opening,
         Self::Recovering,
@@ -47,6 +53,9 @@ impl State {
         Self::InFlight,
         Self::Repairing,
         Self::CatchingUp,
+        Self::Checkpointing,
+        Self::AskingPages,
+        Self::Rebuilding,
     ];
 
     /// The name in reports.
@@ -62,6 +71,9 @@ impl State {
             Self::InFlight => "in_flight",
             Self::Repairing => "repairing",
             Self::CatchingUp => "catching_up",
+            Self::Checkpointing => "checkpointing",
+            Self::AskingPages => "asking_pages",
+            Self::Rebuilding => "rebuilding",
         }
     }
 
@@ -80,6 +92,9 @@ impl State {
             Self::InFlight => status == Status::Normal && vsr.op() > vsr.commit_max(),
             Self::Repairing => vsr.wanted().next().is_some(),
             Self::CatchingUp => status != Status::Opening && vsr.is_catching_up(),
+            Self::Checkpointing => node.storage().is_checkpointing(),
+            Self::AskingPages => node.pages_asked() > 0,
+            Self::Rebuilding => node.is_rebuilding(),
         }
     }
 }

@@ -66,6 +66,12 @@ counts! {
     segments_sealed,
     /// Prepares written again from a peer's copy.
     repairs,
+    /// Checkpoints that were durable, of all replicas together.
+    checkpoints,
+    /// Lost pages of checkpoints written again from a peer's copy.
+    pages_mended,
+    /// States made anew from the log, as the checkpoint was lost.
+    rebuilds,
     /// Damaged places that replicas found.
     damage_found,
     /// Replicas seen to execute more committed ops than anybody keeps headers of.
@@ -156,6 +162,9 @@ impl Tally {
             }
             Note::Sealed { .. } => counts.segments_sealed += 1,
             Note::Repaired { .. } => counts.repairs += 1,
+            Note::Checkpoint { .. } => counts.checkpoints += 1,
+            Note::PageMended { .. } => counts.pages_mended += 1,
+            Note::Rebuilds { .. } => counts.rebuilds += 1,
             Note::Damaged { .. } => counts.damage_found += 1,
             Note::Full => counts.full += 1,
             Note::ClientMalformed { .. } => counts.client_malformed += 1,

@@ -9,7 +9,7 @@ use kimberlite_runtime::{Node, Note};
 use kimberlite_storage::{FormatInput, FormatOutput, Formatter};
 use kimberlite_types::{Instant, Now, ReplicaId};
 
-use crate::config::{CLUSTER, RunConfig, SECRET};
+use crate::config::{CLUSTER, Family, RunConfig, SECRET};
 use crate::plots::is_worth_keeping;
 
 /// What the machines of a run tell.
@@ -185,6 +185,9 @@ impl Cluster {
         if faults.damage_headers && faults.damage_log {
             // A ring slot and the prepare it names are one piece: lost here and there, they are two copies lost.
             atlas.couple();
+        }
+        if faults.families.contains_key(&Family::Grid) {
+            atlas.free_grid();
         }
         if !faults.damage_headers {
             atlas.protect(Place::headers(0), self.config.layout.ring_size());

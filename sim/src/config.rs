@@ -69,11 +69,13 @@ pub enum Family {
     Reset,
     /// Several faults in a row, aimed at who leads and at who holds what: see [`Plot`].
     Plot,
+    /// Pages of checkpoints rot, are written elsewhere or read wrongly, or the power goes while they are written.
+    Grid,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Partition,
         Self::Clog,
         Self::Crash,
@@ -87,6 +89,7 @@ impl Family {
         Self::ClientCrash,
         Self::Reset,
         Self::Plot,
+        Self::Grid,
     ];
 
     /// The name in reports.
@@ -105,6 +108,7 @@ impl Family {
             Self::ClientCrash => "client_crash",
             Self::Reset => "reset",
             Self::Plot => "plot",
+            Self::Grid => "grid",
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use kimberlite_io::{CrashAt, Place, Zone};
 use kimberlite_io_sim::{Concern, Damage, Dice, Keep, NodeId};
+use kimberlite_store::PAGE_SIZE;
 use kimberlite_types::limits::SECTOR_SIZE;
 use kimberlite_types::{Layout, ReplicaId, Timing};
 use serde::Serialize;
@@ -39,11 +40,26 @@ pub enum Story {
     Repair,
     /// The log rolls over into further segments, which are sealed.
     Rollover,
+    /// Checkpoints are taken, and all replicas start again from theirs.
+    Checkpoint,
+    /// The pages of one replica's checkpoint rot, it starts again and gets them from the others.
+    Mend,
+    /// The pages of all checkpoints rot, all replicas start again and make their states anew from the log.
+    Rebuild,
 }
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Append, Self::ViewChange, Self::Restart, Self::Repair, Self::Rollover];
+    pub const ALL: [Self; 8] = [
+        Self::Append,
+        Self::ViewChange,
+        Self::Restart,
+        Self::Repair,
+        Self::Rollover,
+        Self::Checkpoint,
+        Self::Mend,
+        Self::Rebuild,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -53,6 +69,9 @@ impl Story {
             Self::Restart => "restart",
             Self::Repair => "repair",
             Self::Rollover => "rollover",
+            Self::Checkpoint => "checkpoint",
+            Self::Mend => "mend",
+            Self::Rebuild => "rebuild",
         }
     }
 
@@ -64,6 +83,9 @@ impl Story {
             Self::Restart => "all replicas lose their power while clients append, and start again",
             Self::Repair => "prepares of one replica rot, it starts again and is repaired by the others",
             Self::Rollover => "the log rolls over into further segments, which are sealed",
+            Self::Checkpoint => "checkpoints are taken, and all replicas start again from theirs",
+            Self::Mend => "the pages of one replica's checkpoint rot, and come from the others",
+            Self::Rebuild => "the pages of all checkpoints rot, and states are made anew from the log",
         }
     }
 
@@ -74,7 +96,7 @@ impl Story {
 
     /// Whether so many replicas can live it: a lone one has nobody to take over or to repair it.
     pub const fn fits(self, replicas: u8) -> bool {
-        replicas > 1 || !matches!(self, Self::ViewChange | Self::Repair)
+        replicas > 1 || !matches!(self, Self::ViewChange | Self::Repair | Self::Mend)
     }
 
     fn config(self, replicas: u8) -> RunConfig {
@@ -120,7 +142,7 @@ impl Story {
                 config.faults.tolerated = config.tolerable();
                 config.faults.damage_log = true;
             }
-            Self::Rollover => {
+            Self::Rollover | Self::Checkpoint | Self::Mend | Self::Rebuild => {
                 config.layout = Layout {
                     ring_slots: 24,
                     segment_size: 28 << 10,
@@ -145,6 +167,9 @@ impl Story {
             Self::ViewChange => const { &[at(4, 0, Deed::IsolatePrimary), at(0, 110, Deed::Rejoin)] },
             Self::Restart => const { &[at(6, 1, Deed::CrashAll), at(0, 4, Deed::StartAll)] },
             Self::Repair => const { &[at(7, 1, Deed::RotBackup), at(0, 4, Deed::StartAll)] },
+            Self::Checkpoint => const { &[at(9, 1, Deed::CrashAll), at(0, 4, Deed::StartAll)] },
+            Self::Mend => const { &[at(9, 1, Deed::RotBackupsGrid), at(0, 4, Deed::StartAll)] },
+            Self::Rebuild => const { &[at(9, 1, Deed::RotAllGrids), at(0, 4, Deed::StartAll)] },
         }
     }
 }
@@ -157,6 +182,10 @@ pub(crate) enum Deed {
     CrashAll,
     /// A backup loses its power, and some sectors of its log rot.
     RotBackup,
+    /// A backup loses its power, and all of its grid rots.
+    RotBackupsGrid,
+    /// All replicas lose their power, and all of their grids rot.
+    RotAllGrids,
     StartAll,
 }
 
@@ -223,6 +252,11 @@ pub fn asks_of(story: Story, replicas: u8) -> Result<Vec<u64>, Failure> {
         Outcome::Excused(why) => panic!("a story breaks nothing that would excuse it: {why}"),
         Outcome::Failed(failure) => Err(failure),
     }
+}
+
+/// What a story comes to with nobody's power cut.
+pub fn told(story: Story, replicas: u8) -> Report {
+    live(story, replicas, None).0
 }
 
 /// Every power cut of a story in which the replicas ask so often: at each ask, with all that may be left, of one
@@ -313,6 +347,18 @@ impl Run {
                 self.crash_replica(backup)?;
                 self.rot(backup);
             }
+            Deed::RotBackupsGrid => {
+                let backup = self.cluster.replicas().find(|replica| *replica != primary);
+                let backup = backup.expect("a lone replica does not live this story");
+                self.crash_replica(backup)?;
+                self.rot_all_of_grid(backup);
+            }
+            Deed::RotAllGrids => {
+                for replica in self.cluster.replicas() {
+                    self.crash_replica(replica)?;
+                    self.rot_all_of_grid(replica);
+                }
+            }
             Deed::StartAll => {
                 for replica in self.cluster.replicas() {
                     if !self.cluster.world.is_up(Cluster::node_of(replica)) {
@@ -322,6 +368,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Damages every page of a replica's checkpoints: the log holds all that stands there.
+    fn rot_all_of_grid(&mut self, replica: ReplicaId) {
+        let node = Cluster::node_of(replica);
+        self.cluster.world.atlas_mut().free_grid();
+        let end = self.cluster.world.disk(node).extent(Zone::Grid);
+        for (number, sector) in (0..end).step_by(PAGE_SIZE).enumerate() {
+            let damage = if number % 2 == 0 { Damage::Latent } else { Damage::FlipBit(4_321) };
+            self.cluster.world.damage(node, Place::grid(sector), damage);
+        }
     }
 
     /// Damages every third sector of a replica's log: they are the only copies that ever are.

@@ -36,6 +36,9 @@ const LOOP_MEAN: Duration = Duration::from_millis(15);
 /// Sectors damaged at a restart, less than.
 const ROT_WHILE_DOWN_MAX: u64 = 6;
 
+/// Sectors of the grid damaged at once, and while a replica is down, at most.
+const GRID_SECTORS_MAX: u64 = 12;
+
 /// Sectors tried before damage is given up.
 const DAMAGE_TRIES: u32 = 6;
 
@@ -156,6 +159,7 @@ impl Run {
                 self.cluster.world.reset_streams(node);
             }
             Family::Plot => self.strike_plot()?,
+            Family::Grid => self.harm_grid(),
         }
         Ok(())
     }
@@ -234,7 +238,7 @@ impl Run {
         let several = self.chance(lane(family, Question::How), self.config.faults.crash_several_ppm);
         let replica = self.some_replica(family);
         if self.ask(family, Question::Ambush, 4) > 0 {
-            self.ambush = Some(Ambush { replica, all: several });
+            self.ambush = Some(Ambush { replica, all: several, zone: None });
             return Ok(());
         }
         if !several {
@@ -252,8 +256,12 @@ impl Run {
 
     /// Crashes who was waited for, as soon as a write of theirs is under way.
     pub(crate) fn spring_ambush(&mut self, node: NodeId) -> Result<(), Failure> {
-        let Some(Ambush { replica, all }) = self.ambush else { return Ok(()) };
-        if Cluster::node_of(replica) != node || self.cluster.world.disk(node).in_flight().1 == 0 {
+        let Some(Ambush { replica, all, zone }) = self.ambush else { return Ok(()) };
+        if Cluster::node_of(replica) != node {
+            return Ok(());
+        }
+        let disk = self.cluster.world.disk(node);
+        if zone.map_or(disk.in_flight().1, |zone| disk.changes_in(zone)) == 0 {
             return Ok(());
         }
         self.ambush = None;
@@ -294,6 +302,11 @@ impl Run {
             // Disks rot while nobody looks.
             for _ in 0..self.ask(Family::Damage, Question::Again, ROT_WHILE_DOWN_MAX) {
                 self.damage_disk(node);
+            }
+        }
+        if self.every(Family::Grid).is_some() {
+            for _ in 0..self.ask(Family::Grid, Question::Again, GRID_SECTORS_MAX) {
+                self.rot_grid(node);
             }
         }
         self.start_replica(replica)?;
@@ -369,6 +382,42 @@ impl Run {
                 return;
             }
         }
+    }
+
+    /// Harms checkpoints: pages at rest, reads and writes of them, or the power while they are written. The log stays.
+    fn harm_grid(&mut self) {
+        let family = Family::Grid;
+        let replica = self.some_replica(family);
+        let node = Cluster::node_of(replica);
+        let how = self.ask(family, Question::How, 8);
+        let disk = self.cluster.world.disk_mut(node);
+        match how {
+            0 => disk.arm_in(Zone::Grid, DiskFault::ReadError),
+            1 => disk.arm_in(Zone::Grid, DiskFault::MisdirectedRead),
+            2 => disk.arm_in(Zone::Grid, DiskFault::PhantomWrite),
+            3 => disk.arm_in(Zone::Grid, DiskFault::MisdirectedWrite),
+            4 | 5 => self.ambush = Some(Ambush { replica, all: how == 5, zone: Some(Zone::Grid) }),
+            _ => {
+                for _ in 0..=self.ask(family, Question::Again, GRID_SECTORS_MAX) {
+                    self.rot_grid(node);
+                }
+            }
+        }
+    }
+
+    /// Damages a sector of the grid that holds something.
+    fn rot_grid(&mut self, node: NodeId) {
+        let family = Family::Grid;
+        let sectors = self.cluster.world.disk(node).extent(Zone::Grid) / SECTOR_SIZE as u64;
+        if sectors == 0 {
+            return;
+        }
+        let offset = self.ask(family, Question::Where, sectors) * SECTOR_SIZE as u64;
+        let damage = match self.ask(family, Question::Detail, 3) {
+            0 => Damage::Latent,
+            _ => Damage::FlipBit(self.ask(family, Question::Long, SECTOR_SIZE as u64 * 8) as u32),
+        };
+        self.cluster.world.damage(node, Place { zone: Zone::Grid, offset }, damage);
     }
 
     /// Lets the next write of a disk fail, which its node does not survive, if enough others remain.

@@ -63,7 +63,7 @@ pub use checker::{Checker, End, Observation, Sample, Violation};
 pub use choice::{Choice, Chosen, without};
 pub use config::{CLUSTER, ConfigFault, Every, Family, FaultPlan, Plot, RunConfig, WorkPlan};
 pub use contract::{Contract, Evidence, Marks, Missing, Sum, What};
-pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points};
+pub use crash_at::{CrashPoint, Outage, Story, asks_of, crash_at, crash_points, told};
 pub use failure::{Failure, FailureKind, Fingerprint, without_numbers};
 pub use flight::{FlightParting, Relived, relive};
 pub use kimberlite_bundle::{

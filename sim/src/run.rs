@@ -263,6 +263,8 @@ pub(crate) struct Ambush {
     pub(crate) replica: ReplicaId,
     /// Whether all others crash with it.
     pub(crate) all: bool,
+    /// Where the write goes; none: anywhere.
+    pub(crate) zone: Option<Zone>,
 }
 
 /// A run while it goes on.

@@ -38,6 +38,12 @@ const SPEAKS_SQL_PPM: u32 = 200_000;
 /// See [`Luck::speaks_sql`].
 const SPEAKS_SQL_LANE: u64 = 1_206_419;
 
+/// How many runs have their checkpoints harmed, in parts of a million.
+const HARMS_GRID_PPM: u32 = 200_000;
+
+/// See [`Luck::harms_grid`].
+const HARMS_GRID_LANE: u64 = 18_917;
+
 /// See [`Luck::is_plotted`].
 const PLOTTED_LANE: u64 = 3_124_598;
 
@@ -80,6 +86,11 @@ impl Luck {
     /// Whether the disk of a lone replica rots while it runs. The lane is chosen like that of storms.
     fn rots_alone(&self) -> bool {
         self.0.stream("swarm.rots_alone", ROTS_ALONE_LANE).chance_ppm(ROTS_ALONE_PPM)
+    }
+
+    /// Whether checkpoints are harmed. The lane is chosen like that of storms.
+    fn harms_grid(&self) -> bool {
+        self.0.stream("swarm.harms_grid", HARMS_GRID_LANE).chance_ppm(HARMS_GRID_PPM)
     }
 
     /// A rate in parts of a million: off in half of all runs, else spread evenly over orders of magnitude.
@@ -156,6 +167,9 @@ pub fn draw(scenario: Scenario, seed: u64) -> RunConfig {
     }
     if scenario == Scenario::Sql || scenario == Scenario::Default && luck.speaks_sql() {
         speak_sql(&luck, &mut config);
+    }
+    if has(&[Scenario::Storage, Scenario::Solo]) && luck.harms_grid() {
+        harm_grid(&luck, &mut config);
     }
     config
 }
@@ -412,6 +426,19 @@ fn plotted(luck: &Luck, config: &mut RunConfig) {
     config.faults.tolerated = if damages || config.faults.tolerated > 0 { config.tolerable() } else { 0 };
 }
 
+/// Checkpoints are harmed often, and processes die and come back, for then they are read.
+fn harm_grid(luck: &Luck, config: &mut RunConfig) {
+    let mut often = |family: Family, mean: u64, last: u64| {
+        let mean = luck.millis(&format!("grid.{}.mean", family.name()), mean, 32 * mean);
+        let last = luck.millis(&format!("grid.{}.last", family.name()), last, 16 * last);
+        config.faults.families.insert(family, Every { mean, last });
+    };
+    often(Family::Grid, 20, 1);
+    if luck.on("grid.crash", 80) {
+        often(Family::Crash, 200, 5);
+    }
+}
+
 /// Clients that speak SQL beside the others, which ask for less then.
 fn speak_sql(luck: &Luck, config: &mut RunConfig) {
     let clients = luck.between("sql.clients", 1, 5) as u16;
@@ -534,6 +561,22 @@ mod tests {
         let speaking = (0..1_000).filter(|seed| draw(Scenario::Default, *seed).sql.is_some()).count();
         assert!((150..250).contains(&speaking), "{speaking}");
         assert!((0..50).all(|seed| draw(Scenario::Sql, seed).sql.is_some()));
+    }
+
+    #[test]
+    fn the_seeds_that_were_kept_before_checkpoints_were_harmed_keep_their_configurations() {
+        const GRID_CAME: u64 = 5_000_000;
+        let kept = |text: &'static str| {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(|line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap())
+        };
+        let all =
+            kept(include_str!("../../seeds/default.txt")).chain(kept(include_str!("../../seeds/sql.txt")));
+        for seed in all.filter(|seed| *seed < GRID_CAME) {
+            assert!(!Luck(Streams::new(seed)).harms_grid(), "seed {seed}");
+        }
+        let harmed = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).harms_grid()).count();
+        assert!((150..250).contains(&harmed), "{harmed}");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Node {
                 self.work.push_back(Work::Storage(storage::Input::Event(event)));
             }
             Event::Message { from, packet } if Pages::are_meant(&packet) => {
-                self.on_page_packet(from, &packet, out)
+                self.on_page_packet(from, &packet, out);
             }
             Event::Message { from, packet } => {
                 if self.opening.is_none() {

@@ -168,9 +168,9 @@ impl Pages {
             let letter = Letter { from: self.config.replica, view, commit, message };
             net.send(to, letter.seal(self.config.cluster, &self.keys, to));
         }
-        lost.iter().for_each(|page| {
+        for page in &lost {
             self.asked.remove(page);
-        });
+        }
         lost
     }
 

@@ -565,7 +565,7 @@ impl Machine for Storage {
             Input::DropCheckpoint => self.grid.drop_checkpoint(&mut self.view, &mut self.asks, io),
             Input::Want { waiter, pages } => self.grid.want(waiter, &pages, &mut self.asks, io, out),
             Input::Release(waiter) => self.grid.release(waiter),
-            Input::FromPeer { page, bytes } => self.grid.from_peer(page, bytes, &mut self.asks, io, out),
+            Input::FromPeer { page, bytes } => self.grid.take_from_peer(page, bytes, &mut self.asks, io, out),
             Input::Serve { to, page } => self.grid.serve(to, page, &mut self.asks, io, out),
             Input::Wake => {}
         }

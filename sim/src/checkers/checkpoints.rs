@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_kernel::StateDigest;
-use kimberlite_runtime::Note;
+use kimberlite_runtime::{Node, Note};
 use kimberlite_types::limits::REPLICAS_MAX;
-use kimberlite_types::{Instant, Op};
+use kimberlite_types::{Instant, Op, ReplicaId};
 
 use super::hold;
 use crate::{Checker, End, Observation, Violation};
@@ -15,6 +15,7 @@ const NAME: &str = "checkpoints";
 const BYTES: &str = "replicas that take a checkpoint after the same op write the same bytes";
 const STATE: &str = "a state opened from a checkpoint is the one noted after its op";
 const LOST: &str = "a checkpoint is lost only on a disk that did damage to the grid";
+const ENDS: &str = "a page that peers are asked for comes, is given up, or is needed no more";
 
 /// Remembers states, and what covers the pages of each checkpoint.
 #[derive(Default)]
@@ -23,7 +24,20 @@ pub struct Checkpoints {
     roots: BTreeMap<Op, Checksum>,
     /// Whose disk ever did damage to pages, beyond what a power cut does to writes in flight.
     harmed: [bool; REPLICAS_MAX],
+    /// Whose pages ever came from peers.
+    mended: [bool; REPLICAS_MAX],
     compared: u64,
+}
+
+impl Checkpoints {
+    /// What healed replicas still ask their peers for, at the end.
+    fn check_ends(&mut self, asked: impl Iterator<Item = (ReplicaId, usize)>) -> Result<(), Violation> {
+        for (replica, pages) in asked {
+            self.compared += u64::from(self.mended[usize::from(replica.0)]);
+            hold!(pages == 0, ENDS, replica, None, "{replica:?} still asks its peers for {pages} pages");
+        }
+        Ok(())
+    }
 }
 
 impl Checker for Checkpoints {
@@ -32,7 +46,7 @@ impl Checker for Checkpoints {
     }
 
     fn rules(&self) -> &'static [&'static str] {
-        &[BYTES, STATE, LOST]
+        &[BYTES, STATE, LOST, ENDS]
     }
 
     fn observe(&mut self, _at: Instant, seen: &Observation<'_>) -> Result<(), Violation> {
@@ -70,6 +84,7 @@ impl Checker for Checkpoints {
                     "{replica:?} opens {digest} at op {op}; noted was {noted}"
                 );
             }
+            Note::PageMended { .. } => self.mended[usize::from(replica.0)] = true,
             Note::Rebuilds { op, why } => {
                 self.compared += 1;
                 let harmed = self.harmed[usize::from(replica.0)];
@@ -80,8 +95,9 @@ impl Checker for Checkpoints {
         Ok(())
     }
 
-    fn finish(&mut self, _end: &End<'_>) -> Result<(), Violation> {
-        Ok(())
+    fn finish(&mut self, end: &End<'_>) -> Result<(), Violation> {
+        let asked = |replica: ReplicaId| end.nodes[usize::from(replica.0)].map_or(0, Node::pages_asked);
+        self.check_ends(end.core.iter().map(|replica| (*replica, asked(*replica))))
     }
 
     fn compared(&self) -> u64 {
@@ -95,7 +111,6 @@ mod tests {
     use super::*;
     use kimberlite_io::Place;
     use kimberlite_runtime::CheckpointLost;
-    use kimberlite_types::ReplicaId;
 
     fn rules() -> (&'static str, &'static [&'static str]) {
         checker_rules(&Checkpoints::default())
@@ -130,5 +145,12 @@ mod tests {
         observe(&mut checker, &Observation::GridHarmed { replica: ReplicaId(1) }).unwrap();
         noted(&mut checker, 1, &lost).unwrap();
         assert_broken(&rules(), noted(&mut checker, 2, &lost), LOST);
+    }
+
+    #[test]
+    fn a_page_that_is_asked_for_without_end_is_noticed() {
+        let mut checker = Checkpoints::default();
+        checker.check_ends([(ReplicaId(0), 0), (ReplicaId(1), 0)].into_iter()).unwrap();
+        assert_broken(&rules(), checker.check_ends([(ReplicaId(2), 1)].into_iter()), ENDS);
     }
 }

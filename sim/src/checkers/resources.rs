@@ -22,8 +22,9 @@ const CLIENTS: &str = "a healed replica at rest owes no client an answer";
 /// next always finds room.
 const PREPARES_WRITING_MAX: u64 = 5 * PIPELINE_MAX as u64;
 
-/// Writes in flight at most besides: one copy of the superblock and one footer.
-const OTHERS_WRITING_MAX: u64 = 2;
+/// Writes in flight at most besides: one copy of the superblock, one footer, eight parts of a checkpoint, and as many pages that
+/// came from peers as these are asked for at once.
+const OTHERS_WRITING_MAX: u64 = 2 + 8 + 16;
 
 /// What a node holds.
 #[derive(Clone, Copy, Default)]
@@ -202,7 +203,7 @@ mod tests {
         let most = Held { load: Load::MAX, in_flight: 5, world: world(2, 3), ..Held::default() };
         let mut checker = Resources::default();
         checker.check_bounds(&config, ReplicaId(1), &most).unwrap();
-        let writes = 5 * PIPELINE_MAX + 2 + 8;
+        let writes = 5 * PIPELINE_MAX + OTHERS_WRITING_MAX as usize + 8;
         let busy = Held { in_flight: writes, world: world(0, writes), ..most };
         checker.check_bounds(&config, ReplicaId(1), &busy).unwrap();
         let halted = Held { halted: true, in_flight: 0, ..most };

@@ -281,7 +281,7 @@ impl Grid {
     }
 
     /// Peers gave a page that is lost here, or nobody has it.
-    pub(crate) fn from_peer(
+    pub(crate) fn take_from_peer(
         &mut self,
         name: PageName,
         bytes: Option<Frame>,

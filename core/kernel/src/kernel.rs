@@ -393,6 +393,11 @@ impl Kernel {
             && ((much && bytes >= companion) || self.tables.dirty_pages() >= DIRTY_PAGES_MAX || whim)
     }
 
+    /// Pages that the last checkpoint has, of tables and beside them.
+    pub fn pages(&self) -> u64 {
+        self.tables.pages()
+    }
+
     /// Gives all new pages of tables their places and hands them out, to be written, with everything else that the state
     /// holds. From now on they are asked for. Between ops.
     pub fn checkpoint(&mut self) -> Checkpoint {

@@ -14,7 +14,7 @@ use kimberlite_types::{
     Config, Instant, LogPosition, Now, Op, ReplicaId, RequestNumber, SessionId, TenantId,
 };
 use kimberlite_vsr::{self as vsr, Lost, Replica};
-use kimberlite_wire::client::{Answer, ClientFrame, PeerStatus, Query, Status, Turn};
+use kimberlite_wire::client::{Answer, CheckpointStatus, ClientFrame, PeerStatus, Query, Status, Turn};
 use kimberlite_wire::command::{Refusal, Verdict};
 use kimberlite_wire::{Prepare, PrepareHeader};
 
@@ -327,8 +327,15 @@ impl Node {
             op: self.replica.op(),
             commit: self.kernel().applied(),
             faulty: self.replica.wanted().count() as u32,
+            checkpoint: self.checkpoint_status(),
             peers,
         }
+    }
+
+    fn checkpoint_status(&self) -> Option<CheckpointStatus> {
+        let op = self.storage.checkpoint()?.op;
+        let pages = self.kernel().pages();
+        Some(CheckpointStatus { op, pages, bytes: pages * storage::PAGE_SIZE as u64 })
     }
 
     fn peer_status(&self, replica: ReplicaId, now: Now) -> PeerStatus {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use kimberlite_crypto::{ChainHash, Checksum};
+use kimberlite_store::CheckpointRoot;
 use kimberlite_types::limits::PREPARE_HEADER_SIZE;
 use kimberlite_types::{ClusterId, Layout, Op, ReplicaId, View, WallTime};
 use kimberlite_wire::PrepareHeader;
@@ -64,6 +65,9 @@ pub struct CheckpointFields {
     pub number: u64,
     /// The digest that covers all its pages.
     pub digest: Checksum,
+    /// What its pages are found by.
+    #[serde(skip)]
+    pub root: CheckpointRoot,
 }
 
 /// Decodes one copy of the superblock: `SUPERBLOCK_COPY_SIZE` bytes, or what could be read of them.
@@ -83,6 +87,7 @@ pub fn superblock(copy: &[u8]) -> SuperblockCopy {
                 checksum: name.checksum,
                 number: name.root.sequence(),
                 digest: name.root.digest(),
+                root: name.root,
             }),
         }),
         Err(CopyFault::Blank) => SuperblockCopy::Blank,

@@ -8,6 +8,7 @@
 //! | `ring` | the header ring: what was acknowledged |
 //! | `journal` | the append path: prepare, then slot, then `Durable` |
 //! | `grid` | pages of checkpoints: written, read back when they are wanted, kept at hand as far as there is room, given to peers that lost them |
+//! | `survey` | all pages of a checkpoint, for whoever checks them |
 //! | `doubtful` | what the disk may hold and the log does not name |
 //! | `footer`, `sealed` | segments that never change again, and finding prepares in them |
 //! | `window` | large reads for fetches that follow each other |
@@ -49,6 +50,7 @@ mod scout;
 mod sealed;
 mod storage;
 mod superblock;
+mod survey;
 mod verify;
 mod view;
 mod window;
@@ -59,8 +61,9 @@ pub use contract::{
 };
 pub use format::{FormatError, FormatInput, FormatOutput, Formatter};
 pub use grid::{PagesAtHand, page_place};
-pub use kimberlite_store::{Address, PageRef};
+pub use kimberlite_store::{Address, PAGE_SIZE, PageRef};
 pub use storage::Storage;
+pub use survey::CheckpointSurvey;
 pub use verify::{Check, Checked, Finding, Missing, Totals, Verifier, VerifyInput, VerifyOutput, Wrong};
 
 #[cfg(test)]

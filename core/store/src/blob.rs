@@ -17,7 +17,7 @@ use crate::shape::Shape;
 use crate::store::Store;
 
 /// The page at the root of the `length` bytes that a reference means.
-fn root_of(shape: Shape, tenant: TenantId, blob: &BlobRef) -> PageRef {
+pub(crate) fn root_of(shape: Shape, tenant: TenantId, blob: &BlobRef) -> PageRef {
     let used = if blob.level == 0 {
         u64::from(blob.length)
     } else {

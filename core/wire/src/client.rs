@@ -203,8 +203,21 @@ pub struct Status {
     pub commit: Op,
     /// Ops it knows to be damaged on its disk and not yet repaired.
     pub faulty: u32,
+    /// Its last checkpoint, if there is one: a restart begins with it.
+    pub checkpoint: Option<CheckpointStatus>,
     /// Of a primary: what it knows of every replica, itself included.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A node's last checkpoint that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointStatus {
+    /// The op whose state it is.
+    pub op: Op,
+    /// Pages that it has.
+    pub pages: u64,
+    /// Bytes of these.
+    pub bytes: u64,
 }
 
 /// What a primary knows of a replica.

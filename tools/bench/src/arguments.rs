@@ -127,10 +127,20 @@ pub(crate) struct Verify {
 
 /// How much is replayed.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  bench restart --ops 100000
+  bench restart --rows 1000000
+
+With --rows, a node with a table of so many rows is killed and started again, too: until it answers a query by key, and
+one that looks at all rows.")]
 pub(crate) struct Restart {
     /// Ops in the log
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub(crate) ops: u64,
+    /// Rows of a table of another node
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=20_000_000))]
+    pub(crate) rows: u64,
 }
 
 /// How large a table is.
@@ -216,7 +226,10 @@ impl All {
     }
 
     pub(crate) fn restart(&self) -> Restart {
-        Restart { ops: if self.long { 100_000 } else { 10_000 } }
+        Restart {
+            ops: if self.long { 100_000 } else { 10_000 },
+            rows: if self.long { 1_000_000 } else { 100_000 },
+        }
     }
 
     pub(crate) fn sim(&self) -> Sim {

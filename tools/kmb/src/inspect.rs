@@ -12,6 +12,7 @@ use kimberlite_wire::command::{Command, Outcome};
 use kimberlite_wire::{Entry, Prepare, PrepareHeader};
 use serde_json::{Value, json};
 
+use crate::checkpoint;
 use crate::output::print;
 use crate::read::{as_json as record_json, hex};
 use crate::walk::{Replay, Stopped};
@@ -52,6 +53,8 @@ pub(crate) enum Part {
     Superblock,
     /// The ring of headers of the newest ops
     Ring,
+    /// The checkpoint from which a restart begins, with all of its pages
+    Checkpoint,
     /// The header of every prepare in the log
     Headers,
     /// Every entry of the log, with its records
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Failure> {
     match args.part {
         Part::Superblock => superblocks(args, &stopped),
         Part::Ring => slots(args, &stopped),
+        Part::Checkpoint => the_checkpoint(args, &stopped),
         Part::Headers => headers(args, &stopped),
         Part::Records => records(args, &stopped),
     }
@@ -168,6 +172,28 @@ fn slots(args: &Inspect, stopped: &Stopped) -> Result<(), Failure> {
         print(format!("{reserved} slots not used yet\n").as_bytes())?;
     }
     Ok(())
+}
+
+/// The newest op that the ring names.
+fn newest(stopped: &Stopped) -> Result<Op, Failure> {
+    let layout = stopped.config.layout;
+    let bytes = stopped.read(Place::headers(0), layout.ring_size() as usize)?;
+    let ops = ring(&bytes, 0, stopped.config.cluster, &layout).into_iter().filter_map(|slot| match slot {
+        RingSlot::Header(header) => Some(header.op),
+        RingSlot::Sealed(op) => Some(op),
+        RingSlot::Reserved | RingSlot::Bad => None,
+    });
+    Ok(ops.max().unwrap_or_default())
+}
+
+fn the_checkpoint(args: &Inspect, stopped: &Stopped) -> Result<(), Failure> {
+    let Some(checked) = checkpoint::check(stopped)? else {
+        return show(args, &Value::Null, || "no checkpoint yet: a restart executes the whole log".to_owned())
+            .map(drop);
+    };
+    let end = newest(stopped)?;
+    show(args, &checked.json(end, stopped), || format!("checkpoint {}", checked.text(end)))?;
+    checked.trouble(stopped).map_or(Ok(()), |trouble| Err(Failure::failed(trouble)))
 }
 
 fn header_json(header: &PrepareHeader, stopped: &Stopped) -> Value {

@@ -27,6 +27,7 @@ use clap::Parser as _;
 mod address;
 mod append;
 mod checkers;
+mod checkpoint;
 mod cli;
 pub mod connection;
 mod demo;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use kimberlite_client::Output;
 use kimberlite_types::{ClusterId, ReplicaId};
-use kimberlite_wire::client::{Answer, Query, Status as NodeStatus};
+use kimberlite_wire::client::{Answer, CheckpointStatus, Query, Status as NodeStatus};
 use serde_json::{Value, json};
 
 use crate::address::Cluster;
@@ -21,7 +21,7 @@ Examples:
   kmb status --nodes 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --timeout 2 --json
 
 `lag` is how many committed ops a node has not executed yet; `faulty` counts ops that are damaged on its disk
-and not yet repaired. Exit codes: 0 at least one node answered, 2 wrong usage, 3 none did.")]
+and not yet repaired; `checkpoint` is from where a restart executes on. Exit codes: 0 at least one node answered, 2 wrong usage, 3 none did.")]
 pub(crate) struct Status {
     #[command(flatten)]
     cluster: Cluster,
@@ -103,8 +103,8 @@ pub(crate) fn table(rows: &[Row]) -> Vec<String> {
     let commit = commit_max(rows);
     let colour = takes_colour();
     let mut lines = vec![format!(
-        "{:>7}  {:<21}  {:<11}  {:>6}  {:>7}  {:>12}  {:>12}  {:>8}  {:>6}",
-        "replica", "address", "state", "view", "primary", "op", "commit", "lag", "faulty"
+        "{:>7}  {:<21}  {:<11}  {:>6}  {:>7}  {:>12}  {:>12}  {:>8}  {:>6}  {}",
+        "replica", "address", "state", "view", "primary", "op", "commit", "lag", "faulty", "checkpoint"
     )];
     for (index, (address, status)) in rows.iter().enumerate() {
         lines.push(match status {
@@ -118,7 +118,7 @@ pub(crate) fn table(rows: &[Row]) -> Vec<String> {
                     "  (list the nodes in the order of their replica numbers)"
                 };
                 format!(
-                    "{:>7}  {:<21}  {state}  {:>6}  {:>7}  {:>12}  {:>12}  {:>8}  {:>6}{misplaced}",
+                    "{:>7}  {:<21}  {state}  {:>6}  {:>7}  {:>12}  {:>12}  {:>8}  {:>6}  {}{misplaced}",
                     status.replica,
                     address.to_string(),
                     status.view,
@@ -127,6 +127,7 @@ pub(crate) fn table(rows: &[Row]) -> Vec<String> {
                     thousands(status.commit.0),
                     thousands(commit - status.commit.0),
                     status.faulty,
+                    checkpoint_text(status),
                 )
             }
             Err(failure) => {
@@ -138,6 +139,13 @@ pub(crate) fn table(rows: &[Row]) -> Vec<String> {
     lines
 }
 
+/// A checkpoint, in a word.
+fn checkpoint_text(status: &NodeStatus) -> String {
+    let Some(CheckpointStatus { op, pages, bytes }) = status.checkpoint else { return "none".to_owned() };
+    let age = thousands(status.commit.0.saturating_sub(op.0));
+    format!("op {} ({age} ops ago), {} pages, {} bytes", thousands(op.0), thousands(pages), thousands(bytes))
+}
+
 pub(crate) fn as_json(rows: &[Row]) -> Value {
     let commit = commit_max(rows);
     let nodes: Vec<Value> = rows
@@ -147,6 +155,9 @@ pub(crate) fn as_json(rows: &[Row]) -> Value {
                 "address": address.to_string(), "replica": status.replica, "state": status.state,
                 "view": status.view, "primary": status.primary, "op": status.op, "commit": status.commit,
                 "lag": commit - status.commit.0, "faulty": status.faulty,
+                "checkpoint": status.checkpoint.map(|CheckpointStatus { op, pages, bytes }| json!({
+                    "op": op, "pages": pages, "bytes": bytes, "age": status.commit.0.saturating_sub(op.0),
+                })),
             }),
             Err(failure) => json!({ "address": address.to_string(), "error": failure.to_string() }),
         })

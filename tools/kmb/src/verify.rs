@@ -11,10 +11,12 @@ use kimberlite_storage::{Finding, HaltReason, Missing, Totals, Verifier, VerifyI
 use serde_json::{Value, json};
 
 use crate::checkers::Checkers;
+use crate::checkpoint::{self, Checked};
 use crate::log::{self, Level};
 use crate::node_file::NodeFile;
 use crate::output::{Colour, paint, per_second, say, takes_colour, thousands};
 use crate::read::hex;
+use crate::walk::Stopped;
 use crate::{Failure, files, format};
 
 /// What `kmb verify` takes.
@@ -24,11 +26,12 @@ Examples:
   kmb verify ./data
   kmb verify ./data --json
 
-Walks the log from its first entry to its end: checksums, order, places, times and the hash chain. Two
+Walks the log from its first entry to its end: checksums, order, places, times and the hash chain; then all
+pages of the checkpoint, from which a restart begins, by their digests. Two
 replicas whose head hash is the same at the same op hold the same log, byte for byte. The node must be
 stopped; its files are only read. A node that stopped before it had received all of the log is behind, not
-damaged. Exit codes: 0 whole, or whole and behind (a warning says so), 1 damaged (the place is named) or
-refused, 2 wrong usage, 5 I/O error.")]
+damaged. Exit codes: 0 whole, or whole and behind (a warning says so), 1 damaged (the place is named), log or
+checkpoint, or refused, 2 wrong usage, 5 I/O error.")]
 pub(crate) struct Verify {
     /// The data directory
     #[arg(value_name = "DIR")]
@@ -52,6 +55,12 @@ pub struct Verdict {
     pub elapsed: Duration,
     /// What a person should know beside that.
     pub(crate) warnings: Vec<String>,
+    /// The checkpoint, if there is one.
+    pub(crate) checkpoint: Option<Checked>,
+    /// What is wrong with it, if anything is.
+    pub(crate) trouble: Option<String>,
+    /// The same as JSON.
+    checkpoint_json: Value,
 }
 
 /// Runs the command.
@@ -75,7 +84,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         say(&as_text(&args.data, &verdict))?;
     }
     match verdict.finding {
-        None => Ok(()),
+        None => verdict.trouble.map_or(Ok(()), |trouble| Err(Failure::failed(trouble))),
         Some(finding) => Err(damage(&args.data, &finding, &verdict.geometry)),
     }
 }
@@ -116,7 +125,22 @@ pub fn verify(data: &Path, mut progress: impl FnMut(&Totals)) -> Result<Verdict,
                 VerifyOutput::Refused(reason) => return Err(refusal(reason)),
             };
             warnings.extend(missing.as_ref().map(behind));
-            return Ok(Verdict { totals, finding, missing, geometry, elapsed: begun.elapsed(), warnings });
+            drop(driver);
+            let stopped = Stopped::open(data)?;
+            let checkpoint = checkpoint::check(&stopped)?;
+            let trouble = checkpoint.as_ref().and_then(|checkpoint| checkpoint.trouble(&stopped));
+            let checkpoint_json = checkpoint.as_ref().map(|checkpoint| checkpoint.json(totals.op, &stopped));
+            return Ok(Verdict {
+                totals,
+                finding,
+                missing,
+                geometry,
+                elapsed: begun.elapsed(),
+                warnings,
+                checkpoint,
+                trouble,
+                checkpoint_json: checkpoint_json.unwrap_or_default(),
+            });
         }
         if let Some(checked) = checkers.answer() {
             verifier.on(driver.now(), VerifyInput::Checked(checked), &mut driver, &mut out);
@@ -147,6 +171,9 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
     let Verdict { totals, finding, missing, elapsed, .. } = verdict;
     let colour = takes_colour();
     let word = match (finding, missing) {
+        (None, _) if verdict.trouble.is_some() => {
+            paint("whole, but its checkpoint is damaged", Colour::Red, colour)
+        }
         (None, None) => paint("whole", Colour::Green, colour),
         (None, Some(_)) => paint("whole, but behind", Colour::Yellow, colour),
         (Some(_), _) => paint("damaged", Colour::Red, colour),
@@ -155,7 +182,7 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
     let rate = per_second(totals.bytes, *elapsed) / 1_000_000;
     format!(
         "{}: {word}\n  verified   {} ops, {} entries, {} bytes in {seconds:.2} s ({rate} MB/s)\n  head       \
-         op {}, checksum {}\n  head hash  {}",
+         op {}, checksum {}\n  head hash  {}\n  checkpoint {}",
         data.display(),
         thousands(totals.op.0),
         thousands(totals.entries),
@@ -163,11 +190,12 @@ fn as_text(data: &Path, verdict: &Verdict) -> String {
         totals.op,
         hex(totals.checksum.as_bytes()),
         hex(totals.chain.as_bytes()),
+        verdict.checkpoint.as_ref().map_or("none".to_owned(), |checkpoint| checkpoint.text(totals.op)),
     )
 }
 
 pub(crate) fn as_json(verdict: &Verdict) -> Value {
-    let Verdict { totals, finding, missing, geometry, elapsed, warnings } = verdict;
+    let Verdict { totals, finding, missing, geometry, elapsed, warnings, checkpoint_json, .. } = verdict;
     let finding = finding.map(|finding| {
         let file = files::locate(finding.place, geometry);
         json!({ "op": finding.op, "file": file.name, "offset": file.offset, "what": finding.what.to_string() })
@@ -175,7 +203,7 @@ pub(crate) fn as_json(verdict: &Verdict) -> Value {
     json!({
         "whole": finding.is_none() && missing.is_none(), "ops": totals.op, "entries": totals.entries, "bytes": totals.bytes,
         "seconds": elapsed.as_secs_f64(), "checksum": hex(totals.checksum.as_bytes()),
-        "head_hash": hex(totals.chain.as_bytes()), "damage": finding,
+        "head_hash": hex(totals.chain.as_bytes()), "damage": finding, "checkpoint": checkpoint_json,
         "not_received": missing.map_or(0, |missing| missing.ops), "warnings": warnings,
     })
 }

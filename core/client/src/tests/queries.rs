@@ -22,6 +22,7 @@ fn status(replica: u8) -> Answer {
         op: Op(9),
         commit: Op(8),
         faulty: 0,
+        checkpoint: None,
         peers: Vec::new(),
     })
 }

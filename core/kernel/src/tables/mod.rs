@@ -194,6 +194,11 @@ impl Tables {
         Ok((Self { store, latest: BTreeMap::new() }, companion))
     }
 
+    /// Places of pages that are in use.
+    pub(crate) fn pages(&self) -> u64 {
+        self.store.pages() - self.store.free_pages()
+    }
+
     /// Pages that have no place yet.
     pub(crate) fn dirty_pages(&self) -> usize {
         self.store.dirty_pages()

@@ -10,7 +10,8 @@ use kimberlite_types::{LogPosition, ObjectId, Op, ReplicaId, Rng, Streams, Tenan
 
 use super::disk::{Node, config, format};
 use crate::{
-    CheckpointName, Input, NewCheckpoint, Output, PageName, PagesAtHand, ViewState, Waiter, page_place,
+    CheckpointName, CheckpointSurvey, Input, NewCheckpoint, Output, PageName, PagesAtHand, ViewState, Waiter,
+    page_place,
 };
 
 const TENANT: TenantId = TenantId(3);
@@ -362,4 +363,42 @@ fn a_peer_gets_the_page_it_names_and_no_other() {
     node.platter.flip(page.place(), 9);
     node.reopen();
     assert_eq!(served(&mut node, page), Some(None), "a damaged page is not given");
+}
+
+/// Reads all pages of a checkpoint from the disk; gives how many are whole, how many places are in use, and which are not whole.
+fn surveyed(node: &Node, root: CheckpointRoot) -> (u64, Option<u64>, Vec<PageRef>) {
+    let (mut survey, mut bad) = (CheckpointSurvey::new(root), Vec::new());
+    while let Some(at) = survey.next_page() {
+        if survey.take(&node.platter.bytes(page_place(at.address), PAGE_SIZE)).is_err() {
+            bad.push(at);
+        }
+    }
+    (survey.pages(), survey.places(), bad)
+}
+
+#[test]
+fn a_survey_comes_by_each_page_of_a_checkpoint_once_and_names_what_is_not_whole() {
+    let (mut node, mut store, _, _) = one_checkpoint(3_000);
+    for op in 2..6 {
+        // Large values, and pages that are left again.
+        let mut batch = WriteBatch::new(store.shape(), TENANT, LogPosition { op: Op(op), index: 0 });
+        batch.put(&key(op), &vec![op as u8; 50_000]).expect("within limits");
+        batch.put(&key(700 + op), &[1; 100]).expect("within limits");
+        let draft = stepped(&mut node, |pages| store.plan(&batch, pages)).expect("the disk is whole");
+        store.install(draft);
+        node.input(new(op, store.checkpoint_with(&vec![3; 30_000])));
+        node.run();
+    }
+    let root = node.reopen().checkpoint.expect("the last one").root;
+    let (pages, places, bad) = surveyed(&node, root);
+    assert!(bad.is_empty() && pages > 100 && Some(pages) == places, "{pages} pages, {places:?} places");
+    let (found, _) = open_store(&mut node, &root).expect("the directory is whole");
+    let leaf = found.roots_written()[0];
+    node.platter.flip(page_place(leaf.at().address), 700);
+    let (fewer, _, bad) = surveyed(&node, root);
+    assert!(bad == [*leaf.at()] && fewer < pages, "what is below the page is passed over");
+    node.platter.flip(page_place(kimberlite_store::Address(0)), 1);
+    let mut survey = CheckpointSurvey::new(root);
+    survey.next_page().expect("the root of the directory");
+    assert!(survey.take(&[0; PAGE_SIZE]).is_err() && survey.next_page().is_none() && survey.is_lost());
 }

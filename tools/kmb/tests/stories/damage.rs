@@ -80,8 +80,39 @@ fn a_flipped_byte_in_a_sealed_segment_of_one_of_three_is_repaired_from_its_peers
     assert_eq!(victim["file"], "log/00000000.segment");
     flip(&data.join("log/00000000.segment"), victim["offset"].as_u64().unwrap() + 520);
     kmb(&["verify", text(&data)]).fails(1, &["op 10 ", "00000000.segment", "damaged"]);
-    lose_checkpoint(&data);
+    // One that peers have is given back by them.
+    (0..3).for_each(|node| lose_checkpoint(&three.data(node)));
     repairs_itself(&mut three, 2);
+}
+
+#[test]
+fn a_lost_checkpoint_of_one_of_three_is_named_and_comes_from_its_peers() {
+    let mut three = three_with_a_log();
+    let data = three.data(1);
+    let whole = kmb(&["verify", text(&data), "--json"]).json().remove(0);
+    let (op, pages) = (&whole["checkpoint"]["op"], whole["checkpoint"]["pages"].as_u64().unwrap());
+    assert!(pages > 1 && whole["checkpoint"]["whole"] == true && op.as_u64().unwrap() > 10, "{whole}");
+    assert_eq!(whole["checkpoint"]["bytes"], pages * 8192);
+    let seen = kmb(&["inspect", text(&data), "checkpoint", "--json"]).json().remove(0);
+    assert_eq!(seen, whole["checkpoint"]);
+    lose_checkpoint(&data);
+    let sentence = format!("the checkpoint of op {op} is damaged at grid byte");
+    for command in ["verify", "inspect"] {
+        let part = ["checkpoint"].into_iter().filter(|_| command == "inspect");
+        let words: Vec<&str> = [command, text(&data)].into_iter().chain(part).collect();
+        kmb(&words).fails(1, &[&sentence, "the log is whole"]);
+    }
+    three.start();
+    await_some("a page from a peer", || (!three.node(1).events("page_mended").is_empty()).then_some(()));
+    three.settled();
+    assert!(three.node(1).events("rebuilds").is_empty());
+    let status = kmb(&["status", "--nodes", &three.nodes, "--json"]).json().remove(0);
+    assert!(
+        status["nodes"].as_array().unwrap().iter().all(|node| node["checkpoint"]["op"] == *op),
+        "{status}"
+    );
+    three.stop();
+    kmb(&["verify", text(&data)]).ok();
 }
 
 #[test]

@@ -38,7 +38,8 @@
 //! ```
 //!
 //! A position is eight bytes of op and four of index. The first separator of a branch is what the branch's own
-//! separator was or a later key; it is not looked at when a key is searched.
+//! separator was or a later key, or nothing where the second one came to lie in front of it; it is not looked at when a
+//! key is searched.
 //!
 //! # Values in pages of their own
 //!

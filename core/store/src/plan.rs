@@ -431,7 +431,7 @@ impl<'a> Planner<'a> {
             // The first separator of a branch is not a bound; what its parent says is.
             items[a.count()].key = right.key();
             items[a.count()].rank = right.rank;
-            self.branch_pages(tree, level, &items, usize::MAX)
+            self.branch_pages(tree, level, items, usize::MAX)
         };
         let key = match &left.key {
             Separator::Old(key) => Separator::Old(*key),
@@ -466,13 +466,25 @@ impl<'a> Planner<'a> {
     /// Branches over these children; `before` is how many there were.
     fn branches(&mut self, tree: Tree, level: u8, children: &[Child<'_>], before: usize) -> Vec<Kid> {
         let items: Vec<BranchItem<'_>> = children.iter().map(Child::item).collect();
-        self.branch_pages(tree, level, &items, before)
+        self.branch_pages(tree, level, items, before)
     }
 
-    fn branch_pages(&mut self, tree: Tree, level: u8, items: &[BranchItem<'_>], before: usize) -> Vec<Kid> {
+    fn branch_pages(
+        &mut self,
+        tree: Tree,
+        level: u8,
+        mut items: Vec<BranchItem<'_>>,
+        before: usize,
+    ) -> Vec<Kid> {
         let (shape, tenant) = (self.store.shape, self.tenant);
         let shrunk = items.len() < before;
-        build::cut(shape, tree, items, Spread::Evenly)
+        // The first separator bounds nothing: keys that came in front of it may have made the next one.
+        if let [first, second, ..] = &mut items[..]
+            && first.key.cmp(&second.key).then_with(|| first.rank.cmp(&second.rank)).is_ge()
+        {
+            (first.key, first.rank) = (Key::whole(&[]), POSITION_MIN);
+        }
+        build::cut(shape, tree, &items, Spread::Evenly)
             .into_iter()
             .map(|range| {
                 let first = &items[range.start];

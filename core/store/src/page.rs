@@ -500,6 +500,12 @@ impl Page {
         }
     }
 
+    /// When the version of an entry of a leaf began.
+    #[inline]
+    pub(crate) fn begin(&self, index: usize) -> LogPosition {
+        position_at(&self.bytes, self.slot(index) + 4)
+    }
+
     /// Where the bytes of a value's reference stand, if the value is elsewhere.
     pub(crate) fn blob_ref_at(&self, index: usize) -> Option<usize> {
         let cell = self.slot(index);

@@ -11,7 +11,7 @@ use crate::cursor::{Cursor, Direction};
 use crate::page::{Page, Stored};
 use crate::pointer::{Miss, POSITION_MIN, Pages, Tree, after};
 use crate::scan::{Progress, StepLimits};
-use crate::store::Store;
+use crate::store::{Roots, Store};
 
 /// Which versions are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +60,18 @@ pub struct Version<'a> {
     pub value: Cow<'a, [u8]>,
 }
 
-impl Store {
-    pub(crate) fn check_horizon(&self, tenant: TenantId, snapshot: Snapshot) -> Result<(), Stop> {
-        let horizon = self.horizon(tenant);
+impl Roots {
+    fn check_horizon(&self, snapshot: Snapshot) -> Result<(), Stop> {
         match snapshot {
-            Snapshot::At(at) if at < horizon => Err(Stop::TooOld { horizon }),
+            Snapshot::At(at) if at < self.horizon => Err(Stop::TooOld { horizon: self.horizon }),
             _ => Ok(()),
         }
+    }
+}
+
+impl Store {
+    pub(crate) fn check_horizon(&self, tenant: TenantId, snapshot: Snapshot) -> Result<(), Stop> {
+        self.roots(tenant).check_horizon(snapshot)
     }
 
     /// The version of `key` that a snapshot sees.
@@ -80,10 +85,11 @@ impl Store {
         snapshot: Snapshot,
         pages: &'a dyn Pages,
     ) -> Result<Option<Version<'a>>, Stop> {
-        self.check_horizon(tenant, snapshot)?;
-        let found = self.find(tenant, key, pages)?;
+        let roots = self.roots(tenant);
+        roots.check_horizon(snapshot)?;
+        let found = self.find(tenant, roots, key, pages)?;
         let at = match snapshot {
-            Snapshot::At(at) if !self.is_present(tenant, at) => at,
+            Snapshot::At(at) if at < roots.newest => at,
             _ => {
                 return found.map(|(page, index)| self.version(tenant, page, index, pages)).transpose();
             }
@@ -110,10 +116,11 @@ impl Store {
     fn find<'a>(
         &'a self,
         tenant: TenantId,
+        roots: &Roots,
         key: &[u8],
         pages: &'a dyn Pages,
     ) -> Result<Option<(&'a Page, usize)>, Miss> {
-        let Some(root) = self.roots(tenant).current else { return Ok(None) };
+        let Some(root) = roots.current else { return Ok(None) };
         let mut page = self.page(pages, tenant, Tree::Current, root.level, &root.pointer)?;
         while !page.is_leaf() {
             let child = page.child(page.child_index(key, POSITION_MIN));
@@ -166,9 +173,11 @@ impl Store {
                     Some((page, index)) if page.key(index).cmp_slice(key).is_eq() => {
                         self.version(tenant, page, index, pages).map(Some)
                     }
-                    _ => self.find(tenant, key, pages).map_err(Stop::Miss).and_then(|found| {
-                        found.map(|(page, index)| self.version(tenant, page, index, pages)).transpose()
-                    }),
+                    _ => self.find(tenant, self.roots(tenant), key, pages).map_err(Stop::Miss).and_then(
+                        |found| {
+                            found.map(|(page, index)| self.version(tenant, page, index, pages)).transpose()
+                        },
+                    ),
                 },
             };
             let version = match version {

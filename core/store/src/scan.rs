@@ -113,6 +113,14 @@ impl Scan {
         }
     }
 
+    /// Whether it holds all keys of a leaf from some of them on, in its direction.
+    fn holds_rest(&self, page: &Page) -> bool {
+        match self.direction {
+            Direction::Forward => self.holds(&page.key(page.count() - 1)),
+            Direction::Backward => self.holds(&page.key(0)),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.high.as_ref().is_some_and(|high| *high <= self.low)
     }
@@ -255,6 +263,7 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
             then: new(Tree::History).skipping(at),
             finder: Cursor::new(self.store, self.pages, scan.tenant, Tree::History, Direction::Forward)
                 .skipping(at),
+            inside: [None; 2],
             key: Vec::new(),
         };
         let mut now = opened(scan.start(&mut merge.now));
@@ -425,7 +434,21 @@ struct Merge<'a> {
     then: Cursor<'a>,
     /// Looks for a version whose key's versions span leaves, when going backward.
     finder: Cursor<'a>,
+    /// The leaves of both trees that were last held against the range, and whether it holds what is left of them.
+    inside: [Option<(&'a Page, bool)>; 2],
     key: Vec<u8>,
+}
+
+/// What a leaf of the history says of a key.
+enum Versions {
+    /// The position sees this one.
+    Seen(usize),
+    /// It sees none: this one ended later, and began later, too.
+    Later(usize),
+    /// It sees none: all ended before, and the next key stands here.
+    Over(usize),
+    /// All that are in this leaf ended before; the next leaf may hold more.
+    Behind,
 }
 
 impl<'a> Merge<'a> {
@@ -437,22 +460,42 @@ impl<'a> Merge<'a> {
         }
     }
 
+    /// Whether the range of the scan holds an entry.
+    fn is_inside(&mut self, tree: Tree, scan: &Scan, page: &'a Page, index: usize) -> bool {
+        let known = &mut self.inside[usize::from(tree == Tree::History)];
+        let whole = match known {
+            Some((known, whole)) if core::ptr::eq(*known, page) => *whole,
+            other => other.insert((page, scan.holds_rest(page))).1,
+        };
+        whole || scan.holds(&page.key(index))
+    }
+
     /// The next entry of the current tree that began in time.
     fn seen_now(&mut self, scan: &Scan) -> Side<'a> {
-        let mut examined = None;
         loop {
-            let Some((page, index)) = self.now.entry() else { return Side::End };
-            if !scan.holds(&page.key(index)) {
-                return Side::End;
+            let Some((page, mut index)) = self.now.entry() else { return Side::End };
+            loop {
+                if !self.is_inside(Tree::Current, scan, page, index) {
+                    return Side::End;
+                }
+                if page.begin(index) <= self.at {
+                    self.now.index = index;
+                    return Side::At(page, index);
+                }
+                let next = match self.direction {
+                    Direction::Forward => Some(index + 1).filter(|next| *next < page.count()),
+                    Direction::Backward => index.checked_sub(1),
+                };
+                match next {
+                    Some(next) => index = next,
+                    None => break,
+                }
             }
-            if page.leaf_cell(index).begin <= self.at {
-                return Side::At(page, index);
-            }
-            examined = Some((page, index)).or(examined);
+            let examined = Some((page, index));
             if self.now.touched >= self.limit {
                 return Side::Stopped(examined, None);
             }
-            if let Err(miss) = self.now.step() {
+            if let Err(miss) = self.now.next_leaf() {
                 return Side::Stopped(examined, Some(miss));
             }
         }
@@ -460,10 +503,76 @@ impl<'a> Merge<'a> {
 
     /// The next version of the history that the position sees.
     fn seen_then(&mut self, scan: &Scan) -> Side<'a> {
+        match self.direction {
+            Direction::Forward => self.seen_then_forward(scan),
+            Direction::Backward => self.seen_then_backward(scan),
+        }
+    }
+
+    fn seen_then_forward(&mut self, scan: &Scan) -> Side<'a> {
         let mut examined = None;
         loop {
             let Some((page, index)) = self.then.entry() else { return Side::End };
-            if !scan.holds(&page.key(index)) {
+            if !self.is_inside(Tree::History, scan, page, index) {
+                return Side::End;
+            }
+            let moved = match self.versions_from(page, index) {
+                Versions::Seen(at) => {
+                    self.then.index = at;
+                    return Side::At(page, at);
+                }
+                Versions::Over(next) => {
+                    examined = Some((page, index));
+                    self.then.go_to(next)
+                }
+                Versions::Later(at) => {
+                    examined = Some((page, index));
+                    self.then.index = at;
+                    self.pass_then()
+                }
+                Versions::Behind => {
+                    let moved = self.then.next_leaf();
+                    let more = self.then.entry().filter(|_| moved.is_ok());
+                    if more.is_some_and(|(next, at)| next.key(at).cmp(&page.key(index)).is_eq()) {
+                        // Of the key nothing is known yet.
+                        continue;
+                    }
+                    if moved.is_ok() {
+                        examined = Some((page, index));
+                    }
+                    moved
+                }
+            };
+            if let Err(miss) = moved {
+                return Side::Stopped(examined, Some(miss));
+            }
+            if self.then.touched >= self.limit {
+                return Side::Stopped(examined, None);
+            }
+        }
+    }
+
+    /// Of the key of this entry, the version in this leaf that the position sees. Versions of a key follow each other in
+    /// time, so the first that ended later is the only candidate.
+    fn versions_from(&self, page: &Page, index: usize) -> Versions {
+        let tail = page.tail(index);
+        let (Ok(first) | Err(first)) = page.search_tail_from(index, tail, after(self.at));
+        if first == page.count() {
+            Versions::Behind
+        } else if page.tail(first) != tail {
+            Versions::Over(first)
+        } else if page.begin(first) <= self.at {
+            Versions::Seen(first)
+        } else {
+            Versions::Later(first)
+        }
+    }
+
+    fn seen_then_backward(&mut self, scan: &Scan) -> Side<'a> {
+        let mut examined = None;
+        loop {
+            let Some((page, index)) = self.then.entry() else { return Side::End };
+            if !self.is_inside(Tree::History, scan, page, index) {
                 return Side::End;
             }
             match self.version_of(page, index) {
@@ -475,75 +584,85 @@ impl<'a> Merge<'a> {
             if self.then.touched + self.finder.touched >= self.limit {
                 return Side::Stopped(examined, None);
             }
-            if let Err(miss) = self.pass_then() {
+            if let Err(miss) = self.pass_then_backward() {
                 return Side::Stopped(examined, Some(miss));
             }
         }
     }
 
-    /// Of the key of this entry, the version that the position sees. Forward, the entry is the key's first one that was
-    /// not passed over; backward, its last one.
+    /// Backward: of the key of this entry, its last one, the version that the position sees.
     fn version_of(&mut self, page: &'a Page, index: usize) -> Result<Option<(&'a Page, usize)>, Miss> {
+        if page.rank(index) <= self.at {
+            // The last version of the key ended before.
+            return Ok(None);
+        }
         let seen = |(page, index): (&'a Page, usize)| {
             let cell = page.leaf_cell(index);
             (cell.begin <= self.at && self.at < cell.end).then_some((page, index))
         };
-        if self.direction == Direction::Backward && page.rank(index) <= self.at {
-            // The last version of the key ended before.
-            return Ok(None);
-        }
         let (Ok(first) | Err(first)) = page.search_tail_from(0, page.tail(index), after(self.at));
-        if self.direction == Direction::Backward && first == 0 {
-            // The candidate may stand in the leaf in front.
-            self.key.clear();
-            page.key(index).append_to(&mut self.key);
-            self.finder.seek(&self.key, after(self.at))?;
-            return Ok(self.finder.entry().and_then(seen));
-        }
-        if first < page.count() && page.tail(first) == page.tail(index) {
+        if first > 0 {
             return Ok(seen((page, first)));
         }
-        if first < page.count() {
-            return Ok(None);
-        }
-        // Forward: all versions here ended before; others may begin the next leaf.
+        // The candidate may stand in the leaf in front.
         self.key.clear();
         page.key(index).append_to(&mut self.key);
         self.finder.seek(&self.key, after(self.at))?;
-        let found = self.finder.entry().filter(|(page, index)| page.key(*index).cmp_slice(&self.key).is_eq());
-        Ok(found.and_then(seen))
+        Ok(self.finder.entry().and_then(seen))
     }
 
     /// Goes past all versions of the key that the history is at.
     fn pass_then(&mut self) -> Result<(), Miss> {
+        match self.direction {
+            Direction::Forward => self.pass_then_forward(),
+            Direction::Backward => self.pass_then_backward(),
+        }
+    }
+
+    fn pass_then_forward(&mut self) -> Result<(), Miss> {
         let Some((page, index)) = self.then.entry() else { return Ok(()) };
-        let bound = match self.direction {
-            Direction::Forward => POSITION_MAX,
-            Direction::Backward => POSITION_MIN,
-        };
-        let (Ok(edge) | Err(edge)) = page.search_tail_from(0, page.tail(index), bound);
-        let ends_here = match self.direction {
-            Direction::Forward => edge < page.count(),
-            Direction::Backward => edge > 0,
-        };
-        if ends_here {
-            return match self.direction {
-                Direction::Forward => self.then.go_to(edge),
-                Direction::Backward => self.then.go_back_from(edge),
-            };
+        let edge = edge_of(page, index);
+        if edge < page.count() {
+            return self.then.go_to(edge);
+        }
+        self.then.next_leaf()?;
+        let Some((next, at)) = self.then.entry() else { return Ok(()) };
+        if next.key(at).cmp(&page.key(index)).is_ne() {
+            return Ok(());
+        }
+        // More versions of the same key: however many leaves they fill, a path from the root gets behind them.
+        let edge = edge_of(next, at);
+        if edge < next.count() {
+            return self.then.go_to(edge);
+        }
+        self.key.clear();
+        page.key(index).append_to(&mut self.key);
+        self.then.seek(&self.key, POSITION_MAX)
+    }
+
+    fn pass_then_backward(&mut self) -> Result<(), Miss> {
+        let Some((page, index)) = self.then.entry() else { return Ok(()) };
+        let (Ok(edge) | Err(edge)) = page.search_tail_from(0, page.tail(index), POSITION_MIN);
+        if edge > 0 {
+            return self.then.go_back_from(edge);
         }
         self.key.clear();
         page.key(index).append_to(&mut self.key);
         self.then.next_leaf()?;
-        // More versions of the same key: however many leaves they fill, a path from the root gets behind them.
+        // The same, backward.
         let same =
             self.then.entry().is_some_and(|(page, index)| page.key(index).cmp_slice(&self.key).is_eq());
-        if !same {
-            return Ok(());
-        }
-        match self.direction {
-            Direction::Forward => self.then.seek(&self.key, POSITION_MAX),
-            Direction::Backward => self.then.seek_before(Some((&self.key, POSITION_MIN))),
-        }
+        if same { self.then.seek_before(Some((&self.key, POSITION_MIN))) } else { Ok(()) }
     }
+}
+
+/// Where in a leaf of the history the versions of an entry's key end.
+fn edge_of(page: &Page, index: usize) -> usize {
+    let (tail, next) = (page.tail(index), index + 1);
+    // Mostly few are left.
+    if next == page.count() || page.tail(next) != tail {
+        return next;
+    }
+    let (Ok(edge) | Err(edge)) = page.search_tail_from(next, tail, POSITION_MAX);
+    edge
 }

@@ -140,8 +140,10 @@ impl Store {
         }
     }
 
-    pub(crate) fn roots(&self, tenant: TenantId) -> Roots {
-        self.tenants.get(&tenant).copied().unwrap_or_default()
+    pub(crate) fn roots(&self, tenant: TenantId) -> &Roots {
+        static NONE: Roots =
+            Roots { current: None, history: None, horizon: POSITION_MIN, newest: POSITION_MIN };
+        self.tenants.get(&tenant).unwrap_or(&NONE)
     }
 
     /// A page of a tree, wherever it is.

@@ -94,12 +94,22 @@ pub(crate) struct TableVersion<'a> {
 
 impl TableVersion<'_> {
     pub(crate) fn lanes(&self) -> Lanes {
+        // What stands in front of the key, in one piece: the hasher takes small ones slowly.
+        let mut head = [0; VERSION_DOMAIN.len() + 8 + 8 + 4 + 8];
+        let mut rest = &mut head[..];
+        for part in [
+            VERSION_DOMAIN,
+            &self.tenant.0.to_le_bytes(),
+            &self.position.op.0.to_le_bytes(),
+            &self.position.index.to_le_bytes(),
+            &(self.key.len() as u64).to_le_bytes(),
+        ] {
+            let (to, behind) = rest.split_at_mut(part.len());
+            to.copy_from_slice(part);
+            rest = behind;
+        }
         let mut hasher = Checksummer::new();
-        hasher.update(VERSION_DOMAIN);
-        hasher.update(&self.tenant.0.to_le_bytes());
-        hasher.update(&self.position.op.0.to_le_bytes());
-        hasher.update(&self.position.index.to_le_bytes());
-        hasher.update(&(self.key.len() as u64).to_le_bytes());
+        hasher.update(&head);
         hasher.update(self.key);
         hasher.update(&[u8::from(self.value.is_some())]);
         hasher.update(self.value.unwrap_or_default());

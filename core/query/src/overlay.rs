@@ -1,5 +1,6 @@
 //! What a transaction has written so far, laid over the snapshot it reads.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -43,12 +44,29 @@ impl Overlay {
 
     /// Adds a write to the net. It says what was stored there, and is refused if something else is: that guards the row.
     pub fn put(&mut self, write: Write) {
-        let key = (write.table, write.id.clone());
-        let own = self.writes.remove(&key);
-        let before = own.map_or(write.before, |own| own.before);
-        if before.is_some() || write.after.is_some() {
-            self.writes.insert(key, Write { before, ..write });
+        match self.writes.entry((write.table, write.id.clone())) {
+            Entry::Vacant(entry) => {
+                if write.before.is_some() || write.after.is_some() {
+                    entry.insert(write);
+                }
+            }
+            Entry::Occupied(mut entry) => {
+                let own = entry.get_mut();
+                if own.before.is_some() || write.after.is_some() {
+                    own.after = write.after;
+                } else {
+                    entry.remove();
+                }
+            }
         }
+    }
+
+    /// Whether all rows that were written stand in front of this key of a table: rows that come in the order of their
+    /// keys are told by one comparison.
+    fn ends_before(&self, table: ObjectId, key: &[Value]) -> bool {
+        self.writes.last_key_value().is_none_or(|((last, id), _)| {
+            last.cmp(&table).is_lt() || *last == table && matches!(id, RowId::Key(id) if &id[..] < key)
+        })
     }
 
     /// An object is used as it is at this version. What the transaction itself made or changed needs no guard: it was
@@ -253,11 +271,29 @@ impl Rows for View<'_> {
         self.base.count(scan)
     }
 
+    fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
+        let overlay = self.overlay;
+        if at == self.at && !overlay.ends_before(table.id, key) {
+            let own = overlay.writes.get(&(table.id, RowId::Key(key.to_vec())));
+            if let Some(write) = own {
+                return Ok(write.after.is_some());
+            }
+        }
+        if at == self.at && overlay.truncated.contains(&table.id) {
+            return Ok(false);
+        }
+        self.base.holds_key(table, key, at)
+    }
+
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         let id = scan.table.id;
         // The key leads to the writes of a range; an index does not.
         let by_key = scan.index.is_none() && scan.table.primary_key.is_some();
         let equal = if by_key { &scan.range.equal[..] } else { &[] };
+        let behind = self.overlay.ends_before(id, equal) && !self.overlay.truncated.contains(&id);
+        if scan.at != self.at || behind {
+            return self.base.scan(scan, each);
+        }
         let mut first = equal.to_vec();
         if let (true, Bound::Included(low) | Bound::Excluded(low)) = (by_key, &scan.range.low) {
             first.push(low.clone());
@@ -278,7 +314,7 @@ impl Rows for View<'_> {
             from.take_while(|((table, row), _)| *table == id && inside(row))
         };
         let untouched = !self.overlay.truncated.contains(&id) && written().next().is_none();
-        if scan.at != self.at || untouched {
+        if untouched {
             return self.base.scan(scan, each);
         }
         let order = ScanOrder::of(scan);
@@ -309,7 +345,7 @@ impl Rows for View<'_> {
         if !self.overlay.truncated.contains(&id) {
             let after = stored.clone();
             let after = Some(&after[..]).filter(|after| !after.is_empty());
-            self.base.scan(&Scan { after, places: None, ..*scan }, &mut |found| {
+            self.base.scan(&Scan { after, reader: None, ..*scan }, &mut |found| {
                 let row_id = RowId::of(scan.table, found.row, found.hidden);
                 let key = order.key_of(found.row);
                 while wanted

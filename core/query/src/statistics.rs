@@ -40,7 +40,7 @@ impl<'a> Statistics<'a> {
         if self.missed.is_some() {
             return None;
         }
-        let request = Scan { table: &scan.table, index, at, range, after: None, places: None };
+        let request = Scan { table: &scan.table, index, at, range, after: None, reader: None };
         match rows.count(&request) {
             #[expect(clippy::cast_precision_loss, reason = "estimates of rows")]
             Ok(count) => count.map(|count| count as f64),

@@ -83,6 +83,12 @@ pub fn check_part(
         Net::new()
     };
     let checker = Checker { catalogue, rows, at, net };
+    if let Some(first) = writes.first()
+        && writes.iter().all(|write| write.table == first.table)
+    {
+        let all: Vec<&Write> = writes.iter().collect();
+        return checker.table(first.table, &all, &all[part]);
+    }
     let mut by_table: BTreeMap<ObjectId, (Vec<&Write>, Vec<&Write>)> = BTreeMap::new();
     for (at, write) in writes.iter().enumerate() {
         let (all, here) = by_table.entry(write.table).or_default();
@@ -92,25 +98,7 @@ pub fn check_part(
         }
     }
     for (id, (all, writes)) in by_table {
-        if writes.is_empty() {
-            continue;
-        }
-        let Some(table) = catalogue.table(id) else {
-            return Err(SqlError::new(SqlState::UndefinedTable, "the table does not exist").into());
-        };
-        for write in &writes {
-            check_row(table, write)?;
-        }
-        checker.primary_key(table, &writes)?;
-        for index in table.indexes.iter().filter(|index| index.unique) {
-            checker.unique(table, index, &all, &writes)?;
-        }
-        for key in &table.foreign_keys {
-            checker.parents(table, key, &writes)?;
-        }
-        for (child, key) in catalogue.children(id) {
-            checker.children(table, child, key, &writes)?;
-        }
+        checker.table(id, &all, &writes)?;
     }
     Ok(())
 }
@@ -221,7 +209,7 @@ pub fn find(
 ) -> Result<(), Miss> {
     let places = table.places(columns);
     let (index, range) = access(table, columns, values);
-    let scan = Scan { table, index, at, range: &range, after: None, places: None };
+    let scan = Scan { table, index, at, range: &range, after: None, reader: None };
     rows.scan(&scan, &mut |found| {
         let fits = places.iter().zip(values).all(|(at, value)| found.row[*at] == *value);
         !fits || each(RowId::of(table, found.row, found.hidden), found.row)
@@ -237,17 +225,36 @@ impl Checker<'_> {
         }
     }
 
+    /// All constraints that concern these of all writes to a table.
+    fn table(&self, id: ObjectId, all: &[&Write], writes: &[&Write]) -> Result<(), Stop> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let Some(table) = self.catalogue.table(id) else {
+            return Err(SqlError::new(SqlState::UndefinedTable, "the table does not exist").into());
+        };
+        for write in writes {
+            check_row(table, write)?;
+        }
+        self.primary_key(table, writes)?;
+        for index in table.indexes.iter().filter(|index| index.unique) {
+            self.unique(table, index, all, writes)?;
+        }
+        for key in &table.foreign_keys {
+            self.parents(table, key, writes)?;
+        }
+        for (child, key) in self.catalogue.children(id) {
+            self.children(table, child, key, writes)?;
+        }
+        Ok(())
+    }
+
     fn primary_key(&self, table: &Table, writes: &[&Write]) -> Result<(), Stop> {
         let (Some(key), Some(places)) = (&table.primary_key, table.key_places()) else { return Ok(()) };
         for write in writes.iter().filter(|w| w.before.is_none()) {
             let Some(row) = &write.after else { continue };
             let values = project(row, &places);
-            let mut taken = false;
-            find(self.rows, self.at, table, &key.columns, &values, &mut |_, _| {
-                taken = true;
-                false
-            })?;
-            if taken {
+            if self.rows.holds_key(table, &values, self.at)? {
                 return Err(duplicate(table, &key.name, &places, &values).into());
             }
         }

@@ -134,12 +134,14 @@ impl Layout {
         self.read(bytes, self.columns.len(), wanted, row).map(drop)
     }
 
-    /// Which columns are to be read of many rows: those at these places, or all.
+    /// Which columns are to be read of many rows: those at these places, or all. Places behind those of the table are kept
+    /// in mind, and not read.
     pub fn projection(self, places: Option<&[usize]>) -> Projection {
         let wanted: Vec<bool> = match places {
             None => alloc::vec![true; self.columns.len()],
             Some(places) => {
-                let mut wanted = alloc::vec![false; self.columns.len()];
+                let behind = places.iter().max().map_or(0, |place| place + 1);
+                let mut wanted = alloc::vec![false; self.columns.len().max(behind)];
                 for place in places {
                     wanted[*place] = true;
                 }
@@ -174,6 +176,21 @@ impl Layout {
                 return Ok(false);
             }
             let head = reader.byte()?;
+            let kind = head & 0x1f;
+            // Mostly each column is there, and no other.
+            if head >> 5 == 0
+                && let Some((column, place, _)) = columns.get(at)
+                && column.0 == next
+            {
+                at += 1;
+                next = next.checked_add(1).ok_or(Malformed)?;
+                if wanted(*place) {
+                    reader.take(kind, &mut row[*place])?;
+                } else {
+                    reader.pass(kind)?;
+                }
+                continue;
+            }
             let mut gap = u32::from(head >> 5);
             if gap == FAR {
                 let more = u32::try_from(reader.number()?).map_err(|_| Malformed)?;
@@ -185,19 +202,16 @@ impl Layout {
                 row[*place].clone_from(missing);
                 at += 1;
             }
-            let kind = head & 0x1f;
             match columns.get(at).filter(|(column, ..)| column.0 == id) {
                 Some((_, place, _)) => {
                     at += 1;
                     if wanted(*place) {
-                        // The most frequent kind is not taken through all others.
-                        row[*place] =
-                            if kind == 3 { Value::Int(reader.int()?) } else { reader.value(kind, 0)? };
+                        reader.take(kind, &mut row[*place])?;
                     } else {
-                        reader.skip(kind, 0)?;
+                        reader.pass(kind)?;
                     }
                 }
-                None => reader.skip(kind, 0)?,
+                None => reader.pass(kind)?,
             }
         }
         for (_, place, missing) in &columns[at..] {
@@ -227,6 +241,11 @@ impl Projection {
         self.layout.read(bytes, self.until, |place| self.wanted[place], row).map(drop)
     }
 
+    /// Whether a place is looked at.
+    pub fn wants(&self, place: usize) -> bool {
+        self.wanted.get(place) == Some(&true)
+    }
+
     /// A row to read into.
     pub fn row(&self) -> Row {
         alloc::vec![Value::Null; self.layout.len()]
@@ -237,6 +256,20 @@ impl Projection {
 pub fn encode_value(value: &Value, to: &mut Vec<u8>) {
     to.push(kind_of(value));
     put_value(value, to);
+}
+
+/// What [`encode_value`] writes of an integer: the first so many of these bytes.
+pub(crate) fn encode_int(value: i64) -> ([u8; 11], usize) {
+    let (mut bytes, mut size) = ([0; 11], 1);
+    bytes[0] = 3;
+    let mut rest = (value << 1 ^ value >> 63) as u64;
+    while rest >= 0x80 {
+        bytes[size] = rest as u8 | 0x80;
+        rest >>= 7;
+        size += 1;
+    }
+    bytes[size] = rest as u8;
+    (bytes, size + 1)
 }
 
 /// Reads what [`encode_value`] wrote, and nothing else.
@@ -295,12 +328,8 @@ fn put_value(value: &Value, to: &mut Vec<u8>) {
     match value {
         Value::Null | Value::Bool(_) => {}
         Value::Int(value) => {
-            let mut value = (value << 1 ^ value >> 63) as u64;
-            while value >= 0x80 {
-                to.push(value as u8 | 0x80);
-                value >>= 7;
-            }
-            to.push(value as u8);
+            let (bytes, size) = encode_int(*value);
+            to.extend_from_slice(&bytes[1..size]);
         }
         Value::Decimal(number) => put_decimal(*number, to),
         Value::Real(value) => to.extend_from_slice(&value.to_bits().to_le_bytes()),
@@ -363,6 +392,7 @@ struct Reader<'b> {
 }
 
 impl<'b> Reader<'b> {
+    #[inline]
     fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.bytes.split_first().ok_or(Malformed)?;
         self.bytes = rest;
@@ -399,6 +429,7 @@ impl<'b> Reader<'b> {
     }
 
     /// As [`Reader::number`], for the most frequent case.
+    #[inline]
     fn int(&mut self) -> Result<i64, Malformed> {
         let (mut value, mut shift) = (0u64, 0);
         loop {
@@ -424,6 +455,7 @@ impl<'b> Reader<'b> {
         T::try_from(self.signed()?).map_err(|_| Malformed)
     }
 
+    #[inline]
     fn sized(&mut self) -> Result<&'b [u8], Malformed> {
         let size = self.count()?;
         let (bytes, rest) = self.bytes.split_at_checked(size).ok_or(Malformed)?;
@@ -436,6 +468,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A number of things that take a byte each at least.
+    #[inline]
     fn count(&mut self) -> Result<usize, Malformed> {
         if let Some((first, rest)) = self.bytes.split_first()
             && *first < 0x80
@@ -451,6 +484,23 @@ impl<'b> Reader<'b> {
     fn decimal(&mut self) -> Result<Decimal, Malformed> {
         let scale = self.byte()?;
         Decimal::new(self.signed()?, scale).ok_or(Malformed)
+    }
+
+    /// Reads a value of a row. The most frequent kind is not taken through all others.
+    #[inline]
+    fn take(&mut self, kind: u8, to: &mut Value) -> Result<(), Malformed> {
+        *to = if kind == 3 { Value::Int(self.int()?) } else { self.value(kind, 0)? };
+        Ok(())
+    }
+
+    /// Passes over a value of a row. The most frequent kinds are not taken through all others.
+    #[inline]
+    fn pass(&mut self, kind: u8) -> Result<(), Malformed> {
+        match kind {
+            3 => self.int().map(drop),
+            7 | 8 => self.sized().map(drop),
+            kind => self.skip(kind, 0),
+        }
     }
 
     fn value(&mut self, kind: u8, depth: usize) -> Result<Value, Malformed> {

@@ -11,6 +11,7 @@ use core::ops::Bound;
 use kimberlite_types::{LogPosition, Op};
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Projection;
 use crate::schema::{Index, Object, ObjectId, SchemaVersion, Table};
 use crate::{Catalogue, Row, Type, Value};
 
@@ -75,8 +76,8 @@ pub struct Scan<'a> {
     pub range: &'a KeyRange,
     /// Start behind this key, which an earlier call of the same scan gave.
     pub after: Option<&'a [u8]>,
-    /// The places of a row that are looked at; what the others hold is not told. All of them without.
-    pub places: Option<&'a [usize]>,
+    /// Reads the columns that are looked at; what the others hold is not told. All of them without.
+    pub reader: Option<&'a Projection>,
 }
 
 /// The key the machine gave a row of a table without a primary key.
@@ -160,6 +161,16 @@ pub trait Rows {
     fn count(&self, _scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
         Ok(None)
     }
+    /// Whether a row of a table has this primary key.
+    fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
+        let range = KeyRange::equal(key.to_vec());
+        let mut held = false;
+        self.scan(&Scan { table, index: None, at, range: &range, after: None, reader: None }, &mut |_| {
+            held = true;
+            false
+        })?;
+        Ok(held)
+    }
     /// Gives rows in key order until `each` answers `false` or there are no more.
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
     /// Gives every version of the rows of a range of the table's key that a command at or before the position began, by key and
@@ -180,9 +191,13 @@ pub enum RowId {
 impl RowId {
     /// The identity of a row of a table.
     pub fn of(table: &Table, row: &[Value], hidden: Option<Hidden>) -> Self {
-        match (table.key_places(), hidden) {
-            (Some(places), _) => Self::Key(places.iter().map(|at| row[*at].clone()).collect()),
-            (None, hidden) => Self::Hidden(hidden.unwrap_or([0xFF; 16])),
+        match &table.primary_key {
+            Some(key) => {
+                let mut values = Vec::with_capacity(key.columns.len());
+                values.extend(key.columns.iter().filter_map(|c| table.place(*c)).map(|at| row[at].clone()));
+                Self::Key(values)
+            }
+            None => Self::Hidden(hidden.unwrap_or([0xFF; 16])),
         }
     }
 }

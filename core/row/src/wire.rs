@@ -8,7 +8,7 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::codec::{decode_value, encode_value};
+use crate::codec::{decode_value, encode_int, encode_value};
 use crate::{Type, Value};
 
 /// Dimensions of an array's type: as many as PostgreSQL's `MAXDIM`.
@@ -17,7 +17,16 @@ pub const DIMENSIONS_MAX: u8 = 6;
 /// A value is a list of bytes: its encoding as in a row, whose reader bounds depths and sizes.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
+        if let Self::Int(value) = self {
+            let (bytes, size) = encode_int(*value);
+            return serializer.serialize_bytes(&bytes[..size]);
+        }
+        let size = match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let mut bytes = Vec::with_capacity(size + 12);
         encode_value(self, &mut bytes);
         serializer.serialize_bytes(&bytes)
     }

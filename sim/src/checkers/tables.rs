@@ -79,7 +79,7 @@ impl Tables {
             expected.sort_by(|a, b| a.iter().cmp(b.iter()));
             for index in core::iter::once(None).chain(table.indexes.iter().map(Some)) {
                 let (range, mut found, mut wanted) = (&KeyRange::ALL, Vec::<Row>::new(), true);
-                let scan = Scan { table, index, at, range, after: None, places: None };
+                let scan = Scan { table, index, at, range, after: None, reader: None };
                 if rows
                     .scan(&scan, &mut |row| {
                         found.push(row.row.to_vec());

@@ -89,7 +89,7 @@ impl Tables {
             checked?;
         }
         let mut layout: Option<(ObjectId, Layout)> = None;
-        for row in &written {
+        for row in written {
             let layout = match &mut layout {
                 Some((of, layout)) if *of == row.table.id => layout,
                 other => &mut other.insert((row.table.id, layout_of(row.table))).1,
@@ -169,11 +169,16 @@ impl<'a> Planner<'a> {
             return Err(Refused::Malformed("a row is written twice").into());
         }
         let mut reader: Option<(ObjectId, Projection)> = None;
+        let mut shape: Option<(ObjectId, Option<Vec<usize>>)> = None;
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
             let table = self.changed.catalogue.table(write.table);
             let table: &'w Table = table.ok_or(Refused::Malformed("a row of no table is written"))?;
-            check_shape(table, write)?;
+            let key_places = match &mut shape {
+                Some((of, places)) if *of == table.id => places,
+                other => &mut other.insert((table.id, table.key_places())).1,
+            };
+            check_shape(table, key_places.as_deref(), write)?;
             let key = match &write.id {
                 // The machine gives the key, by the count that the planner gave.
                 RowId::Hidden(hidden) if write.before.is_none() => {
@@ -221,7 +226,7 @@ impl<'a> Planner<'a> {
 
     fn remove_all(&self, keys: Interval, net: &mut Net) -> Result<(), Stop> {
         let mut full = false;
-        self.rows.interval(keys, self.at, &mut |found| {
+        self.rows.interval(keys, self.at, |found| {
             full = net.len() >= BATCH_WRITES_MAX;
             if !full {
                 net.insert(found.key.to_vec(), None);
@@ -257,7 +262,7 @@ impl<'a> Planner<'a> {
                 written.iter().filter(|row| row.table.id == *id).map(|row| &row.key[..]).collect();
             let layout = layout_of(new);
             let (mut rows, mut many) = (Vec::new(), false);
-            self.rows.interval(all_of(*id), self.at, &mut |found| {
+            self.rows.interval(all_of(*id), self.at, |found| {
                 if mine.contains(found.key) {
                     return Ok(true);
                 }
@@ -344,11 +349,11 @@ impl<'a> Planner<'a> {
     }
 
     /// Puts a row and moves its index entries; those whose columns stay are left alone.
-    fn put_row(&self, written: &Written<'_>, layout: &Layout, net: &mut Net) -> Result<(), Refused> {
+    fn put_row(&self, written: Written<'_>, layout: &Layout, net: &mut Net) -> Result<(), Refused> {
         let Written { table, key, old, new } = written;
         let known = self.kept(table.id);
         for index in &table.indexes {
-            let entry = |row: &Row| index_key(table, index, row, key);
+            let entry = |row: &Row| index_key(table, index, row, &key);
             let filled = known.is_some_and(|known| known.indexes.iter().any(|known| known.id == index.id));
             let null = |row: &Row| {
                 index.columns.iter().any(|at| table.place(at.column).is_some_and(|at| row[at].is_null()))
@@ -366,7 +371,7 @@ impl<'a> Planner<'a> {
         let value = match new {
             None => None,
             Some(row) => {
-                let mut bytes = Vec::new();
+                let mut bytes = Vec::with_capacity(row.iter().map(encoded_size).sum());
                 layout.encode(row, &mut bytes).map_err(|TooLarge { size }| {
                     let most = kimberlite_row::codec::ROW_SIZE_MAX;
                     too_much(format!("a row of {size} bytes is larger than {most} (ROW_SIZE_MAX)"))
@@ -374,7 +379,7 @@ impl<'a> Planner<'a> {
                 Some(bytes)
             }
         };
-        net.insert(key.clone(), value);
+        net.insert(key, value);
         if net.len() > BATCH_WRITES_MAX {
             return Err(full(WriteError::BatchFull));
         }
@@ -402,6 +407,15 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// About how many bytes a value takes in a row.
+fn encoded_size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len() + 4,
+        Value::Bytes(bytes) => bytes.len() + 4,
+        _ => 8,
+    }
+}
+
 /// Whether rows that were allowed in a table may not be in its new version.
 fn is_stricter(old: &Table, new: &Table) -> bool {
     let nullable = |id| old.columns.iter().all(|column| column.id != id || !column.not_null);
@@ -410,7 +424,7 @@ fn is_stricter(old: &Table, new: &Table) -> bool {
 }
 
 /// Whether a write is one of a row of its table at all.
-fn check_shape(table: &Table, write: &Write) -> Result<(), Refused> {
+fn check_shape(table: &Table, key_places: Option<&[usize]>, write: &Write) -> Result<(), Refused> {
     for row in write.before.iter().chain(&write.after) {
         if row.len() != table.columns.len() {
             return Err(Refused::Malformed("a row does not fit its table"));
@@ -424,9 +438,9 @@ fn check_shape(table: &Table, write: &Write) -> Result<(), Refused> {
     let Some(row) = write.after.as_ref().or(write.before.as_ref()) else {
         return Err(Refused::Malformed("nothing is written to a row that was not there"));
     };
-    let sound = match (&write.id, table.key_places()) {
+    let sound = match (&write.id, key_places) {
         (RowId::Key(key), Some(places)) => {
-            key.len() == places.len() && key.iter().zip(&places).all(|(value, at)| row[*at] == *value)
+            key.len() == places.len() && key.iter().zip(places).all(|(value, at)| row[*at] == *value)
         }
         (RowId::Hidden(hidden), None) => (hidden[..12] == provisional(0)[..12]) == write.before.is_none(),
         _ => false,
@@ -440,6 +454,13 @@ struct Under<'a> {
 }
 
 impl Rows for Under<'_> {
+    fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
+        if self.planner.kept(table.id).is_none() {
+            return Ok(false);
+        }
+        self.planner.rows.holds_key(table, key, at)
+    }
+
     fn catalogue(&self, _: LogPosition) -> Result<Arc<Catalogue>, Miss> {
         Ok(self.planner.changed.catalogue.clone())
     }

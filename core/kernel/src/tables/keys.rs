@@ -33,11 +33,17 @@ const BEHIND_VALUES: u8 = 0xf0;
 
 /// The key of a row.
 pub(super) fn row_key(table: ObjectId, id: &RowId) -> Vec<u8> {
-    let mut key = object_prefix(table).to_vec();
     match id {
-        RowId::Key(values) => encode_all(values, &mut key),
-        RowId::Hidden(hidden) => key.extend_from_slice(hidden),
+        RowId::Key(values) => key_of(table, values),
+        RowId::Hidden(hidden) => [&object_prefix(table)[..], hidden].concat(),
     }
+}
+
+/// The key of the row with a primary key.
+pub(super) fn key_of(table: ObjectId, values: &[Value]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(16 * (values.len() + 1));
+    key.extend_from_slice(&object_prefix(table));
+    encode_all(values, &mut key);
     key
 }
 

@@ -8,16 +8,13 @@ use core::ops::{Bound, ControlFlow};
 use kimberlite_probe::mutant;
 use kimberlite_row::codec::{Layout, Projection};
 use kimberlite_row::fact::{Found, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Rows, Scan, TimePoint};
-use kimberlite_row::key::encode_all;
 use kimberlite_row::{Catalogue, Index, Object, Row, Table, Value};
-use kimberlite_store::{
-    Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, VersionScan, object_prefix,
-};
+use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, VersionScan};
 use kimberlite_types::{LogPosition, Op, TenantId};
 
 use super::keys::{
-    CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, orders, row_key_of_entry, time_in,
-    time_key,
+    CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, key_of, orders, row_key_of_entry,
+    time_in, time_key,
 };
 use super::{Tables, missed, stopped};
 
@@ -44,7 +41,7 @@ impl<'a> TableRows<'a> {
         &self,
         (low, high): Interval,
         at: LogPosition,
-        each: &mut dyn FnMut(kimberlite_store::Row<'_>) -> Result<bool, Miss>,
+        mut each: impl FnMut(kimberlite_store::Row<'_>) -> Result<bool, Miss>,
     ) -> Result<bool, Miss> {
         let early = LogPosition { op: Op(at.op.0.saturating_sub(1)), ..at };
         let at = if mutant!(AsOfEarly, at < self.last) { early } else { at };
@@ -52,10 +49,14 @@ impl<'a> TableRows<'a> {
         let mut scan = kimberlite_store::Scan { tenant: self.tenant, snapshot, direction, low, high };
         let mut wanted = Ok(true);
         loop {
-            let step = self.store().scan(&mut scan, StepLimits::default(), self.pages, |row| {
-                wanted = each(row);
-                if matches!(wanted, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
+            let step =
+                self.store().scan(&mut scan, StepLimits::default(), self.pages, |row| match each(row) {
+                    Ok(true) => ControlFlow::Continue(()),
+                    ended => {
+                        wanted = ended;
+                        ControlFlow::Break(())
+                    }
+                });
             match step {
                 Err(stop) => return Err(stopped(&stop)),
                 Ok(Progress::More) => {}
@@ -84,7 +85,7 @@ impl<'a> TableRows<'a> {
             return self.point(scan, &key, each);
         }
         // Lookups that find nothing need no layout.
-        let mut reader: Option<Projection> = None;
+        let mut own: Option<Projection> = None;
         let object = scan.index.map_or(table.id, |index| index.id);
         let mut row = Vec::new();
         let (mut entry, mut behind) = (Vec::new(), Vec::new());
@@ -98,12 +99,14 @@ impl<'a> TableRows<'a> {
                 }
                 _ => low,
             };
-            let wanted = self.interval((low, high), scan.at, &mut |found| {
-                let reader = reader.get_or_insert_with(|| {
-                    let reader = layout_of(table).projection(scan.places);
+            let wanted = self.interval((low, high), scan.at, |found| {
+                let reader = match scan.reader {
+                    Some(reader) => reader,
+                    None => own.get_or_insert_with(|| layout_of(table).projection(None)),
+                };
+                if row.is_empty() {
                     row = reader.row();
-                    reader
-                });
+                }
                 let (version, hidden) = match scan.index {
                     None => {
                         reader.read(found.value, &mut row).expect("the kernel wrote this row");
@@ -140,7 +143,14 @@ impl<'a> TableRows<'a> {
         }
         let found = self.store().get(self.tenant, key, Snapshot::At(scan.at), self.pages);
         let Some(version) = found.map_err(|stop| stopped(&stop))? else { return Ok(()) };
-        let reader = layout_of(scan.table).projection(scan.places);
+        let own: Projection;
+        let reader = match scan.reader {
+            Some(reader) => reader,
+            None => {
+                own = layout_of(scan.table).projection(None);
+                &own
+            }
+        };
         let mut row = reader.row();
         reader.read(&version.value, &mut row).expect("the kernel wrote this row");
         each(Found { key, hidden: None, version: version.begin, row: &row });
@@ -159,7 +169,7 @@ impl<'a> TableRows<'a> {
         let layout = layout_of(table);
         let wanted = intervals(index.id, &orders(table, Some(index)), scan.range);
         let mut rows = Vec::new();
-        self.interval(all_of(table.id), scan.at, &mut |found| {
+        self.interval(all_of(table.id), scan.at, |found| {
             let row = layout.decode(found.value).expect("the kernel wrote this row");
             let key = index_key(table, index, &row, found.key);
             let inside = |(low, high): &Interval| *low <= key && high.as_ref().is_none_or(|high| key < *high);
@@ -180,7 +190,7 @@ impl<'a> TableRows<'a> {
     /// The catalogue at a position, from its rows.
     pub(super) fn load(&self, at: LogPosition) -> Result<Catalogue, Miss> {
         let (mut next, mut objects) = (0, Vec::new());
-        self.interval(all_of(CATALOGUE), at, &mut |found| {
+        self.interval(all_of(CATALOGUE), at, |found| {
             if found.key.len() == OBJECT_SIZE {
                 next = postcard::from_bytes(found.value).expect("the kernel wrote this number");
             } else {
@@ -284,10 +294,7 @@ fn whole_key(scan: &Scan<'_>) -> Option<Vec<u8>> {
     if scan.index.is_some() || equal.len() != width {
         return None;
     }
-    let mut key = Vec::with_capacity(16 * (width + 1));
-    key.extend_from_slice(&object_prefix(scan.table.id));
-    encode_all(equal, &mut key);
-    Some(key)
+    Some(key_of(scan.table.id, equal))
 }
 
 /// The layout of rows of a table. Tables that do not have one are refused when they are put.
@@ -324,12 +331,16 @@ impl Rows for TableRows<'_> {
         let Some(last) = latest.micros.filter(|_| at < self.store().newest(self.tenant)) else {
             return Ok(latest.micros);
         };
-        // Times and positions grow together: the last time whose command is not behind `at`.
-        let (mut low, mut high, mut found) = (0, last, None);
+        // Times and positions grow together: the last time whose command is not behind `at`. It is mostly a recent one, so
+        // steps from the end on double until they are behind it.
+        let (mut low, mut high, mut found, mut back) = (0, last, None, 1);
         while low <= high {
-            let middle = low + (high - low) / 2;
+            let middle = (low + (high - low) / 2).max(high.saturating_sub(back));
             match self.floor(middle)? {
-                Some((time, position)) if position > at => high = time - 1,
+                Some((time, position)) if position > at => {
+                    high = time - 1;
+                    back = back.saturating_mul(2);
+                }
                 earlier => {
                     found = earlier.map(|(time, _)| time).or(found);
                     low = middle + 1;
@@ -341,15 +352,20 @@ impl Rows for TableRows<'_> {
 
     fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         let (table, width) = (scan.table, scan.table.columns.len());
-        let own: Option<Vec<usize>> =
-            scan.places.map(|places| places.iter().copied().filter(|at| *at < width).collect());
         let wanted = |name: &str| {
             let place = HISTORY_COLUMNS.iter().position(|(column, _)| *column == name);
-            scan.places.is_none_or(|places| place.is_some_and(|at| places.contains(&(width + at))))
+            scan.reader.is_none_or(|reader| place.is_some_and(|at| reader.wants(width + at)))
         };
         let timed = wanted("begin_time") || wanted("end_time");
         let mut times = Times::default();
-        let reader = layout_of(table).projection(own.as_deref());
+        let own: Projection;
+        let reader = match scan.reader {
+            Some(reader) => reader,
+            None => {
+                own = layout_of(table).projection(None);
+                &own
+            }
+        };
         let mut row = reader.row();
         row.resize(width + HISTORY_COLUMNS.len(), Value::Null);
         let after = scan.after.and_then(named_version);
@@ -417,6 +433,11 @@ impl Rows for TableRows<'_> {
             sum += self.store().count(self.tenant, range, self.pages).map_err(|miss| missed(&miss))?;
         }
         Ok(Some(sum))
+    }
+
+    fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
+        let found = self.store().get(self.tenant, &key_of(table.id, key), Snapshot::At(at), self.pages);
+        Ok(found.map_err(|stop| stopped(&stop))?.is_some())
     }
 
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {

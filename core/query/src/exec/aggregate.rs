@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::slice;
 
 use kimberlite_row::cast::decimal_error;
 use kimberlite_row::json::Key;
@@ -20,7 +21,7 @@ use kimberlite_row::{Decimal, Interval, Json, Row, SqlError, SqlState, Type, Val
 use super::hash::Keys;
 use crate::eval::Scope;
 use crate::exec::sort::compare_keys;
-use crate::expr::Arithmetic;
+use crate::expr::{Arithmetic, Expr};
 use crate::function::{text_of, to_json};
 use crate::plan::{Aggregate, AggregateCall, PairStatistic};
 
@@ -65,6 +66,15 @@ impl State {
         {
             return Ok(());
         }
+        if !call.distinct && call.order.is_empty() {
+            // Nothing is kept of a row but what it adds.
+            match &call.arguments[..] {
+                [] => return self.take(call, &[]),
+                [Expr::At(at)] => return self.take(call, slice::from_ref(&row[*at])),
+                [argument] => return self.take(call, slice::from_ref(&argument.eval(row, scope)?)),
+                _ => {}
+            }
+        }
         let mut arguments = Vec::with_capacity(call.arguments.len());
         for argument in &call.arguments {
             arguments.push(argument.eval(row, scope)?);
@@ -88,8 +98,19 @@ impl State {
     }
 
     fn take(&mut self, call: &AggregateCall, arguments: &[Value]) -> Result<(), SqlError> {
-        let null = Value::Null;
-        let value = arguments.first().unwrap_or(&null);
+        let value = arguments.first().unwrap_or(&Value::Null);
+        match (call.function, value) {
+            (Aggregate::Sum | Aggregate::Avg, Value::Int(n)) => {
+                self.count += 1;
+                self.whole += i128::from(*n);
+                return Ok(());
+            }
+            (Aggregate::Count, Value::Int(_)) => {
+                self.count += 1;
+                return Ok(());
+            }
+            _ => {}
+        }
         match call.function {
             Aggregate::CountAll => self.count += 1,
             Aggregate::ArrayAgg => self.items.push(value.clone()),

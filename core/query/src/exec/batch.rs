@@ -33,6 +33,16 @@ impl Flat {
         debug_assert_eq!(self.values.len(), self.count * self.width, "a row has a value for each column");
     }
 
+    /// Adds the columns at these places of a row.
+    #[inline]
+    pub(crate) fn push_picked(&mut self, row: &[Value], places: &[usize]) {
+        match places {
+            [place] => self.values.push(row[*place].clone()),
+            places => self.values.extend(places.iter().map(|place| row[*place].clone())),
+        }
+        self.count += 1;
+    }
+
     /// Rows of what expressions give of these. A value that is read once is moved.
     pub(crate) fn projected(mut self, list: &[Expr], scope: &mut Scope<'_>) -> Result<Self, SqlError> {
         let mut uses = alloc::vec![0usize; self.width];

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use kimberlite_row::codec::Layout;
 use kimberlite_row::{SqlError, SqlState, Value};
 
 use super::{
@@ -311,10 +312,11 @@ impl Compiler<'_> {
                 if scan.index.is_some() {
                     wanted.extend(scan.table.key_places().into_iter().flatten());
                 }
+                let reader = Layout::of(&scan.table)?.projection(Some(&wanted));
                 Ok(Open::new(
                     Source::Scan(Box::new(ScanSource {
                         places,
-                        wanted,
+                        reader,
                         identity: scan.identity.is_some(),
                         table: scan.table,
                         index: scan.index,

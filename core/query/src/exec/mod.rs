@@ -8,6 +8,7 @@ pub mod aggregate;
 mod batch;
 mod compile;
 mod hash;
+mod lookup;
 mod sort;
 mod source;
 mod stage;
@@ -17,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use kimberlite_row::codec::Projection;
 use kimberlite_row::fact::{KeyRange, Miss, Rows};
 use kimberlite_row::{Row, SqlError, Table, Value};
 use kimberlite_types::LogPosition;
@@ -24,6 +26,7 @@ use kimberlite_types::LogPosition;
 use batch::Batch;
 pub use compile::{LateQuery, compile, compile_expression, compile_late};
 use hash::Keys;
+pub(crate) use lookup::Lookup;
 use source::Cursor;
 pub use source::Read;
 use stage::State;
@@ -71,8 +74,8 @@ pub(crate) struct ScanSource {
     table: Arc<Table>,
     index: Option<usize>,
     places: Vec<usize>,
-    /// Places that are read: those, and of an index those of the key, which the guards of its rows name.
-    wanted: Vec<usize>,
+    /// Reads those, and of an index those of the key, which the guards of its rows name.
+    reader: Projection,
     identity: bool,
     at: Option<LogPosition>,
     versions: bool,
@@ -415,6 +418,16 @@ impl Execution {
                 let plain = spec.sets.len() == 1 && spec.sets[0].len() == spec.groups.len() && !spec.grouping;
                 let mut all = Vec::with_capacity(spec.groups.len());
                 batch.try_each(|row| {
+                    // Without groups, all rows behind the first meet in the one there is.
+                    if plain
+                        && spec.groups.is_empty()
+                        && let Some(states) = states.first_mut()
+                    {
+                        for (state, call) in states.iter_mut().zip(&spec.calls) {
+                            state.add(call, row, &mut scope)?;
+                        }
+                        return Ok(());
+                    }
                     all.clear();
                     for group in &spec.groups {
                         all.push(group.eval(row, &mut scope)?);

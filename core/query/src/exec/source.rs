@@ -109,14 +109,14 @@ impl Cursor {
                 let table = &scan.table;
                 let index = scan.index.map(|at| &table.indexes[at]);
                 let at = scan.at.unwrap_or(at);
-                let places = Some(&scan.wanted[..]);
+                let reader = Some(&scan.reader);
                 let mut batch = Flat::new(scan.places.len() + if scan.identity { 2 } else { 0 });
                 let (mut last, mut seen, mut ids, mut over) = (None, 0, Vec::new(), 0);
                 // The times of each version are searched for.
                 let looked_at_max = if scan.versions { BATCH_ROWS } else { SCAN_ROWS_MAX } as u64;
                 for (number, range) in ranges.iter().enumerate() {
                     let after = after.as_deref().filter(|_| number == 0);
-                    let request = Scan { table, index, at, range, after, places };
+                    let request = Scan { table, index, at, range, after, reader };
                     let mut each = |found: kimberlite_row::fact::Found<'_>| {
                         seen += 1;
                         if *guarded {
@@ -127,15 +127,15 @@ impl Cursor {
                                 .is_some_and(|order| test.comparison.holds(order))
                         });
                         if fits {
-                            let row = scan.places.iter().map(|at| found.row[*at].clone());
                             if scan.identity {
+                                let row = scan.places.iter().map(|at| found.row[*at].clone());
                                 let hidden = found.hidden;
                                 let hidden =
                                     hidden.map_or(Value::Null, |key| Value::Bytes(Arc::from(&key[..])));
                                 // Its version is told by what it holds.
                                 batch.push(row.chain([hidden, Value::Null]));
                             } else {
-                                batch.push(row);
+                                batch.push_picked(found.row, &scan.places);
                             }
                         }
                         let more = batch.len() < *most && seen < looked_at_max;

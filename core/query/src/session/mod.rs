@@ -11,6 +11,7 @@ mod merge;
 mod parts;
 mod planned;
 mod schema;
+mod short;
 mod write;
 
 pub use control::{STATEMENT_TIMEOUT, milliseconds, reindex_target};
@@ -40,6 +41,7 @@ use crate::statistics::Statistics;
 use parts::Parts;
 use planned::{Planned, Plans};
 use schema::Recheck;
+use short::Short;
 use write::{WritePlan, Writing};
 
 /// What a statement answers.
@@ -216,6 +218,16 @@ impl TimeTravel for Travel<'_> {
             TimePoint::TooOld => Err(SqlError::new(SqlState::SnapshotTooOld, "snapshot too old").into()),
         }
     }
+}
+
+/// Parameters come as text or as values of the type that was found.
+fn typed(params: &mut [Value], kinds: &[Type]) -> Result<(), SqlError> {
+    for (value, kind) in params.iter_mut().zip(kinds) {
+        if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
+            *value = kimberlite_row::text::parse(text, kind)?;
+        }
+    }
+    Ok(())
 }
 
 fn in_transaction_only() -> SqlError {
@@ -436,6 +448,9 @@ impl Session {
             && let Some(planned) = self.plans.get(statement, text, running.params.len(), &catalogue)
             && !(transaction.read_only && planned.writing.is_some())
         {
+            if let Some(step) = self.at_once(running, &planned, rows, &catalogue)? {
+                return Ok(step);
+            }
             return self.launch(running, &planned, After::Rows, &catalogue);
         }
         if transaction.read_only
@@ -537,6 +552,7 @@ impl Session {
             whole: binder.whole,
             count: running.params.len(),
             kinds: core::mem::take(&mut binder.params),
+            short: Short::of(&program, writing.as_ref(), &binder.sequences),
             program,
             columns: columns.into(),
             writing: writing.map(Arc::new),
@@ -568,12 +584,7 @@ impl Session {
             let own = transaction.overlay.sequences.get(id).cloned();
             sequences.insert(*id, own.unwrap_or_else(|| (**stored).clone()));
         }
-        // Parameters come as text or as values of the type that was found.
-        for (value, kind) in running.params.iter_mut().zip(&planned.kinds) {
-            if let (Value::Text(text), false) = (&*value, kind.is_text() || *kind == Type::Unknown) {
-                *value = kimberlite_row::text::parse(text, kind)?;
-            }
-        }
+        typed(&mut running.params, &planned.kinds)?;
         let after = match (after, &planned.writing) {
             (After::Rows, Some(plan)) => {
                 let mut writing = Writing::new(plan.clone());

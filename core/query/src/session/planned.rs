@@ -9,6 +9,7 @@ use kimberlite_row::schema::SchemaVersion;
 use kimberlite_row::{Catalogue, ObjectId, Type};
 use sqlparser::ast;
 
+use super::short::Short;
 use super::write::WritePlan;
 use crate::bind::Output;
 use crate::exec::Program;
@@ -18,7 +19,7 @@ const PLANS_MAX: usize = 32;
 /// Bytes of a text whose plan is kept. Longer ones are seldom sent twice, and their plans are large.
 const PLAN_TEXT_MAX: usize = 4096;
 
-/// How often a plan is used before it is made anew: tables grow.
+/// How often a plan is used before it is made anew: tables grow. No other plan is better than a lookup by the whole key.
 const PLAN_USES_MAX: u32 = 1000;
 
 /// A statement, bound, planned and compiled.
@@ -33,6 +34,8 @@ pub(super) struct Planned {
     /// Their types.
     pub(super) kinds: Vec<Type>,
     pub(super) program: Arc<Program>,
+    /// What is done in one step where nothing stands in the way.
+    pub(super) short: Option<Short>,
     pub(super) columns: Arc<[Output]>,
     /// What becomes of its rows, if it writes.
     pub(super) writing: Option<Arc<WritePlan>>,
@@ -82,9 +85,9 @@ impl Plans {
         catalogue: &Arc<Catalogue>,
     ) -> Option<Arc<Planned>> {
         let Entry { statement: known, planned, uses, .. } = self.entries.get_mut(text)?;
-        *uses += 1;
+        *uses = uses.saturating_add(1);
         let same = Arc::ptr_eq(known, statement)
-            && *uses <= PLAN_USES_MAX
+            && (*uses <= PLAN_USES_MAX || matches!(planned.short, Some(Short::Lookup(_))))
             && planned.count == count
             && planned.holds(catalogue);
         same.then(|| planned.clone())

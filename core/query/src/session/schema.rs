@@ -264,7 +264,7 @@ impl Recheck {
             at,
             range: &KeyRange::ALL,
             after: self.after.as_deref(),
-            places: None,
+            reader: None,
         };
         rows.scan(&scan, &mut |row| {
             found.push(Write {

@@ -278,3 +278,46 @@ fn a_kept_plan_is_made_anew_when_what_it_was_bound_under_changes() {
     assert!(database.again(&all, Vec::new()).is_err());
     assert_eq!(one(&mut database), ["y,1"]);
 }
+
+#[test]
+fn a_kept_lookup_answers_as_the_first_one_did() {
+    // The second one gives more than columns.
+    let texts =
+        ["SELECT m, l FROM w WHERE l = $2 AND k = $1", "SELECT m, l + 1 FROM w WHERE k = $1 AND l = $2"];
+    for (miss, text) in [false, true].into_iter().flat_map(|miss| texts.map(|text| (miss, text))) {
+        let mut database = Database::new(miss);
+        database
+            .run(
+                "CREATE TABLE w (k int, l int, m text, PRIMARY KEY (k, l));
+                 INSERT INTO w VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c')",
+            )
+            .expect("a table");
+        let statement = statements(text).expect("a query").pop().expect("a query");
+        let lookup = (Arc::new(statement), Arc::<str>::from(text));
+        let ask = |database: &mut Database, k: Value, l: i64| match database
+            .again(&lookup, vec![k, Value::Int(l)])
+        {
+            Ok(answer) => {
+                let first = answer.rows.first().map_or("none", |row| row[0].as_text().unwrap_or("null"));
+                assert_eq!(answer.columns.len(), 2);
+                format!("{}: {first}", answer.tag)
+            }
+            Err(error) => error.state().code().to_string(),
+        };
+        let (found, none) = (|m: &str| format!("SELECT 1: {m}"), "SELECT 0: none");
+        for _ in 0..2 {
+            database.memory.forget(miss);
+            assert_eq!(ask(&mut database, Value::Int(1), 2), found("b"));
+            assert_eq!(ask(&mut database, Value::text(" 2"), 1), found("c"), "what comes as text is read");
+            assert_eq!(ask(&mut database, Value::text("two"), 1), "22P02");
+            assert_eq!(ask(&mut database, Value::Null, 1), none);
+            assert_eq!(ask(&mut database, Value::Int(2), 2), none);
+            database.run("BEGIN; UPDATE w SET m = 'own' WHERE k = 1 AND l = 2").expect("a block");
+            assert_eq!(ask(&mut database, Value::Int(1), 2), found("own"));
+            assert_eq!(ask(&mut database, Value::Int(1), 1), found("a"));
+            database.run("ROLLBACK; SET work_rows_max = 0").expect("a block");
+            assert_eq!(ask(&mut database, Value::Int(1), 2), "57014", "a limit that is set holds");
+            database.run("RESET ALL").expect("a setting");
+        }
+    }
+}

@@ -111,7 +111,7 @@ fn all_rows(cluster: &mut Cluster) -> Vec<(LogPosition, Vec<Value>)> {
         all.extend(cluster.replicas[0].rows(|rows| {
             let mut found = Vec::new();
             let (index, at, range) = (None, rows.last(), &KeyRange::ALL);
-            let scan = Scan { table: &table, index, at, range, after: None, places: None };
+            let scan = Scan { table: &table, index, at, range, after: None, reader: None };
             rows.scan(&scan, &mut |row| {
                 found.push((row.version, row.row.to_vec()));
                 true

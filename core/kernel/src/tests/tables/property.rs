@@ -334,7 +334,7 @@ fn compare(cluster: &mut Cluster, script: &mut Script<'_>, moment: &Moment, at: 
                         let (rows, last) = replica.rows(|rows| {
                             let (mut page, mut last) = (Vec::new(), None);
                             let after = after.as_deref();
-                            let scan = Scan { table, index, at, range: &range, after, places: None };
+                            let scan = Scan { table, index, at, range: &range, after, reader: None };
                             rows.scan(&scan, &mut |found| {
                                 let id = RowId::of(table, found.row, found.hidden);
                                 page.push((id, found.version, found.row.to_vec()));
@@ -384,7 +384,7 @@ fn histories(
                     let (rows, last) = replica.rows(|rows| {
                         let (mut page, mut last) = (Vec::new(), None);
                         let after = after.as_deref();
-                        let scan = Scan { table, index: None, at, range: &range, after, places: None };
+                        let scan = Scan { table, index: None, at, range: &range, after, reader: None };
                         rows.history(&scan, &mut |found| {
                             page.push((RowId::of(table, found.row, found.hidden), found.row.to_vec()));
                             last = Some(found.key.to_vec());
@@ -497,7 +497,7 @@ fn run_damaged(bytes: &[u8], damage: &[(u16, u8)]) {
                 counts.push(replica.rows(|kernel| {
                     let mut count = 0;
                     let at = kernel.last();
-                    let scan = Scan { table, index, at, range: &KeyRange::ALL, after: None, places: None };
+                    let scan = Scan { table, index, at, range: &KeyRange::ALL, after: None, reader: None };
                     kernel.scan(&scan, &mut |found| {
                         let id = RowId::of(table, found.row, found.hidden);
                         rows.insert((table.id, id), Version::new(table, found.version, found.row));

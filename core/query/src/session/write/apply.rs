@@ -30,6 +30,9 @@ const CHECK_ROWS: usize = 1024;
 /// And of so large a part of all at least: each step looks at all writes once.
 const CHECK_STEPS: usize = 16;
 
+/// So many writes are looked through one by one.
+const FEW: usize = 4;
+
 /// How far a statement that writes has come.
 #[derive(Debug)]
 pub(in crate::session) struct Writing {
@@ -49,7 +52,7 @@ pub(in crate::session) struct Writing {
     pub rows: Vec<Row>,
     /// Provisional keys given so far in the transaction.
     pub fresh: u32,
-    /// Where the write of a row stands.
+    /// Where the write of a row stands, once there are more than a [`FEW`].
     places: BTreeMap<(ObjectId, RowId), usize>,
     /// Of each key that may conflict: which row this statement gave it.
     taken: Vec<BTreeMap<Vec<Value>, RowId>>,
@@ -119,6 +122,13 @@ impl WritePlan {
         (source, core::mem::take(&mut self.output), Some(self))
     }
 
+    /// Whether it inserts rows under keys of their own, and does nothing else.
+    pub(in crate::session) fn is_plain_insert(&self) -> bool {
+        matches!(self.kind, Kind::Insert(None))
+            && self.returning.is_none()
+            && self.table.primary_key.is_some()
+    }
+
     /// As EXPLAIN shows it.
     pub(in crate::session) fn explained(&self) -> String {
         let what = match self.kind {
@@ -130,7 +140,7 @@ impl WritePlan {
     }
 
     /// Computes what is generated and checks what concerns the row alone.
-    fn finish_row(&self, row: &mut Row, shared: &mut Shared) -> Result<(), SqlError> {
+    pub(in crate::session) fn finish_row(&self, row: &mut Row, shared: &mut Shared) -> Result<(), SqlError> {
         for (at, expr) in &self.generated {
             row[*at] = eval(expr, row, shared)?;
         }
@@ -382,11 +392,28 @@ impl Writing {
         Ok(Stage::Cascade((0..self.writes.len()).collect(), 0))
     }
 
-    fn written(&self, table: ObjectId, id: &RowId) -> Option<&Write> {
+    /// Where the write of a row stands.
+    fn place(&self, table: ObjectId, id: &RowId) -> Option<usize> {
         if self.places.is_empty() {
-            return None;
+            return self.writes.iter().rposition(|write| write.table == table && write.id == *id);
         }
-        self.places.get(&(table, id.clone())).map(|at| &self.writes[*at])
+        self.places.get(&(table, id.clone())).copied()
+    }
+
+    fn written(&self, table: ObjectId, id: &RowId) -> Option<&Write> {
+        self.place(table, id).map(|at| &self.writes[at])
+    }
+
+    /// Adds the first write of a row.
+    fn add(&mut self, write: Write) {
+        self.writes.push(write);
+        let count = self.writes.len();
+        if count > FEW {
+            let first = if self.places.is_empty() { 0 } else { count - 1 };
+            for (at, write) in self.writes.iter().enumerate().skip(first) {
+                self.places.insert((write.table, write.id.clone()), at);
+            }
+        }
     }
 
     fn put(&mut self, id: RowId, before: Option<Row>, after: Option<Row>) {
@@ -396,8 +423,7 @@ impl Writing {
                 self.taken[number].insert(values, id.clone());
             }
         }
-        self.places.insert((table, id.clone()), self.writes.len());
-        self.writes.push(Write { table, id, before, after });
+        self.add(Write { table, id, before, after });
     }
 
     /// Counts a row, and gives it to RETURNING.
@@ -509,10 +535,9 @@ impl Writing {
     /// Gives the rows of an UPDATE their new keys, which other rows of it may have left.
     fn arrive(&mut self) -> Result<(), SqlError> {
         for (id, new) in core::mem::take(&mut self.moved) {
-            match self.places.get(&(self.plan.table.id, id.clone())) {
+            match self.place(self.plan.table.id, &id) {
                 None => self.put(id, None, Some(new)),
-                Some(at) if self.writes[*at].after.is_none() => {
-                    let at = *at;
+                Some(at) if self.writes[at].after.is_none() => {
                     self.writes[at].after = Some(new);
                 }
                 Some(_) => return Err(taken_twice(&self.plan.table, &id)),
@@ -563,7 +588,7 @@ impl Writing {
             let places = child.places(&key.columns);
             for (id, row) in rows {
                 // What the statement has made of the row so far.
-                let at = self.places.get(&(child.id, id.clone())).copied();
+                let at = self.place(child.id, id);
                 let current = match at {
                     Some(at) => self.writes[at].after.as_ref(),
                     None => Some(row),
@@ -572,9 +597,8 @@ impl Writing {
                 let after = followed(child, current, &places, new.as_deref(), action)?;
                 let at = at.unwrap_or_else(|| {
                     shared.memory += row.iter().map(Value::size).sum::<usize>();
-                    self.places.insert((child.id, id.clone()), self.writes.len());
                     let before = Some(row.clone());
-                    self.writes.push(Write { table: child.id, id: id.clone(), before, after: None });
+                    self.add(Write { table: child.id, id: id.clone(), before, after: None });
                     self.writes.len() - 1
                 });
                 self.writes[at].after = after;

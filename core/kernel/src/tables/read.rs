@@ -229,7 +229,7 @@ impl<'a> TableRows<'a> {
     fn time_of_command(&self, at: LogPosition, known: &mut Times) -> Result<Option<i64>, Miss> {
         if known.is_empty() {
             let mut first = None;
-            self.interval(all_of(TIMES), self.last, &mut |row| {
+            self.interval(all_of(TIMES), self.last, |row| {
                 first = Some((row.begin, time_in(row.key)));
                 Ok(false)
             })?;

@@ -144,12 +144,11 @@ impl<'a> TableRows<'a> {
         let found = self.store().get(self.tenant, key, Snapshot::At(scan.at), self.pages);
         let Some(version) = found.map_err(|stop| stopped(&stop))? else { return Ok(()) };
         let own: Projection;
-        let reader = match scan.reader {
-            Some(reader) => reader,
-            None => {
-                own = layout_of(scan.table).projection(None);
-                &own
-            }
+        let reader = if let Some(reader) = scan.reader {
+            reader
+        } else {
+            own = layout_of(scan.table).projection(None);
+            &own
         };
         let mut row = reader.row();
         reader.read(&version.value, &mut row).expect("the kernel wrote this row");
@@ -359,12 +358,11 @@ impl Rows for TableRows<'_> {
         let timed = wanted("begin_time") || wanted("end_time");
         let mut times = Times::default();
         let own: Projection;
-        let reader = match scan.reader {
-            Some(reader) => reader,
-            None => {
-                own = layout_of(table).projection(None);
-                &own
-            }
+        let reader = if let Some(reader) = scan.reader {
+            reader
+        } else {
+            own = layout_of(table).projection(None);
+            &own
         };
         let mut row = reader.row();
         row.resize(width + HISTORY_COLUMNS.len(), Value::Null);

@@ -159,6 +159,7 @@ impl Kernel {
         let header = &prepare.header;
         assert_eq!(header.op, self.applied.next(), "ops are applied in order, each once");
         assert_eq!(verdicts.len(), self.installed as usize, "an op is applied as a whole");
+        self.go_on(pages)?;
         for entry in prepare.entries().skip(self.installed as usize) {
             let entry = entry.expect("the entries of a committed prepare were verified");
             if self.installed == 0 {
@@ -171,14 +172,22 @@ impl Kernel {
             };
             let decision = self.decide(&entry, pages)?;
             verdicts.push(self.install(decision));
+            self.go_on(pages)?;
         }
         self.finish(header);
         Ok(())
     }
 
+    /// Writes what is left of the entry that was installed last: one that writes much takes several batches. Like a decision it
+    /// may miss pages, and is then called again with them at hand; before it is through, nothing else is decided.
+    pub fn go_on(&mut self, pages: &dyn Pages) -> Result<(), Miss> {
+        self.tables.go_on(pages)
+    }
+
     /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision, as soon as the pages are
     /// at hand that it needs.
     pub fn decide(&self, entry: &Entry<'_>, pages: &dyn Pages) -> Result<Decision, Miss> {
+        assert!(!self.tables.is_under_way(), "an entry is installed as a whole before the next is decided");
         let (session, request) = (entry.header.session, entry.header.request);
         let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
             Lookup::Duplicate(verdict) if !mutant!(DuplicatesFilteredOnly) => {
@@ -327,6 +336,7 @@ impl Kernel {
     pub fn finish(&mut self, header: &PrepareHeader) {
         assert_eq!(header.op, self.applied.next(), "ops are finished in order, each once");
         assert_eq!(header.entries, self.installed, "an op is finished when all its entries are installed");
+        assert!(!self.tables.is_under_way(), "an op is finished when its last entry is written");
         if header.entries == 0 {
             assert_eq!(header.chain, self.chain, "an op without entries leaves the chain as it was");
         }

@@ -10,12 +10,19 @@ pub const STREAMS_MAX: u32 = 1 << 20;
 /// Tables, views and sequences of a tenant. The catalogue is kept in memory and read by every statement.
 pub const OBJECTS_MAX: usize = 1 << 14;
 
-/// Guards of one command: one for each row that a full batch updates, and as many again for what was read.
-pub const GUARDS_MAX: usize = 2 * kimberlite_store::BATCH_WRITES_MAX;
+/// Rows and index entries that one command may write or remove, however many batches of the store that takes. They are
+/// worked out before the first is written, and no other command is decided meanwhile.
+pub const COMMAND_WRITES_MAX: usize = 8 * kimberlite_store::BATCH_WRITES_MAX;
+
+/// Bytes of their keys and values: 32 MiB.
+pub const COMMAND_BYTES_MAX: usize = 8 * kimberlite_store::BATCH_BYTES_MAX;
+
+/// Guards of one command: one for each row that a full command updates, and as many again for what was read.
+pub const GUARDS_MAX: usize = 2 * COMMAND_WRITES_MAX;
 
 /// Changes of the schema in one command. Each takes a look at all names of the tenant: 4,096 x 16,384.
 pub const SCHEMA_FACTS_MAX: usize = 1 << 12;
 
-/// Rows that one command may index or check because their table got an index or a constraint: as many as a batch of the
-/// store can give an entry each.
-pub const CHECKED_ROWS_MAX: usize = kimberlite_store::BATCH_WRITES_MAX;
+/// Rows that one command may index or check because their table got an index or a constraint: as many as it can give an
+/// entry each.
+pub const CHECKED_ROWS_MAX: usize = COMMAND_WRITES_MAX;

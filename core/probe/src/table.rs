@@ -33,6 +33,7 @@ const STORAGE_STORAGE: &str = "core/storage/src/storage.rs";
 const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
 const STORAGE_VIEW: &str = "core/storage/src/view.rs";
 const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
+const KERNEL_DECIDE: &str = "core/kernel/src/tables/decide.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
 const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
 const RUNTIME_PAGES: &str = "core/runtime/src/pages.rs";
@@ -247,6 +248,7 @@ pub const ALL: &[Mark] = &[
     rare(KERNEL_KERNEL, Reachable, "kernel.no_session", "a request names a session that is not there"),
     mark(KERNEL_KERNEL, Reachable, "kernel.refuses", "a command is refused, and the refusal is remembered"),
     mark(KERNEL_KERNEL, Reachable, "kernel.offset_mismatch", "an append names another offset than the stream has"),
+    rare(KERNEL_DECIDE, Reachable, "kernel.several_batches", "a command writes more than one batch of the store holds"),
     rare(KERNEL_KERNEL, Reachable, "kernel.evicts", "the session least recently used is forgotten"),
 
     rare(RUNTIME_NODE, Reachable, "node.client_malformed", "a stream of a client is not the protocol"),

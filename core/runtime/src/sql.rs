@@ -26,6 +26,7 @@ use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
+use kimberlite_kernel::limits::COMMAND_WRITES_MAX;
 use kimberlite_probe::mutant;
 use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
@@ -930,6 +931,13 @@ fn unreadable(page: &PageRef) -> SqlFailure {
 
 /// A refusal of the log, for a frame.
 fn refused(refusal: Refusal) -> SqlFailure {
+    if refusal.sqlstate() == SqlState::ProgramLimitExceeded.code() {
+        let message = format!(
+            "one command writes, removes, indexes or checks at most {COMMAND_WRITES_MAX} rows and index entries (COMMAND_WRITES_MAX)"
+        );
+        let hint = "Divide the statement or transaction. A table that is dropped may be of any size.";
+        return failure(&SqlError::new(SqlState::ProgramLimitExceeded, message).hint(hint));
+    }
     let code = SqlCode::new(refusal.sqlstate()).expect("a SQLSTATE has five characters");
     SqlFailure { code, message: refusal.to_string(), position: None, detail: None, hint: None }
 }

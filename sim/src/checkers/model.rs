@@ -170,6 +170,7 @@ impl Model {
                     })?;
                 let rows = change.rows();
                 self.tables.install(change);
+                self.tables.go_on(&Unwritten).expect("all pages are the store's own");
                 Ok(Outcome::Written { rows })
             }
         }

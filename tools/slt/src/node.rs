@@ -140,6 +140,9 @@ impl Node {
                 }
             };
             results.push(self.kernel.install(decision).verdict.result);
+            while self.kernel.go_on(&self.disk).is_err() {
+                self.fetch();
+            }
         }
         self.kernel.finish(&prepare.header);
         if self.miss {

@@ -1,6 +1,6 @@
 //! From facts to the keys that are written.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use kimberlite_row::fact::{
 };
 use kimberlite_row::schema::ForeignKey;
 use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Value};
-use kimberlite_store::{BATCH_BYTES_MAX, BATCH_WRITES_MAX, Pages, WriteBatch, WriteError};
+use kimberlite_store::{Pages, Store, VALUE_SIZE_MAX, WriteBatch, WriteError};
 use kimberlite_types::{LogPosition, TenantId, WallTime};
 
 use super::guard::Guards;
@@ -23,12 +23,9 @@ use super::keys::{
 };
 use super::read::{TableRows, layout_of};
 use super::schema::{Changed, changed};
-use super::{Latest, Refused, Stop, TableChange, Tables, missed, too_much};
+use super::{Latest, Net, Refused, Rest, Stop, TableChange, Tables, missed, too_much};
 use crate::digest::{ItemSum, TableVersion};
-use crate::limits::{CHECKED_ROWS_MAX, GUARDS_MAX, SCHEMA_FACTS_MAX};
-
-/// Keys and what is written there: `None` where something goes.
-type Net = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+use crate::limits::{CHECKED_ROWS_MAX, COMMAND_BYTES_MAX, COMMAND_WRITES_MAX, GUARDS_MAX, SCHEMA_FACTS_MAX};
 
 impl Tables {
     /// What facts do to the tables of a tenant if they are the command at `at`, which is behind all that was installed.
@@ -63,7 +60,7 @@ impl Tables {
         for (what, count, max, name) in [
             ("guards", facts.guards.len(), GUARDS_MAX, "GUARDS_MAX"),
             ("changes of the schema", facts.schema.len(), SCHEMA_FACTS_MAX, "SCHEMA_FACTS_MAX"),
-            ("written rows", facts.writes.len(), BATCH_WRITES_MAX, "BATCH_WRITES_MAX"),
+            ("written rows", facts.writes.len(), COMMAND_WRITES_MAX, "COMMAND_WRITES_MAX"),
         ] {
             if count > max {
                 return Err(too_much(format!(
@@ -75,7 +72,14 @@ impl Tables {
         let guards = Guards { store: &self.store, pages, tenant, catalogue: &latest.catalogue, at };
         guards.check(facts)?;
         if facts.is_empty() {
-            return Ok(TableChange { tenant, draft: None, latest, rows: 0, sum: ItemSum::default() });
+            return Ok(TableChange {
+                tenant,
+                draft: None,
+                rest: None,
+                latest,
+                rows: 0,
+                sum: ItemSum::default(),
+            });
         }
         let changed = changed(&latest.catalogue, &facts.schema)?;
         let planner =
@@ -101,21 +105,34 @@ impl Tables {
         let micros = (time.0 / 1_000).cast_signed();
         let micros = latest.micros.map_or(micros, |last| micros.max(last.saturating_add(1)));
         net.insert(time_key(micros), Some(Vec::new()));
-        let mut batch = WriteBatch::new(self.store.shape(), tenant, at);
+        let (key_size_max, mut bytes) = (self.store.shape().key_size_max(), 0);
         let mut sum = ItemSum::default();
         for (key, value) in &net {
-            let put = match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            };
-            put.map_err(full)?;
+            let size = value.as_ref().map_or(0, Vec::len);
+            if key.len() > key_size_max {
+                return Err(
+                    too_much(format!("a key of {} bytes is longer than {key_size_max}", key.len())).into()
+                );
+            }
+            if size > VALUE_SIZE_MAX {
+                return Err(
+                    too_much(format!("a value of {size} bytes is longer than {VALUE_SIZE_MAX}")).into()
+                );
+            }
+            bytes += key.len() + size;
             sum.add(TableVersion { tenant, key, position: at, value: value.as_deref() }.lanes());
         }
+        if net.len() > COMMAND_WRITES_MAX || bytes > COMMAND_BYTES_MAX {
+            return Err(full().into());
+        }
+        let rest = Rest { tenant, at, net };
+        let (batch, next) = rest.batch(&self.store);
         let draft = self.store.plan(&batch, pages).map_err(|miss| missed(&miss))?;
         let since = if facts.schema.is_empty() { latest.since } else { at };
         Ok(TableChange {
             tenant,
             draft: Some(draft),
+            rest: rest.behind(next),
             latest: Latest { catalogue: changed.catalogue, since, micros: Some(micros) },
             rows: facts.writes.len() as u32,
             sum,
@@ -123,13 +140,39 @@ impl Tables {
     }
 }
 
-fn full(error: WriteError) -> Refused {
-    match error {
-        WriteError::BatchFull => too_much(format!(
-            "the command writes more than {BATCH_WRITES_MAX} rows and index entries (BATCH_WRITES_MAX) or \
-             {BATCH_BYTES_MAX} bytes of them (BATCH_BYTES_MAX); divide it"
-        )),
-        error => too_much(format!("{error}")),
+fn full() -> Refused {
+    too_much(format!(
+        "the command writes or removes more than {COMMAND_WRITES_MAX} rows and index entries (COMMAND_WRITES_MAX) or \
+         {COMMAND_BYTES_MAX} bytes of them (COMMAND_BYTES_MAX); divide it"
+    ))
+}
+
+impl Rest {
+    /// As much as one batch holds, in the order of keys, and the first key behind it. All of it was held against the limits
+    /// of a batch but for its size.
+    pub(super) fn batch(&self, store: &Store) -> (WriteBatch, Option<Vec<u8>>) {
+        let mut batch = WriteBatch::new(store.shape(), self.tenant, self.at);
+        for (key, value) in &self.net {
+            let put = match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            };
+            match put {
+                Ok(()) => {}
+                Err(WriteError::BatchFull) => {
+                    kimberlite_probe::reachable!("kernel.several_batches");
+                    return (batch, Some(key.clone()));
+                }
+                Err(error) => unreachable!("keys and values were measured: {error}"),
+            }
+        }
+        (batch, None)
+    }
+
+    /// What is left from this key on, if there is one.
+    pub(super) fn behind(mut self, next: Option<Vec<u8>>) -> Option<Self> {
+        self.net = self.net.split_off(&next?);
+        Some(self)
     }
 }
 
@@ -208,16 +251,14 @@ impl<'a> Planner<'a> {
         Ok(written)
     }
 
-    /// Removes the rows of tables that are dropped or truncated, and the entries of indexes that are dropped.
+    /// Removes the rows of tables that are truncated, and their index entries. What is dropped stays where it is: it is
+    /// reached by its id alone, and no id is given twice.
     fn remove(&self, net: &mut Net) -> Result<(), Stop> {
-        let touched = self.changed.touched.iter().chain(&self.changed.truncated);
-        for old in touched.filter_map(|id| self.before.table(*id)) {
-            let new = self.changed.catalogue.table(old.id).filter(|_| self.kept(old.id).is_some());
-            if new.is_none() {
-                self.remove_all(all_of(old.id), net)?;
-            }
-            let stays = |id: ObjectId| new.is_some_and(|new| new.indexes.iter().any(|index| index.id == id));
-            for index in old.indexes.iter().filter(|index| !stays(index.id)) {
+        for old in self.changed.truncated.iter().filter_map(|id| self.before.table(*id)) {
+            let Some(new) = self.changed.catalogue.table(old.id) else { continue };
+            self.remove_all(all_of(old.id), net)?;
+            let stays = |id: ObjectId| new.indexes.iter().any(|index| index.id == id);
+            for index in old.indexes.iter().filter(|index| stays(index.id)) {
                 self.remove_all(all_of(index.id), net)?;
             }
         }
@@ -225,22 +266,15 @@ impl<'a> Planner<'a> {
     }
 
     fn remove_all(&self, keys: Interval, net: &mut Net) -> Result<(), Stop> {
-        let mut full = false;
+        let mut is_full = false;
         self.rows.interval(keys, self.at, |found| {
-            full = net.len() >= BATCH_WRITES_MAX;
-            if !full {
+            is_full = net.len() >= COMMAND_WRITES_MAX;
+            if !is_full {
                 net.insert(found.key.to_vec(), None);
             }
-            Ok(!full)
+            Ok(!is_full)
         })?;
-        if full {
-            return Err(too_much(format!(
-                "the command removes more than {BATCH_WRITES_MAX} rows and index entries (BATCH_WRITES_MAX); \
-                 delete rows by smaller commands first"
-            ))
-            .into());
-        }
-        Ok(())
+        if is_full { Err(full().into()) } else { Ok(()) }
     }
 
     /// Fills indexes that are new on tables that have rows, and gives the rows that new constraints are about.
@@ -380,10 +414,7 @@ impl<'a> Planner<'a> {
             }
         };
         net.insert(key, value);
-        if net.len() > BATCH_WRITES_MAX {
-            return Err(full(WriteError::BatchFull));
-        }
-        Ok(())
+        if net.len() > COMMAND_WRITES_MAX { Err(full()) } else { Ok(()) }
     }
 
     fn put_catalogue(&self, facts: &[kimberlite_row::fact::SchemaFact], net: &mut Net) {

@@ -128,11 +128,24 @@ struct Latest {
     micros: Option<i64>,
 }
 
+/// Keys and what is written there: `None` where something goes.
+type Net = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What is still to be written of a command that takes several batches of the store. Nobody sees the part of it that is written:
+/// its position lies behind all that is applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Rest {
+    tenant: TenantId,
+    at: LogPosition,
+    net: Net,
+}
+
 /// The tables of all tenants. See the [module's page](self).
 #[derive(Clone, Debug)]
 pub struct Tables {
     store: Store,
     latest: BTreeMap<TenantId, Latest>,
+    rest: Option<Rest>,
 }
 
 /// What facts make of the tables. Made by [`Tables::decide`], used up by [`Tables::install`].
@@ -142,6 +155,7 @@ pub struct TableChange {
     tenant: TenantId,
     /// `None`: the facts hold nothing, and nothing is written.
     draft: Option<Draft>,
+    rest: Option<Rest>,
     latest: Latest,
     rows: u32,
     sum: ItemSum,
@@ -168,15 +182,35 @@ impl Default for Tables {
 impl Tables {
     /// No tables, in pages of this shape: the same on all replicas.
     pub fn new(shape: Shape) -> Self {
-        Self { store: Store::new(shape), latest: BTreeMap::new() }
+        Self { store: Store::new(shape), latest: BTreeMap::new(), rest: None }
     }
 
-    /// Makes a change true. It was decided on this very state.
+    /// Makes a change true, or begins to: it was decided on this very state. Until [`Tables::go_on`] says that nothing is
+    /// left of it, nothing else may be decided.
     pub fn install(&mut self, change: TableChange) {
+        assert!(self.rest.is_none(), "a change is installed as a whole before the next");
         if let Some(draft) = change.draft {
             self.store.install(draft);
             self.latest.insert(change.tenant, change.latest);
+            self.rest = change.rest;
         }
+    }
+
+    /// Writes what is left of the change that was installed last. When pages are missing, the same call is made again
+    /// with them at hand, and goes on where it stopped.
+    pub fn go_on(&mut self, pages: &dyn Pages) -> Result<(), Miss> {
+        while let Some(rest) = &self.rest {
+            let (batch, next) = rest.batch(&self.store);
+            let draft = self.store.plan(&batch, pages).map_err(|miss| missed(&miss))?;
+            self.store.install(draft);
+            self.rest = self.rest.take().and_then(|rest| rest.behind(next));
+        }
+        Ok(())
+    }
+
+    /// Whether a change is installed in part.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Gives all new pages their places and hands them out; from now on they are asked for.
@@ -191,7 +225,7 @@ impl Tables {
         pages: &dyn Pages,
     ) -> Result<(Self, Vec<u8>), kimberlite_store::OpenError> {
         let (store, companion) = Store::open(root, pages)?;
-        Ok((Self { store, latest: BTreeMap::new() }, companion))
+        Ok((Self { store, latest: BTreeMap::new(), rest: None }, companion))
     }
 
     /// Places of pages that are in use.

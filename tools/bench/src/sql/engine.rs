@@ -177,6 +177,7 @@ impl Engine {
         let entry = prepare.entries().next().expect("one entry").expect("built here");
         let decision = self.kernel.decide(&entry, &self.pages).expect("all pages are at hand");
         let result = self.kernel.install(decision).verdict.result;
+        self.kernel.go_on(&self.pages).expect("all pages are at hand");
         self.kernel.finish(&prepare.header);
         if self.parent.op.0.is_multiple_of(CHECKPOINT_COMMITS) {
             self.checkpoint();

@@ -11,7 +11,7 @@ use kimberlite_store::BATCH_WRITES_MAX;
 use kimberlite_types::LogPosition;
 
 use super::*;
-use crate::limits::{GUARDS_MAX, SCHEMA_FACTS_MAX};
+use crate::limits::{COMMAND_WRITES_MAX, GUARDS_MAX, SCHEMA_FACTS_MAX};
 use crate::tables::OBJECT_ID_LIMIT;
 
 const KEYED: ObjectId = ObjectId(1);
@@ -93,7 +93,11 @@ fn write(table: ObjectId, id: RowId, before: Option<Vec<Value>>, after: Option<V
 
 /// A table with a key, one without, and a sequence; each table has one row.
 fn cluster() -> Cluster {
-    let mut cluster = Cluster::new(&[Memory::Whole]);
+    cluster_of(&[Memory::Whole])
+}
+
+fn cluster_of(memories: &[Memory]) -> Cluster {
+    let mut cluster = Cluster::new(memories);
     let sequence = SchemaFact::Put(Object::Sequence(Arc::new(numbers())));
     let insert = |table, id, text| Write { table, id, before: None, after: Some(row(text, 7)) };
     let facts = Facts {
@@ -316,30 +320,48 @@ fn stored_hidden_of(rows: &[(LogPosition, Vec<Value>)]) -> RowId {
     RowId::Hidden(hidden_at(rows[1].0, 1))
 }
 
+fn many(from: u32, count: u32) -> Facts {
+    let write = |n| Write {
+        table: HIDDEN,
+        id: RowId::Hidden(provisional(n)),
+        before: None,
+        after: Some(row("", n.into())),
+    };
+    Facts { writes: (from..from + count).map(write).collect(), ..Facts::default() }
+}
+
+fn indexed() -> Facts {
+    schema(put(Table { version: 2, indexes: [index(ObjectId(9), 1)].into(), ..hidden() }))
+}
+
 #[test]
 fn what_is_too_much_for_one_command_is_refused_by_name() {
     let mut cluster = cluster();
-    let half = BATCH_WRITES_MAX as u32 / 2;
-    let mut insert = |from: u32, count: u32| {
-        let writes = (from..from + count).map(|n| Write {
-            table: HIDDEN,
-            id: RowId::Hidden(provisional(n)),
-            before: None,
-            after: Some(row("", 1)),
-        });
-        cluster.refused(&Facts { writes: writes.collect(), ..Facts::default() })
-    };
-    // The time of the command takes a key, too.
-    assert_eq!(insert(0, 2 * half).as_deref(), Some("54000"));
-    assert_eq!(insert(0, 2 * half + 1).as_deref(), Some("54000"));
-    assert_eq!(insert(0, half), None);
-    assert_eq!(insert(half, half), None);
-    for facts in [
-        schema(SchemaFact::Truncate(HIDDEN)),
-        schema(SchemaFact::Drop(HIDDEN)),
-        schema(put(Table { version: 2, indexes: [index(ObjectId(9), 1)].into(), ..hidden() })),
-    ] {
-        assert_eq!(cluster.refused(&facts).as_deref(), Some("54000"));
-    }
-    assert_eq!(all_rows(&mut cluster).len(), 2 + 2 * half as usize);
+    // With eight indexes a row takes nine keys, and the time of the command takes one.
+    let wide =
+        |version| Table { version, indexes: (10..18).map(|id| index(ObjectId(id), 1)).collect(), ..hidden() };
+    assert_eq!(cluster.refused(&schema(put(wide(2)))), None);
+    let most = u32::try_from(COMMAND_WRITES_MAX).expect("it is small") / 9;
+    assert_eq!(cluster.refused(&many(0, most + 1)).as_deref(), Some("54000"));
+    assert_eq!(cluster.refused(&many(0, most / 2)), None);
+    assert_eq!(cluster.refused(&many(0, most - most / 2)), None);
+    assert_eq!(cluster.refused(&schema(SchemaFact::Truncate(HIDDEN))).as_deref(), Some("54000"));
+    let again = (20..29).map(|id| index(ObjectId(id), 1)).collect();
+    let facts = schema(put(Table { indexes: again, ..wide(3) }));
+    assert_eq!(cluster.refused(&facts).as_deref(), Some("54000"));
+    assert_eq!(all_rows(&mut cluster).len(), 2 + most as usize);
+    // What is dropped is only not named any more.
+    assert_eq!(cluster.refused(&schema(SchemaFact::Drop(HIDDEN))), None);
+}
+
+#[test]
+fn a_command_that_takes_several_batches_is_one_for_all_that_misses() {
+    let count = 2 * u32::try_from(BATCH_WRITES_MAX).expect("it is small");
+    let mut cluster = cluster_of(&[Memory::Whole, Memory::None]);
+    assert_eq!(cluster.refused(&many(0, count)), None);
+    assert_eq!(all_rows(&mut cluster).len(), 2 + count as usize);
+    assert_eq!(cluster.refused(&indexed()), None);
+    assert_eq!(cluster.refused(&schema(SchemaFact::Truncate(HIDDEN))), None);
+    assert_eq!(all_rows(&mut cluster).len(), 1);
+    assert!(cluster.replicas[1].misses > 0, "a replica missed pages");
 }

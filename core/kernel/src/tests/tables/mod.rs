@@ -73,17 +73,29 @@ impl Replica {
                 Ok(done) => return done,
                 Err(miss) => miss,
             };
-            assert_ne!(self.memory, Memory::Whole, "{miss:?} while nothing was written");
-            assert!(!miss.pages.is_empty(), "a miss names a page");
-            let most = if self.memory == Memory::OneByOne { 1 } else { usize::MAX };
-            for address in miss.pages.iter().take(most) {
-                let (at, page) = &self.disk.written[&Address(*address)];
-                let page = Page::decode(at, page.bytes().into()).expect("it was written so");
-                self.disk.here.insert(at.address, page);
-                self.misses += 1;
-            }
+            self.fetch(&miss);
         }
         panic!("an operation does not end");
+    }
+
+    fn fetch(&mut self, miss: &Miss) {
+        assert_ne!(self.memory, Memory::Whole, "{miss:?} while nothing was written");
+        assert!(!miss.pages.is_empty(), "a miss names a page");
+        let most = if self.memory == Memory::OneByOne { 1 } else { usize::MAX };
+        for address in miss.pages.iter().take(most) {
+            let (at, page) = &self.disk.written[&Address(*address)];
+            let page = Page::decode(at, page.bytes().into()).expect("it was written so");
+            self.disk.here.insert(at.address, page);
+            self.misses += 1;
+        }
+    }
+
+    /// Writes what is left of an entry, with the pages it has to come back for.
+    fn go_on(&mut self) {
+        self.disk.here.clear();
+        while let Err(miss) = self.kernel.go_on(&self.disk) {
+            self.fetch(&miss);
+        }
     }
 
     fn rows<T>(&mut self, mut read: impl FnMut(&TableRows<'_>) -> core::result::Result<T, Miss>) -> T {
@@ -98,6 +110,7 @@ impl Replica {
             let decision = self.run(|kernel, pages| kernel.decide(&entry, pages));
             assert_eq!(self.kernel.digest(), before, "deciding changes nothing");
             results.push(self.kernel.install(decision).verdict.result);
+            self.go_on();
         }
         self.kernel.finish(&prepare.header);
         if self.memory != Memory::Whole {

@@ -5,6 +5,7 @@
 //! record.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -15,8 +16,8 @@ use kimberlite_types::{
     ClusterId, Instant, Now, ReplicaId, RequestNumber, Rng, SessionId, Streams, TenantId,
 };
 use kimberlite_wire::client::{
-    Answer, ClientFrame, Query, STATEMENT_SIZE_MAX, Statement, Turn, cancel_frame, query_frame,
-    statement_frame,
+    Answer, ClientFrame, Query, SQL_PARTS_MAX, STATEMENT_SIZE_MAX, SqlAnswer, Statement, Turn, cancel_frame,
+    query_frame, statement_frame,
 };
 use kimberlite_wire::command::{Outcome, Refusal, Verdict};
 use kimberlite_wire::{FrameHeader, Malformed};
@@ -212,6 +213,9 @@ pub(crate) struct Asked {
     pub(crate) question: Question,
     /// The one replica to ask. Of a statement, the one it was sent to.
     pub(crate) to: Option<ReplicaId>,
+    /// Rows of a statement that came ahead of its answer, and in how many frames.
+    pub(crate) rows: Vec<Vec<Option<String>>>,
+    pub(crate) parts: usize,
 }
 
 impl Asked {
@@ -303,7 +307,8 @@ impl Client {
             let nonce = self.query_nonce();
             let frame = query_frame(self.options.cluster, nonce, &query);
             let task = Task::new(nonce, frame, self.give_up_at(step.now));
-            self.queries.insert(nonce, Asked { task, ticket, question: Question::Query(query), to });
+            let question = Question::Query(query);
+            self.queries.insert(nonce, Asked { task, ticket, question, to, rows: Vec::new(), parts: 0 });
             return;
         };
         step.out.push(Output::Failed { ticket, why });
@@ -318,7 +323,9 @@ impl Client {
             let nonce = self.query_nonce();
             let frame = statement_frame(self.options.cluster, nonce, statement);
             let task = Task { once: true, ..Task::new(nonce, frame, self.give_up_at(step.now)) };
-            self.queries.insert(nonce, Asked { task, ticket, question: Question::Statement, to: None });
+            let question = Question::Statement;
+            let asked = Asked { task, ticket, question, to: None, rows: Vec::new(), parts: 0 };
+            self.queries.insert(nonce, asked);
             return;
         };
         step.out.push(Output::Failed { ticket, why });
@@ -478,10 +485,23 @@ impl Client {
         answer: Answer,
         step: &mut Step<'_>,
     ) -> Result<(), Malformed> {
-        let Some(asked) = self.queries.get(&nonce) else {
+        let Some(asked) = self.queries.get_mut(&nonce) else {
             self.strays += 1;
             return Ok(());
         };
+        let mut answer = answer;
+        match (asked.question, &mut answer) {
+            (Question::Statement, Answer::SqlPart(part)) if asked.parts < SQL_PARTS_MAX => {
+                asked.rows.append(&mut part.rows);
+                asked.parts += 1;
+                return Ok(());
+            }
+            (Question::Statement, Answer::Sql(SqlAnswer { result: Ok(last), .. })) => {
+                asked.rows.append(&mut last.rows);
+                last.rows = core::mem::take(&mut asked.rows);
+            }
+            _ => {}
+        }
         let fits = match (asked.question, &answer) {
             (Question::Statement, Answer::Sql(_)) => true,
             (Question::Statement, _) => false,

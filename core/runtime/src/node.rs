@@ -150,8 +150,13 @@ impl Node {
             }
             Event::Opened { conn } => self.clients.opened(conn),
             Event::Received { conn, data } => self.on_received(conn, &data, io, out),
-            // Timers are looked at on every event; a drained stream needs no answer.
-            Event::Wake | Event::Sent { .. } => {}
+            // Timers are looked at on every event.
+            Event::Wake => {}
+            Event::Sent { conn } => {
+                let mut effects = Vec::new();
+                self.sql.sent(conn, &mut effects);
+                self.answer_all(effects, io);
+            }
             Event::Closed { conn, .. } => self.forget(conn),
         }
     }
@@ -736,7 +741,7 @@ impl Node {
     fn answer(&mut self, effect: Effect, io: &mut dyn Io) {
         match effect {
             Effect::Answer { conn, nonce, answer } => {
-                self.clients.answer(conn, nonce, &Answer::Sql(answer), io);
+                self.clients.answer(conn, nonce, &answer, io);
             }
             Effect::Turn { conn, nonce, turn } => self.clients.turn(conn, nonce, turn, io),
             Effect::Confirm { ticket } => {

@@ -17,28 +17,31 @@
 //! `SET statement_timeout` ends a statement that takes longer, unless its facts are on their way: what becomes of those is
 //! decided by the log.
 
+mod answers;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
-use kimberlite_kernel::limits::COMMAND_WRITES_MAX;
 use kimberlite_probe::mutant;
 use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
 use kimberlite_query::session::{self, Running, Session, Step};
 use kimberlite_row::check::Stop;
 use kimberlite_row::fact::{Facts, Guard, RowId};
-use kimberlite_row::{ObjectId, SqlError, SqlState, text};
-use kimberlite_storage::{PageRef, Storage, page_place};
-use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
+use kimberlite_row::{ObjectId, SqlError, SqlState};
+use kimberlite_storage::{PageRef, Storage};
 use kimberlite_types::{Instant, Now, RequestNumber, Rng, SessionId, Streams, TenantId};
-use kimberlite_wire::client::{SqlAnswer, SqlColumn, SqlFailure, SqlRows, Statement, Turn};
+use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement, Turn};
 use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
+
+use answers::{crowded, failure, refused, told, unreadable};
 
 /// Statements that one connection may have waiting: as many as a client asks at once.
 const STATEMENTS_QUEUED_MAX: usize = 64;
@@ -58,12 +61,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 const REPLANS_MAX: u32 = 16;
 /// How often a statement is overtaken before its tenant's other statements wait for it.
 const ALONE_REPLANS: u32 = 2;
-/// Bytes of an answer: the largest body, less what surrounds it.
-const ANSWER_BYTES_MAX: usize = FRAME_BODY_SIZE_LIMIT as usize - 4096;
-/// Bytes of each sentence of a failure.
-const SENTENCE_BYTES_MAX: usize = 4096;
-/// Bytes that a cell, a name or a row takes in an answer besides its own, at most.
-const CELL_HEAD: usize = 6;
+/// Frames of answers that wait for those in front of them to leave, of all connections: 256 MiB.
+const PARTS_HELD_MAX: usize = 256;
 
 /// Set in the tickets of statements and never in those of queries: both are confirmed.
 const TICKET: u64 = 1 << 63;
@@ -76,7 +75,7 @@ pub(crate) enum Effect {
     Answer {
         conn: Conn,
         nonce: u64,
-        answer: SqlAnswer,
+        answer: Answer,
     },
     Turn {
         conn: Conn,
@@ -118,7 +117,7 @@ struct Plan {
     tenant: TenantId,
     facts: Facts,
     command: Vec<u8>,
-    rows: SqlRows,
+    rows: Vec<SqlRows>,
     /// A single statement, outside of a transaction block: it may be planned again.
     alone: bool,
 }
@@ -201,6 +200,10 @@ pub(crate) struct Sql {
     /// the others wait.
     turns: BTreeMap<TenantId, VecDeque<Conn>>,
     bytes: usize,
+    /// Frames of answers in `parts`.
+    held: usize,
+    /// Of each connection: what is to be sent once what was sent before has left.
+    parts: BTreeMap<Conn, VecDeque<(u64, Answer)>>,
     /// The time of the last event that was about statements.
     now: Instant,
 }
@@ -219,6 +222,8 @@ impl Sql {
             ready: VecDeque::new(),
             turns: BTreeMap::new(),
             bytes: 0,
+            held: 0,
+            parts: BTreeMap::new(),
             now: Instant::ZERO,
         }
     }
@@ -340,6 +345,7 @@ impl Sql {
     /// Forgets a connection that is gone, with its transaction. What it proposed takes its course. Answers whether pages are
     /// kept for it.
     pub(crate) fn closed(&mut self, conn: Conn) -> bool {
+        self.held -= self.parts.remove(&conn).map_or(0, |parts| parts.len());
         let Some(at) = self.connections.remove(&conn) else { return false };
         let pins = at.active.as_ref().is_some_and(|active| active.pins);
         self.bytes -= at.queue.iter().map(|(_, statement)| statement.text.len()).sum::<usize>();
@@ -376,7 +382,7 @@ impl Sql {
                     let hint = Some("Look whether it was done before you do it again.".to_string());
                     let failure =
                         SqlFailure { code, message: message.to_string(), position: None, detail: None, hint };
-                    let answer = SqlAnswer { in_block: false, result: Err(failure) };
+                    let answer = Answer::Sql(SqlAnswer { in_block: false, result: Err(failure) });
                     out.push(Effect::Answer { conn, nonce, answer });
                 } else {
                     out.push(Effect::Turn { conn, nonce, turn: Turn::Later });
@@ -433,7 +439,7 @@ impl Sql {
                         active.stage = Stage::Running(Box::new(running));
                     }
                     Ok(None) => {
-                        self.answer(conn, Ok(SqlRows::default()), out);
+                        self.answer(conn, Ok(vec![SqlRows::default()]), out);
                         continue;
                     }
                     Err(error) => {
@@ -575,7 +581,7 @@ impl Sql {
         {
             self.bytes -= statement.text.len();
             let result = Err(failure(&SqlError::new(SqlState::QueryCanceled, why)));
-            let answer = SqlAnswer { in_block: at.session.in_transaction(), result };
+            let answer = Answer::Sql(SqlAnswer { in_block: at.session.in_transaction(), result });
             out.push(Effect::Answer { conn, nonce, answer });
         }
     }
@@ -613,7 +619,7 @@ impl Sql {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let (tenant, Some(active)) = (at.tenant, &mut at.active) else { return };
         // The facts of a block are those of its COMMIT.
-        let alone = !matches!(rows.tag.as_str(), "COMMIT");
+        let alone = rows.last().is_none_or(|last| last.tag != "COMMIT");
         let waits = self.turns.get(&tenant).is_some_and(|turns| turns.front() != Some(&conn));
         if alone && waits {
             kimberlite_probe::reachable!("sql.waits_for_its_turn");
@@ -815,8 +821,20 @@ impl Sql {
         self.turns.remove(&tenant);
     }
 
+    /// What was sent to a connection has left.
+    pub(crate) fn sent(&mut self, conn: Conn, out: &mut Vec<Effect>) {
+        let Some(parts) = self.parts.get_mut(&conn) else { return };
+        if let Some((nonce, answer)) = parts.pop_front() {
+            self.held -= 1;
+            out.push(Effect::Answer { conn, nonce, answer });
+        }
+        if parts.is_empty() {
+            self.parts.remove(&conn);
+        }
+    }
+
     /// The statement under way is done.
-    fn answer(&mut self, conn: Conn, result: Result<SqlRows, SqlFailure>, out: &mut Vec<Effect>) {
+    fn answer(&mut self, conn: Conn, result: Result<Vec<SqlRows>, SqlFailure>, out: &mut Vec<Effect>) {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = at.active.take() else { return };
         self.bytes -= active.statement.text.len();
@@ -826,8 +844,27 @@ impl Sql {
         if let Some(until) = active.until {
             self.deadlines.remove(&(until, conn));
         }
-        let answer = SqlAnswer { in_block: at.session.in_transaction(), result };
-        out.push(Effect::Answer { conn, nonce: active.nonce, answer });
+        let in_block = at.session.in_transaction();
+        let result = result.and_then(|rows| {
+            let fits = rows.len() <= 1 || self.held + rows.len() <= PARTS_HELD_MAX;
+            if fits { Ok(rows) } else { Err(crowded()) }
+        });
+        let mut answers = VecDeque::new();
+        let result = result.map(|mut rows| {
+            let last = rows.pop().unwrap_or_default();
+            answers.extend(rows.into_iter().map(|part| (active.nonce, Answer::SqlPart(part))));
+            last
+        });
+        answers.push_back((active.nonce, Answer::Sql(SqlAnswer { in_block, result })));
+        if !self.parts.contains_key(&conn)
+            && let Some((nonce, answer)) = answers.pop_front()
+        {
+            out.push(Effect::Answer { conn, nonce, answer });
+        }
+        if !answers.is_empty() {
+            self.held += answers.len();
+            self.parts.entry(conn).or_default().append(&mut answers);
+        }
         self.leave_turn(conn);
         self.next(conn, out);
     }
@@ -875,43 +912,6 @@ fn plan(
     Ok(statements.pop().map(|statement| Running::new(statement, text.as_str(), Vec::new(), micros, seed)))
 }
 
-/// An answer in text, if it fits into a frame.
-fn told(answer: session::Answer) -> Result<SqlRows, SqlError> {
-    let mut size = 0;
-    let mut take = |bytes: usize| {
-        size += bytes + CELL_HEAD;
-        if size <= ANSWER_BYTES_MAX {
-            return Ok(());
-        }
-        let message = format!("the answer takes more than {ANSWER_BYTES_MAX} bytes");
-        Err(SqlError::new(SqlState::ProgramLimitExceeded, message)
-            .hint("Ask for fewer rows or columns, with LIMIT or WHERE."))
-    };
-    take(answer.tag.len())?;
-    let mut columns = Vec::with_capacity(answer.columns.len());
-    for column in &*answer.columns {
-        let kind = column.kind.name();
-        take(column.name.len())?;
-        take(kind.len())?;
-        columns.push(SqlColumn { name: column.name.clone(), kind });
-    }
-    let mut rows = Vec::with_capacity(answer.rows.len());
-    for row in &answer.rows {
-        take(0)?;
-        let mut cells = Vec::with_capacity(row.len());
-        for (value, column) in row.iter().zip(&*answer.columns) {
-            let cell = text::output(value, &column.kind);
-            take(cell.as_ref().map_or(0, String::len))?;
-            cells.push(cell);
-        }
-        rows.push(cells);
-    }
-    for notice in &answer.notices {
-        take(notice.len())?;
-    }
-    Ok(SqlRows { tag: answer.tag, columns, rows, notices: answer.notices })
-}
-
 /// Whether what a statement came to holds also if what it saw ahead of it will never be. Nothing is answered by what is only
 /// proposed. Facts are refused if a row that they replace is not as it was seen; but of rows that were only read, a guard
 /// can say no more than that nothing was written there since, and that holds just when those ahead were refused.
@@ -920,44 +920,4 @@ fn stands_ahead(ended: &Result<Step, SqlError>) -> bool {
     let read = |guard: &Guard| matches!(guard, Guard::Version(..) | Guard::Unchanged(..));
     let reads = facts.guards.iter().any(read);
     !reads || mutant!(AheadTrusted)
-}
-
-/// A page that the statement needs is lost.
-fn unreadable(page: &PageRef) -> SqlFailure {
-    let message = format!("the page at {} is damaged", page_place(page.address));
-    let error = SqlError::new(SqlState::IoError, message);
-    failure(&error.hint("Try again later: this node makes its tables anew from the log, which is whole."))
-}
-
-/// A refusal of the log, for a frame.
-fn refused(refusal: Refusal) -> SqlFailure {
-    if refusal.sqlstate() == SqlState::ProgramLimitExceeded.code() {
-        let message = format!(
-            "one command writes, removes, indexes or checks at most {COMMAND_WRITES_MAX} rows and index entries (COMMAND_WRITES_MAX)"
-        );
-        let hint = "Divide the statement or transaction. A table that is dropped may be of any size.";
-        return failure(&SqlError::new(SqlState::ProgramLimitExceeded, message).hint(hint));
-    }
-    let code = SqlCode::new(refusal.sqlstate()).expect("a SQLSTATE has five characters");
-    SqlFailure { code, message: refusal.to_string(), position: None, detail: None, hint: None }
-}
-
-/// A refusal of the query layer, for a frame.
-fn failure(error: &SqlError) -> SqlFailure {
-    let parts = error.parts();
-    SqlFailure {
-        code: SqlCode::new(parts.state.code()).expect("a SQLSTATE has five characters"),
-        message: clipped(&parts.message),
-        position: parts.position,
-        detail: parts.detail.as_deref().map(clipped),
-        hint: parts.hint.as_deref().map(clipped),
-    }
-}
-
-/// A sentence, or the beginning of a very long one.
-fn clipped(sentence: &str) -> String {
-    if sentence.len() <= SENTENCE_BYTES_MAX {
-        return sentence.to_string();
-    }
-    format!("{}…", &sentence[..sentence.floor_char_boundary(SENTENCE_BYTES_MAX)])
 }

@@ -505,6 +505,24 @@ fn a_statement_is_cancelled_by_its_client() {
 }
 
 #[test]
+fn an_answer_takes_as_many_frames_as_it_needs() {
+    let mut stage = Stage::new(12, 3, 2);
+    let text = "SELECT i, repeat('x', 50000) FROM generate_series(1, 100) AS g(i)";
+    stage.lay(0, text);
+    stage.lay(0, "SELECT 'behind it'");
+    let heard = stage.hear(&[2]).remove(0);
+    let answers: Vec<SqlRows> = heard.into_iter().map(|told| told.unwrap().result.unwrap()).collect();
+    assert_eq!((answers[0].tag.as_str(), answers[0].rows.len()), ("SELECT 100", 100));
+    for (at, row) in answers[0].rows.iter().enumerate() {
+        assert_eq!(row[0].as_deref(), Some((at + 1).to_string().as_str()));
+        assert_eq!(row[1].as_ref().map(String::len), Some(50_000));
+    }
+    assert_eq!(answers[1].rows, [[Some("behind it".to_owned())]]);
+    let far = "SELECT repeat('x', 100000) FROM generate_series(1, 1000)";
+    assert_eq!(stage.fail(1, far).code.as_str(), "54000", "there is an end to it");
+}
+
+#[test]
 fn writes_of_one_row_share_ops() {
     let mut stage = Stage::new(11, 1, 8);
     patients(&mut stage);

@@ -85,6 +85,9 @@ pub struct ListedStream {
     pub end: Offset,
 }
 
+/// Frames that the answer to one statement may take: 64 MiB.
+pub const SQL_PARTS_MAX: usize = 64;
+
 /// Bytes of one statement's text: what the largest frame holds, less what surrounds it.
 pub const STATEMENT_SIZE_MAX: usize = FRAME_BODY_SIZE_LIMIT as usize - 64;
 
@@ -184,6 +187,8 @@ pub enum Answer {
         /// Whether there are more behind them.
         more: bool,
     },
+    /// Rows that a statement gave and that did not fit into one frame; more follow, and then what became of it.
+    SqlPart(SqlRows),
 }
 
 /// How a node stands.

@@ -405,9 +405,11 @@ impl Checker for Blackbox {
                         Heard::Events { end: *end, records: records.records().iter().map(short).collect() }
                     }
                     Answer::Refused(refusal) => Heard::Refused(*refusal),
-                    Answer::Status(_) | Answer::Damaged { .. } | Answer::Streams { .. } | Answer::Sql(_) => {
-                        Heard::Nothing
-                    }
+                    Answer::Status(_)
+                    | Answer::Damaged { .. }
+                    | Answer::Streams { .. }
+                    | Answer::Sql(_)
+                    | Answer::SqlPart(_) => Heard::Nothing,
                 };
                 self.close(*client, *ticket, heard);
             }

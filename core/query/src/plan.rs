@@ -95,6 +95,16 @@ pub enum PairStatistic {
     Intercept,
     /// `regr_r2`.
     R2,
+    /// `regr_avgx`.
+    AverageX,
+    /// `regr_avgy`.
+    AverageY,
+    /// `regr_sxx`.
+    SquaresX,
+    /// `regr_syy`.
+    SquaresY,
+    /// `regr_sxy`.
+    Products,
 }
 
 /// A call of an aggregate.

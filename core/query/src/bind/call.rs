@@ -48,6 +48,11 @@ fn aggregate_of(name: &str) -> Option<Aggregate> {
         "regr_slope" => Aggregate::Pair(PairStatistic::Slope),
         "regr_intercept" => Aggregate::Pair(PairStatistic::Intercept),
         "regr_r2" => Aggregate::Pair(PairStatistic::R2),
+        "regr_avgx" => Aggregate::Pair(PairStatistic::AverageX),
+        "regr_avgy" => Aggregate::Pair(PairStatistic::AverageY),
+        "regr_sxx" => Aggregate::Pair(PairStatistic::SquaresX),
+        "regr_syy" => Aggregate::Pair(PairStatistic::SquaresY),
+        "regr_sxy" => Aggregate::Pair(PairStatistic::Products),
         _ => return None,
     })
 }

@@ -642,6 +642,23 @@ impl Binder<'_> {
     fn access(&mut self, root: &ast::Expr, chain: &[ast::AccessExpr]) -> Result<Typed, SqlError> {
         let mut value = self.expr(root)?;
         for step in chain {
+            if let ast::AccessExpr::Subscript(ast::Subscript::Slice {
+                lower_bound,
+                upper_bound,
+                stride: None,
+            }) = step
+                && matches!(value.kind, Type::Array(_))
+            {
+                let mut args = Vec::from([value]);
+                for (bound, open) in [(lower_bound, 1), (upper_bound, i64::from(i32::MAX))] {
+                    args.push(match bound {
+                        Some(bound) => self.expr(bound)?,
+                        None => Typed { expr: Expr::Const(Value::Int(open)), kind: Type::Integer },
+                    });
+                }
+                value = self.apply_function("array_slice_of", args)?;
+                continue;
+            }
             let ast::AccessExpr::Subscript(ast::Subscript::Index { index }) = step else {
                 return Err(unsupported("this access to a part of a value"));
             };

@@ -33,7 +33,7 @@ pub struct State {
     sum: Value,
     best: Value,
     square: f64,
-    mean: f64,
+    total: f64,
     pair: [f64; 5],
     text: String,
     items: Vec<Value>,
@@ -164,12 +164,16 @@ impl State {
                 }
             }
             Aggregate::Variance { .. } => {
-                // Welford, "Note on a method for calculating corrected sums of squares and products".
+                // Youngs and Cramer, "Some results relevant to choice of sum and sum-of-product algorithms": what
+                // PostgreSQL computes, to the last bit.
                 self.count += 1;
                 let x = number(value);
-                let delta = x - self.mean;
-                self.mean += delta / self.count as f64;
-                self.square += delta * (x - self.mean);
+                self.total += x;
+                if self.count > 1 {
+                    let n = self.count as f64;
+                    let apart = x * n - self.total;
+                    self.square += apart * apart / (n * (n - 1.0));
+                }
                 self.sum(value)?;
                 if let Value::Int(_) | Value::Decimal(_) = value {
                     let exact = to_decimal(value);
@@ -187,8 +191,15 @@ impl State {
                 }
                 let (y, x) = (number(value), number(&arguments[1]));
                 self.count += 1;
-                for (sum, part) in self.pair.iter_mut().zip([x, y, x * x, y * y, x * y]) {
-                    *sum += part;
+                let [sum_x, sum_y, xx, yy, xy] = &mut self.pair;
+                (*sum_x, *sum_y) = (*sum_x + x, *sum_y + y);
+                if self.count > 1 {
+                    let n = self.count as f64;
+                    let (apart_x, apart_y) = (x * n - *sum_x, y * n - *sum_y);
+                    let scale = 1.0 / (n * (n - 1.0));
+                    *xx += apart_x * apart_x * scale;
+                    *yy += apart_y * apart_y * scale;
+                    *xy += apart_x * apart_y * scale;
                 }
             }
         }
@@ -334,14 +345,13 @@ impl State {
 
     fn pair(&self, statistic: PairStatistic) -> Value {
         let n = self.count as f64;
-        let [x, y, xx, yy, xy] = self.pair;
+        let [x, y, sxx, syy, sxy] = self.pair;
         if statistic == PairStatistic::Count {
             return Value::Int(self.count);
         }
         if self.count == 0 {
             return Value::Null;
         }
-        let (sxx, syy, sxy) = (xx - x * x / n, yy - y * y / n, xy - x * y / n);
         let over = |a: f64, b: f64| if b == 0.0 { Value::Null } else { Value::double(a / b) };
         match statistic {
             PairStatistic::CovarPop => Value::double(sxy / n),
@@ -353,6 +363,11 @@ impl State {
             PairStatistic::R2 if sxx == 0.0 => Value::Null,
             PairStatistic::R2 if syy == 0.0 => Value::Double(1.0),
             PairStatistic::R2 => Value::double(sxy * sxy / (sxx * syy)),
+            PairStatistic::AverageX => Value::double(x / n),
+            PairStatistic::AverageY => Value::double(y / n),
+            PairStatistic::SquaresX => Value::double(sxx),
+            PairStatistic::SquaresY => Value::double(syy),
+            PairStatistic::Products => Value::double(sxy),
             PairStatistic::Count => Value::Null,
         }
     }

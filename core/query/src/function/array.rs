@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use kimberlite_row::{SqlError, Type, Value};
+use kimberlite_row::{SqlError, SqlState, Type, Value};
 
 use super::{Arg, Function, G_BOOL, G_INT, G_TXT, Gives, INT, TXT, f, int, string, text_of};
 
@@ -31,6 +31,24 @@ fn to_string(v: &[Value], _: &Type) -> Answer {
         .filter_map(|item| text_of(item).or_else(|| v.get(2).map(|null| string(null).to_string())))
         .collect();
     Ok(Value::from(shown.join(string(&v[1]))))
+}
+
+/// A text cut at a delimiter (NULL: between all characters), with what stands for NULL.
+fn string_to_array(v: &[Value], _: &Type) -> Answer {
+    if v[0].is_null() {
+        return Ok(Value::Null);
+    }
+    let text = string(&v[0]);
+    let null = v.get(2).and_then(Value::as_text);
+    let item = |part: &str| if Some(part) == null { Value::Null } else { Value::text(part) };
+    if text.is_empty() {
+        return array([]);
+    }
+    match v[1].as_text() {
+        None => array(text.chars().map(|c| item(c.encode_utf8(&mut [0; 4])))),
+        Some("") => array([item(text)]),
+        Some(by) => array(text.split(by).map(item)),
+    }
 }
 
 const ARR: Arg = Arg::AnyArray;
@@ -69,15 +87,25 @@ pub(super) static TABLE: &[Function] = &[
     })
     .lenient(),
     f("array_to_string", &[ARR, TXT, TXT], G_TXT, to_string).optional(1),
-    f("string_to_array", &[TXT, TXT], Gives::Texts, |v, _| {
-        let text = string(&v[0]);
-        if text.is_empty() {
-            return array([]);
+    f("string_to_array", &[TXT, TXT, TXT], Gives::Texts, string_to_array).optional(1).lenient(),
+    f("array_slice_of", &[ARR, INT, INT], Gives::Same(0), |v, _| {
+        let end = usize::try_from(int(&v[2])).unwrap_or(0).min(items(&v[0]).len());
+        let start = usize::try_from(int(&v[1]).max(1) - 1).unwrap_or(usize::MAX).min(end);
+        array(items(&v[0])[start..end].iter().cloned())
+    }),
+    f("trim_array", &[ARR, INT], Gives::Same(0), |v, _| {
+        let count = items(&v[0]).len();
+        match usize::try_from(int(&v[1])) {
+            Ok(cut) if cut <= count => array(items(&v[0])[..count - cut].iter().cloned()),
+            _ => Err(SqlError::new(
+                SqlState::ArraySubscript,
+                alloc::format!("number of elements to trim must be between 0 and {count}"),
+            )),
         }
-        if string(&v[1]).is_empty() {
-            return array([v[0].clone()]);
-        }
-        array(text.split(string(&v[1])).map(Value::text))
+    }),
+    f("array_dims", &[ARR], G_TXT, |v, _| {
+        let count = items(&v[0]).len();
+        Ok(if count == 0 { Value::Null } else { Value::from(alloc::format!("[1:{count}]")) })
     }),
     f("array_contains", &[ARR, ARR], G_BOOL, |v, _| {
         Ok(Value::Bool(items(&v[1]).iter().all(|i| !i.is_null() && items(&v[0]).contains(i))))

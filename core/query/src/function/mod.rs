@@ -8,8 +8,10 @@
 #![allow(clippy::unnecessary_wraps, reason = "the code of all functions of a table has one signature")]
 
 mod array;
+mod bytes;
 mod json;
 mod math;
+mod picture;
 mod regex;
 mod text;
 mod time;
@@ -135,8 +137,8 @@ const G_SPN: Gives = Gives::Is(Type::Interval);
 const G_DAT: Gives = Gives::Is(Type::Date);
 
 /// All tables.
-fn tables() -> [&'static [Function]; 6] {
-    [math::TABLE, text::TABLE, regex::TABLE, time::TABLE, json::TABLE, array::TABLE]
+fn tables() -> [&'static [Function]; 7] {
+    [math::TABLE, text::TABLE, bytes::TABLE, regex::TABLE, time::TABLE, json::TABLE, array::TABLE]
 }
 
 /// The functions of a name.

@@ -244,15 +244,32 @@ fn overlay(v: &[Value], _: &Type) -> Answer {
     text(out)
 }
 
+/// Words that are no names, as PostgreSQL has them.
+const RESERVED: &str = "all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
+    boolean both case cast char character check coalesce collate collation column concurrently constraint create cross \
+    current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal \
+    default deferrable desc distinct do else end except exists extract false fetch float for foreign freeze from full \
+    grant greatest group grouping having ilike in initially inner inout int integer intersect interval into is isnull join \
+    lateral leading least left like limit localtime localtimestamp national natural nchar none normalize not notnull null \
+    nullif numeric offset on only or order out outer overlaps overlay placing position precision primary real references \
+    returning right row select session_user setof similar smallint some substring symmetric table tablesample then time \
+    timestamp to trailing treat trim true union unique user using values varchar variadic verbose when where window with \
+    xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable";
+
 fn quote_ident(v: &[Value], _: &Type) -> Answer {
     let name = string(&v[0]);
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    text(if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) })
+    let reserved = RESERVED.split(' ').any(|word| word == name);
+    text(if plain && !reserved { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) })
 }
 
 fn quote_literal(v: &[Value], _: &Type) -> Answer {
-    text(format!("'{}'", text_of(&v[0]).unwrap_or_default().replace('\'', "''")))
+    let shown = text_of(&v[0]).unwrap_or_default().replace('\'', "''");
+    if shown.contains('\\') {
+        return text(format!("E'{}'", shown.replace('\\', "\\\\")));
+    }
+    text(format!("'{shown}'"))
 }
 
 fn format_text(v: &[Value], kind: &Type) -> Answer {
@@ -283,34 +300,6 @@ fn format_text(v: &[Value], kind: &Type) -> Answer {
         }
     }
     text(out)
-}
-
-fn encode(v: &[Value], _: &Type) -> Answer {
-    let Value::Bytes(bytes) = &v[0] else { return Ok(Value::Null) };
-    match string(&v[1]) {
-        "hex" => text(
-            kimberlite_row::text::output(&v[0], &Type::Bytea).unwrap_or_default().trim_start_matches("\\x"),
-        ),
-        "escape" => text(
-            bytes
-                .iter()
-                .map(|b| match b {
-                    b'\\' => "\\\\".to_string(),
-                    0 | 0x80.. => format!("\\{b:03o}"),
-                    b => char::from(*b).to_string(),
-                })
-                .collect::<String>(),
-        ),
-        other => Err(bad(format!("unrecognized encoding: \"{other}\""))),
-    }
-}
-
-fn decode(v: &[Value], _: &Type) -> Answer {
-    match string(&v[1]) {
-        "hex" => kimberlite_row::text::parse(&format!("\\x{}", string(&v[0])), &Type::Bytea),
-        "escape" => kimberlite_row::text::parse(string(&v[0]), &Type::Bytea),
-        other => Err(bad(format!("unrecognized encoding: \"{other}\""))),
-    }
 }
 
 fn length_of(v: &Value) -> usize {
@@ -387,8 +376,6 @@ pub(super) static TABLE: &[Function] = &[
     .lenient(),
     f("format", &[TXT, Arg::Any], G_TXT, format_text).variadic().lenient(),
     f("overlay", &[TXT, TXT, INT, INT], G_TXT, overlay).optional(1),
-    f("encode", &[BYT, TXT], G_TXT, encode),
-    f("decode", &[TXT, TXT], Gives::Is(Type::Bytea), decode),
     f("like", &[TXT, TXT, TXT], G_BOOL, |v, _| {
         Ok(Value::Bool(like(string(&v[0]), string(&v[1]), escape_of(v)?, false)?))
     })
@@ -402,10 +389,8 @@ pub(super) static TABLE: &[Function] = &[
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&a[..], &b[..]].concat().into())),
         _ => Ok(Value::Null),
     }),
-    f("to_char", &[DEC, TXT], G_TXT, |v, _| super::time::number_to_char(&v[0], string(&v[1]))),
+    f("to_char", &[DEC, TXT], G_TXT, |v, _| super::picture::to_char(&v[0], string(&v[1]))),
     f("to_number", &[TXT, TXT], Gives::Is(Type::Decimal(None)), |v, _| {
-        let digits: String =
-            string(&v[0]).chars().filter(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+')).collect();
-        kimberlite_row::text::parse(&digits, &Type::Decimal(None))
+        super::picture::to_number(string(&v[0]), string(&v[1]))
     }),
 ];

@@ -8,7 +8,7 @@ use kimberlite_row::{Decimal, Interval, SqlError, SqlState, Type, Value};
 
 use super::{
     DAT, DBL, Function, G_DAT, G_DBL, G_DEC, G_SPN, G_TST, G_TSZ, G_TXT, Gives, INT, SPN, TIM, TST, TSZ, TXT,
-    bad, decimal, double, f, int, string,
+    bad, double, f, int, string,
 };
 
 type Answer = Result<Value, SqlError>;
@@ -283,60 +283,6 @@ fn to_char(v: &[Value], _: &Type) -> Answer {
         }
     }
     Ok(Value::from(out))
-}
-
-/// `to_char(number, picture)` for pictures of `9`, `0`, `.`, `,`, `FM` and `S`.
-pub(super) fn number_to_char(value: &Value, picture: &str) -> Answer {
-    let number = decimal(value);
-    let fill = !picture.contains("FM");
-    let body: String = picture.replace("FM", "").to_uppercase();
-    let (whole, fraction) = body.split_once(['.', 'D']).unwrap_or((&body, ""));
-    let places = fraction.chars().filter(|c| matches!(c, '9' | '0')).count();
-    let rounded = number.rounded(places as i64).unwrap_or(number).abs().to_string();
-    let (digits, decimals) = rounded.split_once('.').unwrap_or((&rounded, ""));
-    let slots = whole.chars().filter(|c| matches!(c, '9' | '0')).count();
-    let digits = if digits == "0" && whole.ends_with('9') && places > 0 { "" } else { digits };
-    if digits.len() > slots {
-        return Ok(Value::from(format!(" {}", body.replace(['9', '0'], "#"))));
-    }
-    let mut queue: alloc::collections::VecDeque<Option<char>> =
-        core::iter::repeat_n(None, slots - digits.len()).chain(digits.chars().map(Some)).collect();
-    let (mut out, mut begun) = (String::new(), false);
-    for c in whole.chars() {
-        match c {
-            '9' | '0' => match queue.pop_front().flatten() {
-                Some(digit) => {
-                    begun = true;
-                    out.push(digit);
-                }
-                None if c == '0' || begun => {
-                    begun = true;
-                    out.push('0');
-                }
-                None if fill => out.push(' '),
-                None => {}
-            },
-            ',' | 'G' if begun => out.push(','),
-            ',' | 'G' if fill => out.push(' '),
-            ',' | 'G' | 'S' => {}
-            c => out.push(c),
-        }
-    }
-    if places > 0 {
-        out.push('.');
-        out.push_str(if fill || fraction.contains('0') { decimals } else { decimals.trim_end_matches('0') });
-    }
-    let sign = if number.is_negative() {
-        "-"
-    } else if picture.contains('S') {
-        "+"
-    } else if fill {
-        " "
-    } else {
-        ""
-    };
-    let blanks = out.len() - out.trim_start().len();
-    Ok(Value::from(format!("{}{sign}{}", " ".repeat(blanks), out.trim_start())))
 }
 
 fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {

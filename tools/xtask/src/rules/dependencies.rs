@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
     row("storage", &["types", "probe", "crypto", "io", "wire", "store"],                       &["io-sim"],                  Only(&["serde", "postcard"])),
     row("vsr",     &["types", "probe", "crypto", "io", "wire"],                                &["io-sim", "storage"],       Only(&["serde", "postcard"])),
     row("client",  &["types", "probe", "crypto", "io", "wire", "kernel"],                      &["io-sim", "runtime"],       Only(&["serde", "postcard"])),
-    row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "libm", "md-5", "regex-automata"])),
+    row("query",   &["types", "row", "store"],                                                 &[],                          Only(&["sqlparser", "libm", "md-5", "sha2", "regex-automata"])),
     row("runtime", &["types", "probe", "crypto", "io", "wire", "row", "query", "kernel", "storage", "vsr"], &["io-sim", "client"], Only(&["serde", "postcard"])),
     row("server",  &["types", "crypto", "io", "wire", "runtime"],                              &["io-sim", "client"],        Only(&[])),
     row("bundle",  &["types", "probe", "io", "wire"],                                          &[],                          Free),

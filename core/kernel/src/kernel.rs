@@ -1,11 +1,12 @@
 //! The kernel: decides entries and installs the decisions.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use kimberlite_crypto::ChainHash;
 use kimberlite_probe::mutant;
-use kimberlite_row::fact::{Facts, Miss};
+use kimberlite_row::fact::{Facts, Guard, Miss};
 use kimberlite_store::{Checkpoint, CheckpointRoot, Pages};
 use kimberlite_types::Layout;
 use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
@@ -247,6 +248,13 @@ impl Kernel {
         let Ok((facts, [])) = postcard::take_from_bytes::<Facts>(facts) else {
             return Ok(Err(Refusal::Malformed));
         };
+        let went_on = |guard: &Guard| {
+            let Guard::StreamEnds(stream, end) = guard else { return false };
+            self.tenants.stream(header.tenant, *stream).is_ok_and(|state| state.end != *end)
+        };
+        if facts.guards.iter().any(went_on) {
+            return Ok(Err(Refusal::Conflict));
+        }
         let decided = self.tables.decide(header.tenant, &facts, header.position, header.timestamp, pages)?;
         Ok(match decided {
             Ok(change) => Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))),
@@ -382,10 +390,20 @@ impl Kernel {
         self.tenants.locate(tenant, stream, from)
     }
 
-    /// The rows of a tenant as of the last op applied. Of a tenant that does not exist, none.
+    /// The rows of a tenant as of the last op applied. Of a tenant that does not exist, none. Streams are not seen.
     pub fn rows<'a>(&'a self, tenant: TenantId, pages: &'a dyn Pages) -> TableRows<'a> {
         let last = LogPosition { op: self.applied, index: u32::MAX };
         self.tables.rows(tenant, last, pages)
+    }
+
+    /// The same with the tenant's streams, whose records are read of these prepares of the log: a miss names the ops of others.
+    pub fn rows_and_streams<'a>(
+        &'a self,
+        tenant: TenantId,
+        pages: &'a dyn Pages,
+        prepares: &'a BTreeMap<Op, Prepare>,
+    ) -> TableRows<'a> {
+        self.rows(tenant, pages).with_streams(&self.tenants, prepares)
     }
 
     /// Whether a checkpoint is to be taken before anything else is applied. The same on every replica: it depends on what was

@@ -11,7 +11,7 @@ use kimberlite_row::datetime::{self, DAY};
 use kimberlite_row::fact::{KeyRange, RowId};
 use kimberlite_row::text::{integer, out_of_range};
 use kimberlite_row::{ObjectId, Row, Sequence, SqlError, SqlState, Type, Value};
-use kimberlite_types::{Rng, Streams};
+use kimberlite_types::{Offset, Rng, StreamId, Streams};
 
 use crate::expr::{Arithmetic, Ask, Comparison, Expr};
 use crate::limits::{MEMORY_BYTES_MAX, WORK_ROWS_MAX};
@@ -46,6 +46,8 @@ pub struct Shared {
     pub read: Vec<(ObjectId, Option<ObjectId>, KeyRange)>,
     /// Rows that an index led to: what it holds of them says nothing of their other columns.
     pub read_rows: Vec<(ObjectId, RowId)>,
+    /// Streams that were read to the end, and where that was.
+    pub read_streams: Vec<(StreamId, Offset)>,
     /// Whether something may follow from what is read, so that it is to be guarded.
     pub guarding: bool,
     /// Bytes of rows in memory.
@@ -71,6 +73,7 @@ impl Shared {
             last_sequence: None,
             read: Vec::new(),
             read_rows: Vec::new(),
+            read_streams: Vec::new(),
             guarding: true,
             memory: 0,
             memory_max: MEMORY_BYTES_MAX,
@@ -105,6 +108,13 @@ impl Shared {
         if self.read_rows.len() > crate::limits::ROWS_GUARDED_MAX {
             self.read_rows.retain(|(id, _)| *id != table);
             self.note(table, None, &KeyRange::ALL);
+        }
+    }
+
+    /// Notes that a stream was read to its end.
+    pub fn note_stream(&mut self, stream: StreamId, end: Offset) {
+        if self.guarding && !self.read_streams.contains(&(stream, end)) {
+            self.read_streams.push((stream, end));
         }
     }
 

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod bind;
+pub mod copy;
 mod dialect;
 pub mod eval;
 pub mod exec;

@@ -22,6 +22,8 @@ pub const BATCH_ROWS: usize = 256;
 pub const SCAN_BATCH_ROWS: usize = 1024;
 /// Rows that a scan looks at in one step.
 pub const SCAN_ROWS_MAX: usize = 4096;
+/// Bytes of a stream's records that are read in one step, besides those of the last one.
+pub const STREAM_STEP_BYTES: usize = 1 << 20;
 /// Rows one recursive query may produce.
 pub const RECURSION_ROWS_MAX: usize = 5_000_000;
 /// Pairs of rows that a join looks at in one step.

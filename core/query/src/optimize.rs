@@ -10,7 +10,9 @@ use alloc::vec::Vec;
 use kimberlite_row::Value;
 
 use crate::expr::{Ask, Col, Comparison, Expr};
-use crate::plan::{Access, Aggregate, AggregateCall, JoinKind, Plan, ScanPlan, SetOp, SortKey};
+use crate::plan::{
+    Access, Aggregate, AggregateCall, JoinKind, Plan, STREAM_OFFSET, ScanPlan, SetOp, SortKey, StreamPlan,
+};
 use crate::statistics::Statistics;
 
 /// Plans a statement.
@@ -34,6 +36,9 @@ fn each_subquery(expr: &mut Expr, change: &mut dyn FnMut(&mut Plan)) {
 fn prune(plan: &mut Plan, read: &BTreeSet<Col>) {
     if let Plan::Scan(scan) = plan {
         scan.columns.retain(|(col, _)| read.contains(col));
+    }
+    if let Plan::Stream(stream) = plan {
+        stream.columns.retain(|(col, _)| read.contains(col));
     }
     plan.expressions_mut(&mut |e| each_subquery(e, &mut |plan| prune(plan, read)));
     plan.inputs_mut().into_iter().for_each(|input| prune(input, read));
@@ -261,7 +266,35 @@ fn push(plan: Plan, mut conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Pl
             scan.rows = known.estimate(&scan);
             filter(Plan::Scan(scan), conditions)
         }
+        Plan::Stream(mut stream) => {
+            bound_offsets(&mut stream, &conditions);
+            filter(Plan::Stream(stream), conditions)
+        }
         other => filter(improve_inputs(other, known), conditions),
+    }
+}
+
+/// Begins and ends the read of a stream where conditions say so; they are held against each record still.
+fn bound_offsets(stream: &mut StreamPlan, conditions: &[Expr]) {
+    let own: Vec<Col> = stream.columns.iter().map(|column| column.0).collect();
+    let offset = stream.columns.iter().find(|(_, place)| *place == STREAM_OFFSET).map(|(col, _)| *col);
+    for condition in conditions {
+        let Expr::Compare(comparison, a, b) = condition else { continue };
+        let (comparison, value) = match (&**a, &**b) {
+            (Expr::Col(col), value) if Some(*col) == offset => (*comparison, value),
+            (value, Expr::Col(col)) if Some(*col) == offset => (comparison.flipped(), value),
+            _ => continue,
+        };
+        if touches(&own, value) || value.is_volatile() || value.has_subquery() {
+            continue;
+        }
+        let inclusive = matches!(comparison, Comparison::Eq | Comparison::Ge | Comparison::Le);
+        if matches!(comparison, Comparison::Eq | Comparison::Gt | Comparison::Ge) && stream.low.is_none() {
+            stream.low = Some((value.clone(), inclusive));
+        }
+        if matches!(comparison, Comparison::Eq | Comparison::Lt | Comparison::Le) && stream.high.is_none() {
+            stream.high = Some((value.clone(), inclusive));
+        }
     }
 }
 

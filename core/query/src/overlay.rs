@@ -9,11 +9,11 @@ use core::cmp::Ordering;
 use core::ops::Bound;
 
 use kimberlite_row::fact::{
-    Facts, Found, Guard, KeyRange, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write,
+    Facts, Found, Guard, KeyRange, Miss, Record, RowId, Rows, Scan, SchemaFact, StreamScan, TimePoint, Write,
 };
 use kimberlite_row::schema::SchemaVersion;
 use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table, Value};
-use kimberlite_types::LogPosition;
+use kimberlite_types::{LogPosition, Offset, StreamId, TenantId};
 
 /// Uncommitted writes: net, one per row.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +90,13 @@ impl Overlay {
     ) {
         for (table, index, range) in read {
             self.guard(Guard::Unchanged(table, index, range, at));
+        }
+    }
+
+    /// Streams were read to their ends, and must end there still.
+    pub fn guard_streams(&mut self, read: impl IntoIterator<Item = (StreamId, Offset)>) {
+        for (stream, end) in read {
+            self.guard(Guard::StreamEnds(stream, end));
         }
     }
 
@@ -373,6 +380,18 @@ impl Rows for View<'_> {
     /// What is committed: own writes have no position yet.
     fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         self.base.history(scan, each)
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.base.tenant()
+    }
+
+    fn streams(&self, at: LogPosition, each: &mut dyn FnMut(StreamId, &str, Offset)) {
+        self.base.streams(at, each);
+    }
+
+    fn stream(&self, scan: &StreamScan, each: &mut dyn FnMut(Record<'_>) -> bool) -> Result<bool, Miss> {
+        self.base.stream(scan, each)
     }
 }
 

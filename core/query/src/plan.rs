@@ -275,6 +275,35 @@ pub struct ScanPlan {
     pub rows: f64,
 }
 
+/// Columns of [`StreamPlan`].
+pub const STREAM_COLUMNS: [(&str, Type); 6] = [
+    ("tenant", Type::Decimal(None)),
+    ("stream", Type::Text),
+    ("offset", Type::BigInt),
+    ("position", Type::BigInt),
+    ("time", Type::TimestampTz),
+    ("payload", Type::Bytea),
+];
+/// The place of the offset among them.
+pub const STREAM_OFFSET: usize = 2;
+/// The places of what stands in the log, and not in the index of streams.
+pub const STREAM_WRITTEN: [usize; 2] = [4, 5];
+
+/// The records of a stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StreamPlan {
+    /// Its name.
+    pub name: Expr,
+    /// Columns given, with their place in [`STREAM_COLUMNS`].
+    pub columns: Vec<(Col, usize)>,
+    /// The snapshot, if not the statement's.
+    pub at: Option<LogPosition>,
+    /// Lower bound of the offset and whether it is included.
+    pub low: Option<(Expr, bool)>,
+    /// Upper bound of the offset and whether it is included.
+    pub high: Option<(Expr, bool)>,
+}
+
 /// Which keys a scan visits; the expressions do not depend on the scan.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Access {
@@ -295,6 +324,8 @@ pub enum Plan {
     Values(Vec<Vec<Expr>>, Vec<Col>),
     /// A table.
     Scan(Box<ScanPlan>),
+    /// A stream.
+    Stream(Box<StreamPlan>),
     /// A function.
     Function(TableFunction, Vec<Expr>, Vec<Col>, Option<Col>),
     /// Rows for which all hold.
@@ -331,7 +362,9 @@ pub enum Plan {
 macro_rules! inputs_of {
     ($plan:expr, $iter:ident, $borrow:ident) => {
         match $plan {
-            Self::Values(..) | Self::Scan(_) | Self::Function(..) | Self::Slot(..) => Vec::new(),
+            Self::Values(..) | Self::Scan(_) | Self::Stream(_) | Self::Function(..) | Self::Slot(..) => {
+                Vec::new()
+            }
             Self::Filter(a, _)
             | Self::Project(a, _)
             | Self::Aggregate(a, ..)
@@ -366,6 +399,11 @@ macro_rules! expressions_of {
             Self::Scan(scan) => {
                 let Access { equal, low, high, any } = &$($how)* scan.range;
                 equal.$iter().chain(any.$iter()).for_each(&mut *$each);
+                low.$iter().chain(high.$iter()).for_each(|bound| $each(&$($how)* bound.0));
+            }
+            Self::Stream(stream) => {
+                $each(&$($how)* stream.name);
+                let StreamPlan { low, high, .. } = &$($how)* **stream;
                 low.$iter().chain(high.$iter()).for_each(|bound| $each(&$($how)* bound.0));
             }
             Self::Function(_, list, ..)
@@ -421,6 +459,7 @@ impl Plan {
                 cols.extend(scan.identity.iter().flat_map(|(a, b)| [*a, *b]));
                 cols
             }
+            Self::Stream(stream) => stream.columns.iter().map(|column| column.0).collect(),
             Self::Function(_, _, cols, ordinal) => cols.iter().copied().chain(*ordinal).collect(),
             Self::Filter(input, _)
             | Self::Sort(input, _)

@@ -148,6 +148,8 @@ states! {
     ObjectNotInPrerequisiteState = "55000",
     /// A generated column was given a value.
     GeneratedAlways = "428C9",
+    /// Data of COPY that are not in its format.
+    BadCopyFileFormat = "22P04",
     /// Bytes that are not UTF-8.
     CharacterNotInRepertoire = "22021",
     /// A schema of that name does not exist.

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use kimberlite_types::{LogPosition, Op};
+use kimberlite_types::{LogPosition, Offset, Op, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Projection;
@@ -20,6 +20,20 @@ use crate::{Catalogue, Row, Type, Value};
 pub struct Miss {
     /// Opaque names of the pages, as the store gave them; may be many.
     pub pages: Vec<u64>,
+    /// Ops of the log whose records are wanted.
+    pub ops: Vec<Op>,
+}
+
+impl Miss {
+    /// Of pages.
+    pub const fn of_pages(pages: Vec<u64>) -> Self {
+        Self { pages, ops: Vec::new() }
+    }
+
+    /// Of ops of the log.
+    pub const fn of_ops(ops: Vec<Op>) -> Self {
+        Self { pages: Vec::new(), ops }
+    }
 }
 
 /// Which rows of a table or index: those whose first columns equal `equal` and whose next column lies between the bounds.
@@ -94,6 +108,30 @@ pub struct Found<'a> {
     pub version: LogPosition,
     /// One value per column of the table; columns added later are filled in.
     pub row: &'a [Value],
+}
+
+/// A scan of the records of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamScan {
+    /// Which stream.
+    pub stream: StreamId,
+    /// The first record that is wanted.
+    pub from: Offset,
+    /// The snapshot.
+    pub at: LogPosition,
+    /// Whether times and payloads are wanted, which stand in the log.
+    pub whole: bool,
+}
+
+/// A record of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Which one it is in its stream.
+    pub offset: Offset,
+    /// The op that appended it.
+    pub op: Op,
+    /// The time of the op in microseconds since 1970, and what was appended, if they were wanted.
+    pub written: Option<(i64, &'a [u8])>,
 }
 
 /// Which position a time means.
@@ -177,6 +215,13 @@ pub trait Rows {
     /// then oldest first, until `each` answers `false` or there are no more. A row has [`HISTORY_COLUMNS`] behind those of the
     /// table, and places may name them. What ended behind the position still holds.
     fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
+    /// Whose rows and streams these are.
+    fn tenant(&self) -> TenantId;
+    /// Shows the streams that there are: their names, and where each ends at the position.
+    fn streams(&self, at: LogPosition, each: &mut dyn FnMut(StreamId, &str, Offset));
+    /// Gives the records of a stream that ops up to the position appended, in order, until `each` answers `false`. Answers
+    /// whether there are no more: those whose op is not at hand end it early, and are a miss if none came before.
+    fn stream(&self, scan: &StreamScan, each: &mut dyn FnMut(Record<'_>) -> bool) -> Result<bool, Miss>;
 }
 
 /// Which row of a table.
@@ -257,6 +302,8 @@ pub enum Guard {
     Absent(ObjectId, Option<ObjectId>, Vec<Value>),
     /// Nothing in this range of the table (or of this index of it) was written after this position.
     Unchanged(ObjectId, Option<ObjectId>, KeyRange, LogPosition),
+    /// The stream ends at this offset: nothing was appended to it.
+    StreamEnds(StreamId, Offset),
 }
 
 /// What a statement or a transaction becomes.

@@ -567,6 +567,9 @@ impl Node {
             Ok(prepare) => {
                 let progress = self.reads.fetched(op, Some(&prepare), &self.applying.kernel);
                 self.advance(progress, io);
+                for conn in self.reads.waiting_for(op) {
+                    self.sql.prepare_came(conn, &prepare);
+                }
                 Ok(prepare)
             }
             Err(FetchError::Damaged { place, checksum: _ }) if self.config.replicas == 1 => {
@@ -577,6 +580,11 @@ impl Node {
                 }
                 let progress = self.reads.lost(op);
                 self.advance(progress, io);
+                let mut effects = Vec::new();
+                for conn in self.reads.waiting_for(op) {
+                    self.sql.op_lost(conn, op, &mut effects);
+                }
+                self.answer_all(effects, io);
                 return;
             }
             Err(error) => {
@@ -756,7 +764,14 @@ impl Node {
                 let want = storage::Input::Want { waiter: waiter(conn), pages };
                 self.work.push_back(Work::Storage(want));
             }
+            Effect::Fetch { conn, ops } => {
+                for op in ops {
+                    self.reads.want(op, conn);
+                    self.fetch(op);
+                }
+            }
             Effect::Release { conn } => {
+                self.reads.release(conn);
                 self.work.push_back(Work::Storage(storage::Input::Release(waiter(conn))));
             }
             Effect::Lost { page } => unreachable!("only a step finds a page lost: {page:?}"),

@@ -57,6 +57,8 @@ pub(crate) struct Reads {
     next_ticket: u64,
     /// Ops that queries wait for and the journal could not give: it is asked again once they are repaired.
     missed: BTreeSet<Op>,
+    /// Ops that statements wait for, and of which connections.
+    statements: BTreeSet<(Op, Conn)>,
     /// When it is asked again in any case: whoever repairs may have had no room to remember all of them.
     again_at: Option<Instant>,
 }
@@ -96,8 +98,29 @@ impl Reads {
         self.pending.remove(&ticket).map(|pending| (pending.conn, pending.nonce))
     }
 
+    /// The statement of a connection waits for an op.
+    pub(crate) fn want(&mut self, op: Op, conn: Conn) {
+        self.statements.insert((op, conn));
+    }
+
+    /// An op is there, or cannot be had: the connections whose statements wait for it wait no longer.
+    pub(crate) fn waiting_for(&mut self, op: Op) -> Vec<Conn> {
+        let of_op = (op, Conn(0))..=(op, Conn(u64::MAX));
+        let waiting: Vec<Conn> = self.statements.range(of_op).map(|(_, conn)| *conn).collect();
+        for conn in &waiting {
+            self.statements.remove(&(op, *conn));
+        }
+        waiting
+    }
+
+    /// The statement of a connection waits for nothing.
+    pub(crate) fn release(&mut self, conn: Conn) {
+        self.statements.retain(|(_, of)| *of != conn);
+    }
+
     /// Forgets the queries of a stream that is gone.
     pub(crate) fn closed(&mut self, conn: Conn) {
+        self.release(conn);
         self.pending.retain(|_, pending| pending.conn != conn);
     }
 
@@ -117,6 +140,7 @@ impl Reads {
 
     /// Takes out all queries: the state that would answer them is gone.
     pub(crate) fn abandon(&mut self) -> Vec<(Conn, u64)> {
+        self.statements.clear();
         core::mem::take(&mut self.pending)
             .into_values()
             .map(|pending| (pending.conn, pending.nonce))
@@ -207,11 +231,13 @@ impl Reads {
         self.again_at
     }
 
-    /// Whether a query waits for this op.
+    /// Whether a query or a statement waits for this op.
     fn awaits(&self, op: Op) -> bool {
-        self.pending
-            .values()
-            .any(|pending| pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op)))
+        self.statements.range((op, Conn(0))..=(op, Conn(u64::MAX))).next().is_some()
+            || self
+                .pending
+                .values()
+                .any(|pending| pending.reader.as_ref().is_some_and(|reader| reader.awaited.contains(&op)))
     }
 
     /// An op cannot be had: the queries that wait for it end.

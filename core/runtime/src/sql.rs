@@ -37,7 +37,8 @@ use kimberlite_row::check::Stop;
 use kimberlite_row::fact::{Facts, Guard, RowId};
 use kimberlite_row::{ObjectId, SqlError, SqlState};
 use kimberlite_storage::{PageRef, Storage};
-use kimberlite_types::{Instant, Now, RequestNumber, Rng, SessionId, Streams, TenantId};
+use kimberlite_types::{Instant, Now, Op, RequestNumber, Rng, SessionId, Streams, TenantId};
+use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement, Turn};
 use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
 
@@ -63,6 +64,8 @@ const REPLANS_MAX: u32 = 16;
 const ALONE_REPLANS: u32 = 2;
 /// Frames of answers that wait for those in front of them to leave, of all connections: 256 MiB.
 const PARTS_HELD_MAX: usize = 256;
+/// Ops of the log that are kept at hand for one statement: two times what it asks for at once.
+const PREPARES_MAX: usize = 16;
 
 /// Set in the tickets of statements and never in those of queries: both are confirmed.
 const TICKET: u64 = 1 << 63;
@@ -96,6 +99,11 @@ pub(crate) enum Effect {
         conn: Conn,
         pages: Vec<PageRef>,
     },
+    /// These ops of the log are needed to go on.
+    Fetch {
+        conn: Conn,
+        ops: Vec<Op>,
+    },
     /// They are needed no longer.
     Release {
         conn: Conn,
@@ -110,6 +118,8 @@ pub(crate) enum Effect {
 enum Pause {
     Refused(SqlError),
     Missed(Vec<PageRef>),
+    /// Records of streams are needed, which stand in these ops.
+    Unread(Vec<Op>),
 }
 
 /// Facts on their way, and what is answered once they are installed.
@@ -161,6 +171,10 @@ struct Active {
     pins: bool,
     /// Pages that it waited for and that are lost.
     lost: Vec<PageRef>,
+    /// Ops of the log that it waits for.
+    unread: BTreeSet<Op>,
+    /// Those that were read for it.
+    prepares: BTreeMap<Op, Prepare>,
 }
 
 /// A request whose verdict is awaited.
@@ -301,6 +315,8 @@ impl Sql {
             awaits,
             pins,
             lost,
+            unread: BTreeSet::new(),
+            prepares: BTreeMap::new(),
         });
         if mutant!(StatementUnconfirmed) {
             self.make_ready(conn);
@@ -364,6 +380,33 @@ impl Sql {
             active.awaits = false;
             active.lost = bad;
             self.ready.push_back(conn);
+        }
+    }
+
+    /// An op that a statement waited for was read.
+    pub(crate) fn prepare_came(&mut self, conn: Conn, prepare: &Prepare) {
+        let active = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut());
+        let Some(active) = active else { return };
+        if !active.unread.remove(&prepare.header.op) {
+            return;
+        }
+        active.prepares.insert(prepare.header.op, prepare.clone());
+        if active.unread.is_empty() && active.awaits {
+            active.awaits = false;
+            self.ready.push_back(conn);
+        }
+    }
+
+    /// An op that a statement waits for is damaged, and nobody else has it.
+    pub(crate) fn op_lost(&mut self, conn: Conn, op: Op, out: &mut Vec<Effect>) {
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        if at.active.as_ref().is_some_and(|active| active.unread.contains(&op)) {
+            at.session.fail();
+            self.ready.retain(|of| *of != conn);
+            let message = format!("op {op} of the log is damaged, and with it records of a stream");
+            let error = SqlError::new(SqlState::IoError, message)
+                .hint("`kmb verify` tells what is damaged; conditions on the offset leave it out.");
+            self.answer(conn, Err(failure(&error)), out);
         }
     }
 
@@ -451,7 +494,7 @@ impl Sql {
             }
             for _ in 0..TURN_STEPS_MAX {
                 let stepped = self.step(conn, kernel, storage, &mut rows);
-                if !matches!(stepped, Some(Err(Pause::Missed(_)))) {
+                if !matches!(stepped, Some(Err(Pause::Missed(_) | Pause::Unread(_)))) {
                     self.release(conn, out);
                 }
                 match stepped {
@@ -467,6 +510,10 @@ impl Sql {
                     }
                     Some(Err(Pause::Missed(pages))) => {
                         self.missed(conn, pages, out);
+                        break;
+                    }
+                    Some(Err(Pause::Unread(ops))) => {
+                        self.unread(conn, ops, out);
                         break;
                     }
                 }
@@ -492,7 +539,7 @@ impl Sql {
         let active = at.active.as_mut()?;
         let Stage::Running(running) = &mut active.stage else { return None };
         let pages = storage.pages();
-        let stored = kernel.rows(at.tenant, &pages);
+        let stored = kernel.rows_and_streams(at.tenant, &pages, &active.prepares);
         let alone = !at.session.in_transaction() && active.may_look_ahead && running.writes();
         let ahead = self.ahead.get(&at.tenant).filter(|ahead| alone && !ahead.is_empty());
         let before = running.work();
@@ -507,6 +554,7 @@ impl Sql {
         match stepped {
             Ok(step) => Some(Ok(step)),
             Err(Stop::Refused(error)) => Some(Err(Pause::Refused(error))),
+            Err(Stop::Miss(miss)) if !miss.ops.is_empty() => Some(Err(Pause::Unread(miss.ops))),
             Err(Stop::Miss(_)) => Some(Err(Pause::Missed(pages.missed()))),
         }
     }
@@ -524,6 +572,18 @@ impl Sql {
         kimberlite_probe::reachable!("sql.misses");
         (active.awaits, active.pins) = (true, true);
         out.push(Effect::Want { conn, pages });
+    }
+
+    /// A step needs records of these ops: it is made again when all of them were read.
+    fn unread(&mut self, conn: Conn, ops: Vec<Op>, out: &mut Vec<Effect>) {
+        let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else { return };
+        // One stream at a time is read; what another one needs again is read again.
+        if active.prepares.len() + ops.len() > PREPARES_MAX {
+            active.prepares.clear();
+        }
+        (active.awaits, active.pins) = (true, true);
+        active.unread = ops.iter().copied().collect();
+        out.push(Effect::Fetch { conn, ops });
     }
 
     /// A step is over: the pages that were kept for it are needed no longer.

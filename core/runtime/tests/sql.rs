@@ -469,6 +469,25 @@ fn statements_of_two_connections_run_side_by_side() {
     assert_eq!(heard[1][0].as_ref().unwrap().result.as_ref().unwrap().rows, [[Some("1".to_owned())]]);
 }
 
+#[test]
+fn streams_are_read_beside_tables_and_when_an_op_is_damaged_it_is_waited_for() {
+    for replicas in [1, 3] {
+        let mut stage = Stage::on(Cluster::new(11, replicas, 1, 40), 11);
+        stage.run(0, "CREATE TABLE n (i INT PRIMARY KEY)");
+        stage.run(0, "INSERT INTO n SELECT i FROM generate_series(1, 5) AS g(i)");
+        let count = stage.rows(0, "SELECT count(*), count(DISTINCT position) > 1 FROM stream('stream')");
+        assert_eq!(count, ["40|t"]);
+        let whole =
+            "SELECT count(*), min(length(payload)) > 0, min(time) > '2000-01-01' FROM stream('stream'), n
+            WHERE offset % 5 + 1 = i";
+        assert_eq!(stage.rows(0, whole), ["40|t|t"]);
+        let unknown = stage.fail(0, "SELECT * FROM stream('steam')");
+        assert_eq!((unknown.code.as_str(), unknown.hint.is_some()), ("42704", true));
+        stage.run(0, "CREATE TABLE copy AS SELECT offset, payload FROM stream('stream') WHERE offset >= 30");
+        assert_eq!(stage.rows(0, "SELECT count(*) FROM copy"), ["10"]);
+    }
+}
+
 /// A table of a thousand rows, and a query that would look at a thousand million.
 fn endless(stage: &mut Stage) -> &'static str {
     stage.run(0, "CREATE TABLE n (i INT PRIMARY KEY)");

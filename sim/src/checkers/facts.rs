@@ -171,7 +171,8 @@ impl Ward {
         };
         let holds =
             match guard {
-                // Views and sequences are not kept here.
+                // Views, sequences and streams are not kept here.
+                Guard::StreamEnds(..) => true,
                 Guard::NameFree(name) => self.tables.values().all(|versions| {
                     versions
                         .last()

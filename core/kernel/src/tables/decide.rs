@@ -10,12 +10,13 @@ use kimberlite_row::cast::kind_fits;
 use kimberlite_row::check::{check, find};
 use kimberlite_row::codec::{Layout, Projection, TooLarge};
 use kimberlite_row::fact::{
-    Facts, Found, KeyRange, Miss, RowId, Rows, Scan, TimePoint, Write, hidden_at, provisional,
+    Facts, Found, KeyRange, Miss, Record, RowId, Rows, Scan, StreamScan, TimePoint, Write, hidden_at,
+    provisional,
 };
 use kimberlite_row::schema::ForeignKey;
 use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Value};
 use kimberlite_store::{Pages, Store, VALUE_SIZE_MAX, WriteBatch, WriteError};
-use kimberlite_types::{LogPosition, TenantId, WallTime};
+use kimberlite_types::{LogPosition, Offset, StreamId, TenantId, WallTime};
 
 use super::guard::Guards;
 use super::keys::{
@@ -520,5 +521,17 @@ impl Rows for Under<'_> {
 
     fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         self.planner.rows.history(scan, each)
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.planner.rows.tenant()
+    }
+
+    fn streams(&self, at: LogPosition, each: &mut dyn FnMut(StreamId, &str, Offset)) {
+        self.planner.rows.streams(at, each);
+    }
+
+    fn stream(&self, scan: &StreamScan, each: &mut dyn FnMut(Record<'_>) -> bool) -> Result<bool, Miss> {
+        self.planner.rows.stream(scan, each)
     }
 }

@@ -43,6 +43,8 @@ impl Guards<'_> {
 
     fn check_one(&self, guard: &Guard, facts: &Facts) -> Result<(), Stop> {
         let (holds, otherwise) = match guard {
+            // The kernel has held it against its streams.
+            Guard::StreamEnds(..) => (true, "a stream went on"),
             Guard::NameFree(name) => (!self.catalogue.taken(name), "the name was taken"),
             Guard::Schema(id, version) => {
                 // A transaction may also go by a version that it makes itself, on top of one that it guards.

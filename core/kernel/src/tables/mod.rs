@@ -96,7 +96,7 @@ impl From<check::Stop> for Stop {
 
 /// Names the missing pages.
 fn missed(miss: &kimberlite_store::Miss) -> Miss {
-    Miss { pages: miss.pages().iter().map(|page| page.address.0).collect() }
+    Miss::of_pages(miss.pages().iter().map(|page| page.address.0).collect())
 }
 
 /// What ended a read at a position. No command moves a horizon, so none is too old.

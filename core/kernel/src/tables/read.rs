@@ -7,16 +7,20 @@ use core::ops::{Bound, ControlFlow};
 
 use kimberlite_probe::mutant;
 use kimberlite_row::codec::{Layout, Projection};
-use kimberlite_row::fact::{Found, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Rows, Scan, TimePoint};
+use kimberlite_row::fact::{
+    Found, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Record, Rows, Scan, StreamScan, TimePoint,
+};
 use kimberlite_row::{Catalogue, Index, Object, Row, Table, Value};
 use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, VersionScan};
-use kimberlite_types::{LogPosition, Op, TenantId};
+use kimberlite_types::{LogPosition, Offset, Op, StreamId, TenantId};
+use kimberlite_wire::Prepare;
 
 use super::keys::{
     CATALOGUE, Interval, TIMES, all_of, hidden_of, index_key, intervals, key_of, orders, row_key_of_entry,
     time_in, time_key,
 };
 use super::{Tables, missed, stopped};
+use crate::stream::{Extent, Tenants, records_of};
 
 /// The rows of one tenant.
 #[derive(Clone, Copy)]
@@ -25,11 +29,27 @@ pub struct TableRows<'a> {
     tenant: TenantId,
     last: LogPosition,
     pages: &'a dyn Pages,
+    streams: Option<StreamsAtHand<'a>>,
 }
+
+/// The tenant's streams, and what was read of the log.
+#[derive(Clone, Copy)]
+struct StreamsAtHand<'a> {
+    tenants: &'a Tenants,
+    prepares: &'a BTreeMap<Op, Prepare>,
+}
+
+/// Ops that one miss of a stream's records names.
+const STREAM_OPS_AHEAD: usize = 8;
 
 impl<'a> TableRows<'a> {
     pub(super) fn new(tables: &'a Tables, tenant: TenantId, last: LogPosition, pages: &'a dyn Pages) -> Self {
-        Self { tables, tenant, last, pages }
+        Self { tables, tenant, last, pages, streams: None }
+    }
+
+    /// The same, with streams.
+    pub(crate) fn with_streams(self, tenants: &'a Tenants, prepares: &'a BTreeMap<Op, Prepare>) -> Self {
+        Self { streams: Some(StreamsAtHand { tenants, prepares }), ..self }
     }
 
     fn store(&self) -> &'a Store {
@@ -416,6 +436,61 @@ impl Rows for TableRows<'_> {
             }
         }
         Ok(())
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    fn streams(&self, at: LogPosition, each: &mut dyn FnMut(StreamId, &str, Offset)) {
+        let Some(StreamsAtHand { tenants, .. }) = &self.streams else { return };
+        for (id, state) in tenants.streams(self.tenant, StreamId(0)).into_iter().flatten() {
+            let located = tenants.locate(self.tenant, id, Offset::ZERO);
+            let extents = located.map_or(&[][..], |located| located.extents);
+            let until = extents.partition_point(|extent| extent.op <= at.op);
+            each(id, state.name, extents[..until].last().map_or(Offset::ZERO, Extent::end));
+        }
+    }
+
+    fn stream(&self, scan: &StreamScan, each: &mut dyn FnMut(Record<'_>) -> bool) -> Result<bool, Miss> {
+        let Some(StreamsAtHand { tenants, prepares }) = &self.streams else { return Ok(true) };
+        // A stream that is not there has no records.
+        let Ok(located) = tenants.locate(self.tenant, scan.stream, scan.from) else { return Ok(true) };
+        let until = located.extents.partition_point(|extent| extent.op <= scan.at.op);
+        let mut extents = &located.extents[..until];
+        let mut given = false;
+        while let Some(first) = extents.first() {
+            let op = first.op;
+            if !scan.whole {
+                for offset in first.first.0.max(scan.from.0)..first.end().0 {
+                    if !each(Record { offset: Offset(offset), op, written: None }) {
+                        return Ok(false);
+                    }
+                }
+                extents = &extents[1..];
+                continue;
+            }
+            let Some(prepare) = prepares.get(&op) else {
+                if given {
+                    return Ok(false);
+                }
+                let mut ops: Vec<Op> = extents.iter().map(|extent| extent.op).take(1 << 16).collect();
+                ops.dedup();
+                ops.retain(|op| !prepares.contains_key(op));
+                ops.truncate(STREAM_OPS_AHEAD);
+                return Err(Miss::of_ops(ops));
+            };
+            let micros = (prepare.header.timestamp.0 / 1_000).cast_signed();
+            for record in records_of(prepare, extents, scan.from) {
+                let (offset, record) = record.expect("the kernel applied this very prepare");
+                given = true;
+                if !each(Record { offset, op, written: Some((micros, record)) }) {
+                    return Ok(false);
+                }
+            }
+            extents = &extents[extents.iter().take_while(|extent| extent.op == op).count()..];
+        }
+        Ok(true)
     }
 
     fn count(&self, scan: &Scan<'_>) -> Result<Option<u64>, Miss> {

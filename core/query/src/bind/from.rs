@@ -18,7 +18,7 @@ use super::query::known_type;
 use super::{Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
 use crate::dialect::{AS_OF_POSITION, AS_OF_TIME, HISTORY_OF};
 use crate::expr::{Col, Comparison, Expr};
-use crate::plan::{Access, JoinKind, Plan, ScanPlan};
+use crate::plan::{Access, JoinKind, Plan, STREAM_COLUMNS, ScanPlan, StreamPlan};
 
 /// Answers what the past was like. A miss inside is kept by whoever answers, and the statement is bound again.
 pub trait TimeTravel {
@@ -287,6 +287,9 @@ impl Binder<'_> {
             }
             Ok(typed)
         })?;
+        if name == "stream" {
+            return self.stream(typed, alias, ordinality);
+        }
         let Some(function) = table_function(&name) else {
             // A scalar function gives one row.
             let one = self.apply_function(&name, typed)?;
@@ -310,6 +313,32 @@ impl Binder<'_> {
             columns[0].0 = folded(&alias.name);
         }
         Ok((Plan::Function(function, args, cols, ordinal), aliased(Some(&name), columns, alias)?))
+    }
+
+    /// `stream('visits')`: the records of a stream of the log.
+    fn stream(
+        &mut self,
+        arguments: Vec<Typed>,
+        alias: Option<&ast::TableAlias>,
+        ordinality: bool,
+    ) -> Result<(Plan, Vec<Visible>), SqlError> {
+        let Ok([name]) = <[Typed; 1]>::try_from(arguments) else {
+            let message = "stream takes one argument, the name of a stream";
+            return Err(
+                SqlError::new(SqlState::UndefinedFunction, message).hint("For example stream('visits').")
+            );
+        };
+        if ordinality {
+            return Err(unsupported("WITH ORDINALITY of a stream").hint("Its offset counts its records."));
+        }
+        let name = self.coerce(name, &Type::Text, Willing::Implicit)?;
+        let columns: Vec<(Col, usize)> = (0..STREAM_COLUMNS.len()).map(|at| (self.col(), at)).collect();
+        let list = STREAM_COLUMNS.iter().zip(&columns);
+        let list = list.map(|((name, kind), (col, _))| ((*name).to_string(), kind.clone(), *col)).collect();
+        let visible = aliased(Some("stream"), list, alias)?;
+        let at = self.statement_at.as_ref().map(|past| past.at);
+        let plan = StreamPlan { name, columns, at, low: None, high: None };
+        Ok((Plan::Stream(Box::new(plan)), visible))
     }
 
     /// A miss is kept for whoever runs the binder.
@@ -695,7 +724,7 @@ impl Binder<'_> {
 }
 
 /// No object has this name; perhaps another one was meant.
-fn unknown(name: &str, catalogue: &Catalogue) -> SqlError {
+pub fn unknown(name: &str, catalogue: &Catalogue) -> SqlError {
     let error = SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"));
     match near(name, catalogue.objects().map(Object::name).collect::<Vec<_>>()) {
         Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),

@@ -18,7 +18,7 @@ use kimberlite_row::cast::{Willing, castable};
 use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Type, Value, text};
 use sqlparser::ast;
 
-pub use from::TimeTravel;
+pub use from::{TimeTravel, unknown};
 pub use query::Output;
 
 use crate::expr::{Col, Expr};

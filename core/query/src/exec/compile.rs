@@ -9,12 +9,13 @@ use kimberlite_row::{SqlError, SqlState, Value};
 
 use super::{
     AggregateSpec, ApplySource, Asked, Pipeline, Program, RecursiveSource, ScanSource, Sink, Source, Stage,
-    Test,
+    StreamSource, Test,
 };
 use crate::expr::{Ask, Col, Comparison, Expr};
 use crate::limits::SORT_BOUND_MAX;
 use crate::plan::{
-    AggregateCall, FrameBound, JoinKind, Plan, ScanPlan, SetOp, SortKey, WindowCall, WindowFunction,
+    AggregateCall, FrameBound, JoinKind, Plan, ScanPlan, SetOp, SortKey, StreamPlan, WindowCall,
+    WindowFunction,
 };
 
 /// A subquery of an expression that is evaluated when the program has run to its end: it leaves its answer in a slot.
@@ -330,6 +331,16 @@ impl Compiler<'_> {
                     })),
                     layout,
                 ))
+            }
+            Plan::Stream(mut stream) => {
+                self.resolve(&mut stream.name, &[]);
+                for bound in stream.low.iter_mut().chain(&mut stream.high) {
+                    self.resolve(&mut bound.0, &[]);
+                }
+                let (layout, places) = stream.columns.into_iter().unzip();
+                let StreamPlan { name, at, low, high, .. } = *stream;
+                let source = StreamSource { name, places, at, low, high };
+                Ok(Open::new(Source::Stream(Box::new(source)), layout))
             }
             Plan::Function(function, mut arguments, cols, ordinal) => {
                 // Subqueries in the arguments: through one row that holds them is not needed by PostgreSQL's tests.

@@ -12,6 +12,7 @@ mod lookup;
 mod sort;
 mod source;
 mod stage;
+mod stream;
 mod window;
 
 use alloc::boxed::Box;
@@ -59,6 +60,8 @@ pub(crate) enum Source {
     Values(Vec<Vec<Expr>>),
     /// A table or index.
     Scan(Box<ScanSource>),
+    /// A stream.
+    Stream(Box<StreamSource>),
     /// Rows kept.
     Slot(usize, Option<Vec<usize>>),
     /// A function that gives rows.
@@ -85,6 +88,15 @@ pub(crate) struct ScanSource {
     any: Vec<Expr>,
     /// What rows are held against before they are batched.
     tests: Vec<Test>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamSource {
+    name: Expr,
+    places: Vec<usize>,
+    at: Option<LogPosition>,
+    low: Option<(Expr, bool)>,
+    high: Option<(Expr, bool)>,
 }
 
 /// A comparison of a column, by its place in the scan's rows, with what does not depend on the row and cannot fail.

@@ -12,6 +12,7 @@ use kimberlite_types::LogPosition;
 
 use super::batch::{Batch, Flat};
 use super::hash::Keys;
+use super::stream::{Streamed, Streaming};
 use super::{ApplySource, Asked, Execution, Inner, RecursiveSource, Source, ranges_of};
 use crate::eval::{Kept, Scope, answer_of, compare};
 use crate::expr::{Arithmetic, Ask};
@@ -26,6 +27,8 @@ pub enum Read {
     Nothing,
     /// Rows.
     Rows(Found),
+    /// What a step of a stream found.
+    Stream(Streamed),
     /// What a nested execution read.
     Inner(Box<Read>),
 }
@@ -52,6 +55,8 @@ pub(crate) enum Cursor {
     Start,
     /// In a scan, behind a key.
     Scan(Box<Scanning>),
+    /// In a stream.
+    Stream(Box<Streaming>),
     /// In a slot or list.
     Next(usize),
     /// In a series: the next value, the last, the step.
@@ -159,6 +164,9 @@ impl Cursor {
                 }
                 Ok(Read::Rows(Found { rows: batch, seen, ids, over, last }))
             }
+            (Self::Stream(streaming), Source::Stream(stream)) => {
+                streaming.read(stream, rows, at).map(Read::Stream)
+            }
             (
                 Self::Apply(ApplyState { inner: Some(inner), .. }) | Self::Recursive(Recursion { inner, .. }),
                 _,
@@ -221,6 +229,18 @@ impl Cursor {
         match source {
             // It gives its rows in one piece.
             Source::Scan(_) => Ok(false),
+            Source::Stream(stream) => match (&mut *self, read) {
+                (Self::Stream(streaming), Read::Stream(streamed)) => {
+                    let (more, rows) = streaming.advance(stream, streamed, scope)?;
+                    *batch = rows;
+                    Ok(more)
+                }
+                _ => {
+                    let Some(streaming) = stream.begin(scope)? else { return Ok(false) };
+                    *self = Self::Stream(Box::new(streaming));
+                    Ok(true)
+                }
+            },
             Source::Values(list) => {
                 for row in list {
                     batch.push(row.iter().map(|e| e.eval(&[], scope)).collect::<Result<_, _>>()?);

@@ -55,6 +55,11 @@ fn describe(plan: &Plan, depth: usize, out: &mut Vec<String>) {
             };
             format!("{by}{alias}{listed}{past}")
         }
+        Plan::Stream(stream) => {
+            let bounds = usize::from(stream.low.is_some()) + usize::from(stream.high.is_some());
+            let past = stream.at.map_or_else(String::new, |at| format!(" as of {at}"));
+            format!("Stream Scan ({bounds} bounds of its offset){past}")
+        }
         Plan::Function(function, ..) => format!("Function Scan ({function:?})"),
         Plan::Filter(_, conditions) => format!("Filter ({} conditions)", conditions.len()),
         Plan::Project(..) => return describe(plan.inputs()[0], depth, out),

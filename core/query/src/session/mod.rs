@@ -5,6 +5,7 @@
 //! [`Overlay`]; at its end the caller gets the facts and says what became of them.
 
 mod control;
+mod copy;
 mod define;
 mod explain;
 mod merge;
@@ -15,6 +16,7 @@ mod short;
 mod write;
 
 pub use control::{STATEMENT_TIMEOUT, milliseconds, reindex_target};
+pub use copy::COPY_COLUMN;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -138,6 +140,8 @@ pub struct Running {
     before: Option<Overlay>,
     /// The parts that write inside of WITH.
     parts: Parts,
+    /// Whether it stands for COPY.
+    copied: Option<copy::Copied>,
 }
 
 impl Running {
@@ -160,6 +164,7 @@ impl Running {
             direct: true,
             before: None,
             parts: Parts::default(),
+            copied: None,
         }
     }
 }
@@ -313,6 +318,8 @@ impl Session {
                             transaction.overlay.guard_reads(read, transaction.at);
                             let rows = core::mem::take(&mut run.shared.read_rows);
                             transaction.overlay.guard_rows(rows, transaction.at);
+                            let streams = core::mem::take(&mut run.shared.read_streams);
+                            transaction.overlay.guard_streams(streams);
                         }
                     }
                     _ => self.transaction = None,
@@ -369,7 +376,10 @@ impl Session {
 
     /// The last statement of the queue is done.
     fn end(&mut self, running: &mut Running) -> Step {
-        let answer = running.answer.take().unwrap_or_default();
+        let mut answer = running.answer.take().unwrap_or_default();
+        if let Some(copied) = running.copied.take() {
+            answer = copy::answer(copied, answer);
+        }
         match &self.transaction {
             Some(transaction) if !transaction.explicit => {
                 let transaction = self.transaction.take();
@@ -494,6 +504,7 @@ impl Session {
             ast::Statement::CreateTable(create) if create.query.is_some() => {
                 self.create_table_as(running, create, text, (rows, &catalogue))
             }
+            ast::Statement::Copy { .. } => self.copy(running, inner, &catalogue),
             _ => self.define(running, inner, text, &catalogue),
         }
     }
@@ -644,6 +655,7 @@ impl Session {
             }
             After::Write(writing) => {
                 transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
+                transaction.overlay.guard_streams(core::mem::take(&mut shared.read_streams));
                 if writing.fresh > 0 {
                     transaction.overlay.fresh = writing.fresh;
                 }
@@ -665,6 +677,7 @@ impl Session {
         if shared.guarding {
             transaction.overlay.guard_reads(core::mem::take(&mut shared.read), transaction.at);
             transaction.overlay.guard_rows(core::mem::take(&mut shared.read_rows), transaction.at);
+            transaction.overlay.guard_streams(core::mem::take(&mut shared.read_streams));
             for (id, version) in &**used {
                 transaction.overlay.guard_schema(*id, *version);
             }

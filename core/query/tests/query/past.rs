@@ -135,3 +135,81 @@ fn what_was_read_of_a_history_guards_the_range() {
     let (_, ended) = database.run_in(session, "COMMIT");
     assert_eq!(ended.map(|_| ()).map_err(|error| error.state().code()), Err("40001"));
 }
+
+/// Two streams: three visits, and letters of which one is large.
+fn streams(miss: bool) -> Database {
+    let mut database = Database::new(miss);
+    database.run("CREATE TABLE patient (id int PRIMARY KEY, name text); INSERT INTO patient VALUES (1, 'Ada'), (2, 'Grace')").expect("tables");
+    let visits = [(2, "1"), (3, "2"), (3, "1")].map(|(op, text)| (op, text.as_bytes().to_vec()));
+    database.memory.streams.push(("visits".to_string(), visits.to_vec()));
+    let letters = (0..3000).map(|n| (1 + n / 1000, n.to_string().into_bytes())).collect();
+    database.memory.streams.push(("letters".to_string(), letters));
+    database
+}
+
+#[test]
+fn a_stream_of_the_log_is_a_table() {
+    for miss in [false, true] {
+        let mut database = streams(miss);
+        for (sql, expected) in [
+            ("SELECT * FROM stream('visits') LIMIT 1", &[r"7,visits,0,2,1970-01-01 00:00:02+00,\x31"][..]),
+            ("SELECT offset, position FROM stream('visits') WHERE offset > 0", &["1,3", "2,3"]),
+            (
+                "SELECT v.offset, name FROM stream('visits') v JOIN patient ON id = convert_from(payload, 'UTF8')::int ORDER BY 1",
+                &["0,Ada", "1,Grace", "2,Ada"],
+            ),
+            ("SELECT count(*) FROM stream('visits') AT POSITION 2", &["1"]),
+            (
+                "SELECT count(*), min(offset), max(convert_from(payload, 'UTF8')) FROM stream('letters')",
+                &["3000,0,999"],
+            ),
+            (
+                "SELECT sum(convert_from(payload, 'UTF8')::int) FROM stream('letters') WHERE offset >= 2990 AND 2995 > offset",
+                &["14960"],
+            ),
+            ("SELECT payload FROM stream('letters') WHERE offset = 2999", &[r"\x32393939"]),
+            ("SELECT count(*) FROM stream('letters') WHERE offset < -1 OR offset = 7.5", &["0"]),
+            ("SELECT count(*) FROM stream('letters') WHERE offset > -5 AND offset <= 1.5", &["2"]),
+            ("SELECT count(*) FROM stream('0')", &["3"]),
+            ("SELECT count(*) FROM stream(NULL)", &["0"]),
+            (
+                "SELECT n, count(*) FROM (VALUES ('visits'), ('letters')) s (n), LATERAL stream(n) GROUP BY n ORDER BY n",
+                &["letters,3000", "visits,3"],
+            ),
+        ] {
+            let expected: Vec<String> = expected.iter().map(|row| (*row).to_string()).collect();
+            assert_eq!(database.rows(sql), Ok(expected), "{sql}");
+        }
+        assert_eq!(database.memory.misses.get() > 0, miss);
+        let unknown = database.rows("SELECT * FROM stream('visit')").expect_err("there is none");
+        assert_eq!(
+            (
+                unknown.state().code(),
+                unknown.parts().hint.as_ref().is_some_and(|hint| hint.contains("visits"))
+            ),
+            ("42704", true)
+        );
+        for (sql, state) in
+            [("SELECT * FROM stream()", "42883"), ("SELECT * FROM stream('visits') WITH ORDINALITY", "0A000")]
+        {
+            assert_eq!(database.rows(sql).map_err(|error| error.state().code()), Err(state), "{sql}");
+        }
+    }
+}
+
+#[test]
+fn what_was_read_of_a_stream_to_its_end_guards_it() {
+    for (condition, outcome) in [("true", Err("40001")), ("offset < 2", Ok(())), ("offset < 9", Err("40001"))]
+    {
+        let mut database = streams(false);
+        let session = std::mem::take(&mut database.session);
+        let sql = format!(
+            "BEGIN; INSERT INTO patient SELECT 10 + offset, 'x' FROM stream('visits') WHERE {condition}"
+        );
+        let (session, begun) = database.run_in(session, &sql);
+        begun.expect("a block");
+        database.memory.streams[0].1.push((4, b"late".to_vec()));
+        let (_, ended) = database.run_in(session, "COMMIT");
+        assert_eq!(ended.map(|_| ()).map_err(|error| error.state().code()), outcome, "{condition}");
+    }
+}

@@ -10,10 +10,11 @@ use kimberlite_query::parse::statements;
 use kimberlite_query::session::{Answer, Running, Session, Step};
 use kimberlite_row::check::{Stop, check, check_all};
 use kimberlite_row::fact::{
-    Facts, Found, Guard, KeyRange, Lifetime, Miss, RowId, Rows, Scan, SchemaFact, TimePoint, Write, hidden_at,
+    Facts, Found, Guard, KeyRange, Lifetime, Miss, Record, RowId, Rows, Scan, SchemaFact, StreamScan,
+    TimePoint, Write, hidden_at,
 };
 use kimberlite_row::{Catalogue, Object, ObjectId, Row, SqlError, SqlState, Table, Value};
-use kimberlite_types::{LogPosition, Op};
+use kimberlite_types::{LogPosition, Offset, Op, StreamId, TenantId};
 
 /// Rows of a page.
 const PAGE_ROWS: usize = 4;
@@ -35,6 +36,8 @@ pub(crate) struct Memory {
     touched: Option<RefCell<BTreeSet<String>>>,
     /// Misses so far.
     pub(crate) misses: Cell<usize>,
+    /// Streams: their records, each with the op that appended it.
+    pub(crate) streams: Vec<(String, Vec<(u64, Vec<u8>)>)>,
 }
 
 fn position(op: usize) -> LogPosition {
@@ -52,6 +55,7 @@ impl Memory {
             snapshots: vec![Snapshot::default()],
             touched: miss.then(RefCell::default),
             misses: Cell::new(0),
+            streams: Vec::new(),
         }
     }
 
@@ -59,7 +63,7 @@ impl Memory {
         match &self.touched {
             Some(touched) if touched.borrow_mut().insert(page()) => {
                 self.misses.set(self.misses.get() + 1);
-                Err(Miss { pages: vec![0] })
+                Err(Miss::of_pages(vec![0]))
             }
             _ => Ok(()),
         }
@@ -103,6 +107,10 @@ impl Memory {
             Guard::NameFree(name) => !now.catalogue.taken(name),
             Guard::Schema(id, version) => {
                 now.catalogue.object(*id).is_some_and(|object| object.version() == *version)
+            }
+            Guard::StreamEnds(stream, end) => {
+                let records = &self.streams[usize::try_from(stream.0).expect("few streams")].1;
+                records.len() as u64 == end.0
             }
             Guard::Version(table, id, at) => {
                 now.tables.get(table).and_then(|rows| rows.get(id)).is_some_and(|(version, _)| version <= at)
@@ -152,7 +160,8 @@ impl Memory {
             }
         }
         next.catalogue = Arc::new(catalogue);
-        let under = Self { snapshots: vec![next.clone()], touched: None, misses: Cell::new(0) };
+        let under =
+            Self { snapshots: vec![next.clone()], touched: None, misses: Cell::new(0), streams: Vec::new() };
         match check(&next.catalogue, &facts.writes, &under, position(1)) {
             Ok(()) => {}
             Err(Stop::Refused(error)) => return Err(error),
@@ -184,7 +193,8 @@ impl Memory {
     /// Every constraint holds for all rows.
     fn consistent(&self) {
         let now = self.at(self.last());
-        let under = Self { snapshots: vec![now.clone()], touched: None, misses: Cell::new(0) };
+        let under =
+            Self { snapshots: vec![now.clone()], touched: None, misses: Cell::new(0), streams: Vec::new() };
         for (id, rows) in &now.tables {
             let table = now.catalogue.table(*id).expect("rows have a table");
             let writes: Vec<Write> = rows
@@ -271,6 +281,38 @@ impl Rows for Memory {
             }
         }
         Ok(())
+    }
+
+    fn tenant(&self) -> TenantId {
+        TenantId(7)
+    }
+
+    fn streams(&self, at: LogPosition, each: &mut dyn FnMut(StreamId, &str, Offset)) {
+        for (number, (name, records)) in self.streams.iter().enumerate() {
+            let end = records.iter().filter(|(op, _)| *op <= at.op.0).count();
+            each(StreamId(number as u64), name, Offset(end as u64));
+        }
+    }
+
+    fn stream(&self, scan: &StreamScan, each: &mut dyn FnMut(Record<'_>) -> bool) -> Result<bool, Miss> {
+        let records = &self.streams[usize::try_from(scan.stream.0).expect("few streams")].1;
+        let from = usize::try_from(scan.from.0).expect("few records").min(records.len());
+        for (number, (op, payload)) in records.iter().enumerate().skip(from) {
+            if *op > scan.at.op.0 {
+                break;
+            }
+            if let (true, Err(_)) = (scan.whole, self.touch(|| format!("op {op}"))) {
+                if number > from {
+                    return Ok(false);
+                }
+                return Err(Miss::of_ops(vec![Op(*op)]));
+            }
+            let written = scan.whole.then(|| (i64::try_from(*op * 1_000_000).unwrap(), &payload[..]));
+            if !each(Record { offset: Offset(number as u64), op: Op(*op), written }) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn history(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {

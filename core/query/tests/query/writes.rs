@@ -268,3 +268,79 @@ fn merge_does_what_its_clauses_say() {
     assert_eq!(answers[3], ["MERGE 0"]);
     assert_eq!(answers[4], ["3"]);
 }
+
+#[test]
+fn copy_reads_and_writes_lines() {
+    let mut database = Database::new(true);
+    database
+        .run("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL, c date, d int GENERATED ALWAYS AS (a * 2) STORED, e int GENERATED ALWAYS AS IDENTITY); CREATE VIEW v AS SELECT a FROM t")
+        .expect("a table");
+    let tag = |answer: Result<kimberlite_query::session::Answer, kimberlite_row::SqlError>| {
+        answer.map(|answer| answer.tag)
+    };
+    let text = "COPY t FROM STDIN;\n1\tone\\ttab\t2026-01-31\t5\n2\t\t\\N\t6\n\\.\n";
+    assert_eq!(tag(database.run(text)), Ok("COPY 2".into()));
+    let csv = "COPY t (b, a) FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';', NULL '-');\nb;a\n\"x;\ny\";3\nz;4\n\\.\n";
+    assert_eq!(tag(database.run(csv)), Ok("COPY 2".into()));
+    assert_eq!(tag(database.run("COPY t FROM STDIN;\n\\.\n")), Ok("COPY 0".into()));
+    for (sql, lines) in [
+        (
+            "COPY t TO STDOUT",
+            &["1\tone\\ttab\t2026-01-31\t5", "2\t\t\\N\t6", "3\tx;\\ny\t\\N\t1", "4\tz\t\\N\t2"][..],
+        ),
+        ("COPY t (b, c) TO STDOUT CSV HEADER", &["b,c", "one\ttab,2026-01-31", "\"\",", "x;\ny,", "z,"]),
+        (
+            "COPY (SELECT d, b FROM t WHERE a > 2 ORDER BY a DESC) TO STDOUT (FORMAT csv, FORCE_QUOTE (d))",
+            &["\"8\",z", "\"6\",\"x;\ny\""],
+        ),
+    ] {
+        let answer = database.run(sql).expect(sql);
+        let expected: Vec<String> = lines.iter().map(|line| line.replace("\"x;\ny\"", "\"x;\ny\"")).collect();
+        let shown: Vec<String> =
+            answer.rows.iter().map(|row| row[0].as_text().unwrap_or("").to_string()).collect();
+        let expected: Vec<String> = if sql.contains("CSV HEADER") {
+            expected
+                .iter()
+                .map(|line| {
+                    if line.starts_with("x;") {
+                        format!("\"{}\",", line.trim_end_matches(','))
+                    } else {
+                        line.clone()
+                    }
+                })
+                .collect()
+        } else {
+            expected
+        };
+        assert_eq!(shown, expected, "{sql}");
+    }
+    for (sql, state, detail) in [
+        ("COPY t (a, b) FROM STDIN;\n7\tx\n8\n\\.\n", "22P04", "COPY t, line 2"),
+        ("COPY t (a, b) FROM STDIN;\n7\tx\ty\n", "22P04", "COPY t, line 1"),
+        (
+            "COPY t (a, b) FROM STDIN CSV HEADER;\na,b\n7,\"x\ny\"\nseven,x\n",
+            "22P02",
+            "COPY t, line 4, column a: \"seven\"",
+        ),
+        ("COPY t (a, b) FROM STDIN;\n7\t\\N\n", "23502", "COPY t, line 1, column b: null input"),
+        ("COPY t (a, b) FROM STDIN;\n1\tagain\n", "23505", "Key (a)=(1) already exists."),
+        ("COPY t (a, b) FROM STDIN CSV;\n7,\"open\n", "22P04", "COPY t, line 1"),
+        ("COPY t (d) FROM STDIN;\n1\n", "42P10", "Generated columns cannot be used in COPY."),
+        ("COPY t (x) FROM STDIN;\n1\n", "42703", ""),
+        ("COPY v TO STDOUT", "42809", ""),
+        ("COPY nothing TO STDOUT", "42P01", ""),
+        ("COPY t FROM STDIN", "42601", ""),
+        ("COPY t FROM '/etc/passwd'", "0A000", ""),
+        ("COPY t TO PROGRAM 'cat'", "0A000", ""),
+    ] {
+        let refused = database.run(sql).expect_err(sql);
+        let parts = refused.parts();
+        assert_eq!((parts.state.code(), parts.detail.as_deref().unwrap_or("")), (state, detail), "{sql}");
+    }
+    assert_eq!(database.rows("SELECT count(*) FROM t"), Ok(vec!["4".into()]));
+    database.run("BEGIN READ ONLY").expect("a block");
+    assert_eq!(
+        tag(database.run("COPY t FROM STDIN;\n9\tx\t\\N\t1\n")).map_err(|error| error.state().code()),
+        Err("25006")
+    );
+}

@@ -1,5 +1,6 @@
 //! `kmb sql`: statements in, rows out.
 
+mod copy;
 mod embedded;
 mod prompt;
 mod show;
@@ -11,8 +12,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use kimberlite_query::copy::CopyIn;
 use kimberlite_types::ClusterId;
-use kimberlite_wire::client::{SqlAnswer, Statement};
+use kimberlite_wire::client::{SqlAnswer, SqlFailure, SqlRows, Statement};
 use kimberlite_wire::command::{Command, Refusal};
 
 use crate::Failure;
@@ -31,13 +33,15 @@ Examples:
   kmb sql --create-tenant -c 'CREATE TABLE patient (id INT PRIMARY KEY, name TEXT NOT NULL)'
   kmb sql -c \"INSERT INTO patient VALUES (1, 'Ada')\" -c 'SELECT * FROM patient'
   kmb sql -f schema.sql --format json
+  kmb sql -c '\\copy patient FROM patients.csv CSV HEADER'
   kmb sql --data ./data                          a stopped lone node's data, run inside this command
 
 All statements of one call are run in one session, one after the other, and each is a transaction of its own
 unless BEGIN and COMMIT stand around it. What COMMIT or a single statement answered is durable on a majority of
 the nodes. Ctrl-C cancels the statement under way; given twice it ends the command. When the connection is lost before an answer, it is not known whether a write was done, and it is not
 sent again. Without -c and -f, statements are read from standard input; if that is a terminal there is a prompt,
-where \\? lists its own commands. Exit codes: 0 all done, 1 a statement
+where \\? lists its own commands. Data of COPY … FROM STDIN stand behind it in a script, up to a line \\., or
+come from standard input; many rows are stored in parts, each a transaction of its own outside of a block. Exit codes: 0 all done, 1 a statement
 failed and those behind it were not run, 2 wrong usage, 3 no answer in time or the connection was lost, 5 I/O error.")]
 pub(crate) struct Sql {
     #[command(flatten)]
@@ -149,28 +153,53 @@ impl Talk {
         }
     }
 
-    /// Runs a statement and shows its answer. Answers false when nobody reads what is shown.
+    /// Runs a statement, or `\\copy`, and shows its answer. Answers false when nobody reads what is shown.
     fn run(&mut self, text: &str) -> Result<bool, Failure> {
         let text = text.trim();
-        let answer = self.ask(text)?;
-        let rows = match answer.result {
+        if let Some(command) = text.strip_prefix("\\copy").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            return self.copy_file(command);
+        }
+        if copy::takes_data(text)
+            && let Some(copy) = CopyIn::of(text)
+        {
+            return self.copy_in(&copy, text);
+        }
+        let rows = self.answered(text)?;
+        if let Some(lines) = copy::lines(&rows) {
+            return print(lines.as_bytes());
+        }
+        print(show::rows(&rows, self.format, self.expanded).as_bytes())
+    }
+
+    /// The answer to a statement; its notices are shown.
+    fn answered(&mut self, text: &str) -> Result<SqlRows, Failure> {
+        let rows = match self.ask(text)?.result {
             Ok(rows) => rows,
-            Err(failure) => {
-                let mut shown = match self.format {
-                    Format::Json => show::failure_json(&failure).to_string(),
-                    Format::Table | Format::Csv => show::failure(&failure, text),
-                };
-                if failure.code.as_str() == Refusal::NoTenant.sqlstate() && self.format != Format::Json {
-                    let tenant = &self.tenant.text;
-                    shown = format!("{shown}\nHINT: `kmb sql --create-tenant` makes tenant `{tenant}`.");
-                }
-                return Err(Failure::failed(shown));
-            }
+            Err(failure) => return Err(self.failed(&failure, text)),
         };
         for notice in &rows.notices {
             eprintln!("NOTICE: {notice}");
         }
+        Ok(rows)
+    }
+
+    /// Shows the tag of a statement that gives no rows.
+    fn say(&self, tag: &str) -> Result<bool, Failure> {
+        let rows = SqlRows { tag: tag.to_owned(), ..SqlRows::default() };
         print(show::rows(&rows, self.format, self.expanded).as_bytes())
+    }
+
+    /// A refusal, as it is shown.
+    fn failed(&self, failure: &SqlFailure, text: &str) -> Failure {
+        let mut shown = match self.format {
+            Format::Json => show::failure_json(failure).to_string(),
+            Format::Table | Format::Csv => show::failure(failure, text),
+        };
+        if failure.code.as_str() == Refusal::NoTenant.sqlstate() && self.format != Format::Json {
+            let tenant = &self.tenant.text;
+            shown = format!("{shown}\nHINT: `kmb sql --create-tenant` makes tenant `{tenant}`.");
+        }
+        Failure::failed(shown)
     }
 
     fn ask(&mut self, text: &str) -> Result<SqlAnswer, Failure> {

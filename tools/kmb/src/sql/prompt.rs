@@ -16,6 +16,7 @@ Statements end with a semicolon and may span lines. Ctrl-C drops what was typed,
   \\d          tables and views               \\d NAME    a table's columns
   \\dt         tables                         \\timing    say how long statements take
   \\x          one line for each cell         \\q         end
+  \\copy t FROM|TO 'file' [options]  rows of a table, or TO of a (query), from or to a file of this machine
 ";
 
 const RELATIONS: &str = "SELECT table_name AS name, table_type AS kind FROM information_schema.tables";
@@ -51,6 +52,7 @@ pub(super) fn run(talk: &mut Talk) -> Result<(), Failure> {
                     timing = !timing;
                     print(format!("Timing is {}.\n", if timing { "on" } else { "off" }).as_bytes())?;
                 }
+                command if command.starts_with("\\copy ") => shown(talk.run(command).map(drop)),
                 command => shown(own(talk, command)),
             }
             continue;

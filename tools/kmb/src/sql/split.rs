@@ -1,4 +1,7 @@
-//! Text to statements: cuts at semicolons that stand outside of quotes, comments and parentheses.
+//! Text to statements: cuts at semicolons that stand outside of quotes, comments and parentheses. The data of COPY belong to
+//! its statement.
+
+use super::copy::takes_data;
 
 /// The statements that end in `text`, without their semicolons, and what stands behind the last of them.
 pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
@@ -7,6 +10,21 @@ pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
     while at < bytes.len() {
         let rest = &text[at..];
         let next = match bytes[at] {
+            b'\\' if rest.starts_with("\\copy") && is_blank(&text[from..at]) => {
+                let end = rest.find('\n').unwrap_or(rest.len());
+                found.push(&text[at..at + end]);
+                from = at + end;
+                Some(end)
+            }
+            b';' if takes_data(text[from..at].trim_start()) => match data_end(rest) {
+                Some(end) => {
+                    found.push(&text[from..at + end]);
+                    from = at + end;
+                    Some(end)
+                }
+                // Its data go on to the end.
+                None => None,
+            },
             b';' => {
                 found.push(&text[from..at]);
                 from = at + 1;
@@ -31,6 +49,21 @@ pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
         at = next.map_or(bytes.len(), |next| at + next);
     }
     (found, &text[from..])
+}
+
+/// Where the data of COPY end that begin in the line behind a semicolon: behind the line `\\.`.
+fn data_end(rest: &str) -> Option<usize> {
+    let mut at = rest.find('\n')? + 1;
+    loop {
+        let line = rest[at..].find('\n').map_or(&rest[at..], |end| &rest[at..at + end]);
+        if line.trim_end_matches('\r') == "\\." {
+            return Some(at + line.len());
+        }
+        at += line.len() + 1;
+        if at > rest.len() {
+            return None;
+        }
+    }
 }
 
 /// Whether there is nothing to run: blanks and comments.
@@ -115,6 +148,10 @@ mod tests {
             ("SELECT $$;$$, $a$;$$;$a$;", vec!["SELECT $$;$$, $a$;$$;$a$"], ""),
             ("SELECT $1;", vec!["SELECT $1"], ""),
             ("SELECT 'open; ", vec![], "SELECT 'open; "),
+            ("COPY t FROM STDIN;\na;b\n\\.\nSELECT 1;", vec!["COPY t FROM STDIN;\na;b\n\\.", "\nSELECT 1"], ""),
+            ("COPY t FROM STDIN;\n1;\n2;", vec![], "COPY t FROM STDIN;\n1;\n2;"),
+            ("COPY t TO STDOUT;x", vec!["COPY t TO STDOUT"], "x"),
+            ("a;\n\\copy t FROM 'x;y'\nb;", vec!["a", "\\copy t FROM 'x;y'", "\nb"], ""),
             ("größe; 'ß;'; é", vec!["größe", " 'ß;'"], " é"),
         ] {
             assert_eq!(split(text), (found, rest), "{text}");

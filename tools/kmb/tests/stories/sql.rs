@@ -53,3 +53,38 @@ fn a_cluster_answers_without_one_of_its_nodes() {
         three.start();
     }
 }
+
+#[test]
+fn rows_are_copied_in_and_out_beside_the_log_and_their_history() {
+    let dir = temporary();
+    let lone = Lone::new(dir.path(), "small");
+    let nodes = ["--nodes", &lone.address];
+    let sql = |more: &[&str]| kmb(&[&["sql"], &nodes[..], more].concat());
+    let script = "CREATE TABLE t (a INT PRIMARY KEY, b TEXT);\nCOPY t FROM STDIN;\n1\tone; two\n2\t\\N\n\\.\nSELECT count(*) FROM t;\n";
+    let made =
+        kmb_with(&[&["sql"], &nodes[..], &["--create-tenant", "--format", "csv"]].concat(), script.as_bytes());
+    assert_eq!(made.ok(), "count\n2\n");
+    // More rows than one batch holds.
+    let file = dir.path().join("rows.csv");
+    let rows: String = (3..=2500).map(|n| format!("{n},\"row\n{n}\"\n")).collect();
+    std::fs::write(&file, format!("a,b\n{rows}")).unwrap();
+    let copy = format!("\\copy t FROM '{}' CSV HEADER", file.display());
+    assert_eq!(sql(&["-c", &copy]).ok(), "COPY 2498\n");
+    let out = dir.path().join("out.csv");
+    let copy = format!("\\copy (SELECT * FROM t WHERE a > 2 ORDER BY a) TO '{}' (FORMAT csv, HEADER)", out.display());
+    assert_eq!(sql(&["-c", &copy]).ok(), "COPY 2498\n");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), std::fs::read_to_string(&file).unwrap());
+    assert_eq!(sql(&["-c", "COPY (SELECT * FROM t WHERE a < 3) TO STDOUT"]).ok(), "1\tone; two\n2\t\\N\n");
+    let told = kmb_with(&[&["sql"], &nodes[..], &["-c", "COPY t FROM STDIN"]].concat(), b"2600\tx\nnone\ty\n");
+    told.fails(1, &["22P02", "COPY t, line 2, column a: \"none\""]);
+    // The log is in the same database.
+    let visits = dir.path().join("visits.txt");
+    std::fs::write(&visits, "1\n2\n").unwrap();
+    kmb(&[&["append"], &nodes[..], &["--stream", "visits", "--file", &visits.display().to_string()]].concat()).ok();
+    let joined = "SELECT s.\"offset\", b FROM stream('visits') s JOIN t ON a = convert_from(payload, 'UTF8')::int ORDER BY 1";
+    assert_eq!(sql(&["-c", joined, "--format", "csv"]).ok(), "offset,b\n0,one; two\n1,\n");
+    sql(&["-c", "SELECT * FROM stream('visit')"]).fails(1, &["42704", "visits"]);
+    sql(&["-c", "UPDATE t SET b = 'two' WHERE a = 2"]).ok();
+    let history = "SELECT b, operation, ended_by FROM HISTORY OF t WHERE a = 2";
+    assert_eq!(sql(&["-c", history, "--format", "csv"]).ok(), "b,operation,ended_by\n,INSERT,UPDATE\ntwo,UPDATE,\n");
+}

@@ -450,6 +450,66 @@ fn whole_travel(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     Some(rest)
 }
 
+/// What may follow a column that is called `offset`, as that of a stream is, and never the clause.
+const BEHIND_OFFSET: [&str; 25] = [
+    "and",
+    "as",
+    "asc",
+    "between",
+    "desc",
+    "else",
+    "end",
+    "fetch",
+    "from",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "intersect",
+    "is",
+    "like",
+    "limit",
+    "not",
+    "nulls",
+    "offset",
+    "or",
+    "order",
+    "then",
+    "union",
+    "where",
+];
+
+/// Quotes `offset` where it is a column: the clause is followed by a value.
+fn offsets(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    for at in 0..tokens.len() {
+        let next = tokens.get(at + 1);
+        let ends = match next.map(|t| &t.token) {
+            None
+            | Some(
+                Token::Comma
+                | Token::RParen
+                | Token::SemiColon
+                | Token::Eq
+                | Token::Neq
+                | Token::Lt
+                | Token::Gt
+                | Token::LtEq
+                | Token::GtEq
+                | Token::Mod
+                | Token::Mul
+                | Token::Div
+                | Token::DoubleColon,
+            ) => true,
+            Some(Token::Word(_)) => BEHIND_OFFSET.iter().any(|text| word(next, text)),
+            _ => false,
+        };
+        if ends && word(tokens.get(at), "offset") {
+            tokens[at].token = Token::make_word("offset", Some('"'));
+        }
+    }
+    tokens
+}
+
 /// The schema in which the histories of tables stand, for the parser: `HISTORY OF t` is `"history of".t`.
 pub(crate) const HISTORY_OF: &str = "history of";
 
@@ -490,6 +550,9 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     for statement in joined(tokens).split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
         let whole = whole_travel(statement);
         let mut statement = travel(whole.as_deref().unwrap_or(statement));
+        if statement.iter().any(|token| word(Some(token), "offset")) {
+            statement = offsets(statement);
+        }
         if statement.iter().any(|token| word(Some(token), "history")) {
             statement = history(&statement);
         }

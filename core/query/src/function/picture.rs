@@ -100,7 +100,6 @@ fn nodes(picture: &str) -> Vec<Node> {
                 out.push(match node {
                     Node::Ordinal { .. } => Node::Ordinal { upper: !lower },
                     Node::Roman { .. } => Node::Roman { upper: !lower },
-                    Node::Scientific if lower => Node::Scientific,
                     node => node.clone(),
                 });
                 rest = &rest[name.len()..];

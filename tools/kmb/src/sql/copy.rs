@@ -51,7 +51,10 @@ pub(super) fn lines(rows: &SqlRows) -> Option<String> {
 /// `\copy … FROM 'file' …` and `\copy … TO 'file' …`: the statement for a node, and the file.
 pub(super) fn backslash_copy(command: &str) -> Result<(String, String, bool), Failure> {
     let usage = || {
-        Failure::usage("\\copy TABLE|(QUERY) FROM|TO 'FILE' [OPTIONS], as in \\copy t FROM 't.csv' CSV HEADER".to_owned())
+        Failure::usage(
+            "\\copy TABLE|(QUERY) FROM|TO 'FILE' [OPTIONS], as in \\copy t FROM 't.csv' CSV HEADER"
+                .to_owned(),
+        )
     };
     let command = command.trim().trim_end_matches(';');
     let (mut depth, mut quote, mut at) = (0_usize, None, 0);
@@ -80,7 +83,11 @@ pub(super) fn backslash_copy(command: &str) -> Result<(String, String, bool), Fa
                     }
                     let stands_for = if word == "from" { "FROM STDIN" } else { "TO STDOUT" };
                     let what = command[..at].trim();
-                    return Ok((format!("COPY {what} {stands_for} {options}"), file.to_owned(), word == "from"));
+                    return Ok((
+                        format!("COPY {what} {stands_for} {options}"),
+                        file.to_owned(),
+                        word == "from",
+                    ));
                 }
             }
             _ => {}
@@ -248,7 +255,10 @@ mod tests {
     fn a_file_takes_the_place_of_standard_input() {
         let read = |command| backslash_copy(command).map_err(|_| ());
         let copy = |text: &str, file: &str, from| Ok((text.to_owned(), file.to_owned(), from));
-        assert_eq!(read("t FROM 'a b.csv' CSV HEADER;"), copy("COPY t FROM STDIN  CSV HEADER", "a b.csv", true));
+        assert_eq!(
+            read("t FROM 'a b.csv' CSV HEADER;"),
+            copy("COPY t FROM STDIN  CSV HEADER", "a b.csv", true)
+        );
         assert_eq!(read("t (a, b) to out.txt"), copy("COPY t (a, b) TO STDOUT ", "out.txt", false));
         let query = "(SELECT 'x from y' FROM t) TO 'f' (FORMAT csv)";
         assert_eq!(read(query), copy("COPY (SELECT 'x from y' FROM t) TO STDOUT  (FORMAT csv)", "f", false));
@@ -274,7 +284,10 @@ mod tests {
             detail: Some(detail.to_owned()),
             hint: None,
         };
-        for (told, shown) in [("COPY t, line 3, column a: \"x\"", "COPY t, line 13, column a: \"x\""), ("Key (a)=(1), line 3", "Key (a)=(1), line 3")] {
+        for (told, shown) in [
+            ("COPY t, line 3, column a: \"x\"", "COPY t, line 13, column a: \"x\""),
+            ("Key (a)=(1), line 3", "Key (a)=(1), line 3"),
+        ] {
             assert_eq!(placed(failure(told), &all).detail.as_deref(), Some(shown));
         }
     }

@@ -156,7 +156,9 @@ impl Talk {
     /// Runs a statement, or `\\copy`, and shows its answer. Answers false when nobody reads what is shown.
     fn run(&mut self, text: &str) -> Result<bool, Failure> {
         let text = text.trim();
-        if let Some(command) = text.strip_prefix("\\copy").filter(|rest| rest.starts_with(char::is_whitespace)) {
+        if let Some(command) =
+            text.strip_prefix("\\copy").filter(|rest| rest.starts_with(char::is_whitespace))
+        {
             return self.copy_file(command);
         }
         if copy::takes_data(text)

@@ -148,7 +148,11 @@ mod tests {
             ("SELECT $$;$$, $a$;$$;$a$;", vec!["SELECT $$;$$, $a$;$$;$a$"], ""),
             ("SELECT $1;", vec!["SELECT $1"], ""),
             ("SELECT 'open; ", vec![], "SELECT 'open; "),
-            ("COPY t FROM STDIN;\na;b\n\\.\nSELECT 1;", vec!["COPY t FROM STDIN;\na;b\n\\.", "\nSELECT 1"], ""),
+            (
+                "COPY t FROM STDIN;\na;b\n\\.\nSELECT 1;",
+                vec!["COPY t FROM STDIN;\na;b\n\\.", "\nSELECT 1"],
+                "",
+            ),
             ("COPY t FROM STDIN;\n1;\n2;", vec![], "COPY t FROM STDIN;\n1;\n2;"),
             ("COPY t TO STDOUT;x", vec!["COPY t TO STDOUT"], "x"),
             ("a;\n\\copy t FROM 'x;y'\nb;", vec!["a", "\\copy t FROM 'x;y'", "\nb"], ""),

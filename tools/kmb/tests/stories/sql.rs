@@ -61,8 +61,10 @@ fn rows_are_copied_in_and_out_beside_the_log_and_their_history() {
     let nodes = ["--nodes", &lone.address];
     let sql = |more: &[&str]| kmb(&[&["sql"], &nodes[..], more].concat());
     let script = "CREATE TABLE t (a INT PRIMARY KEY, b TEXT);\nCOPY t FROM STDIN;\n1\tone; two\n2\t\\N\n\\.\nSELECT count(*) FROM t;\n";
-    let made =
-        kmb_with(&[&["sql"], &nodes[..], &["--create-tenant", "--format", "csv"]].concat(), script.as_bytes());
+    let made = kmb_with(
+        &[&["sql"], &nodes[..], &["--create-tenant", "--format", "csv"]].concat(),
+        script.as_bytes(),
+    );
     assert_eq!(made.ok(), "count\n2\n");
     // More rows than one batch holds.
     let file = dir.path().join("rows.csv");
@@ -71,11 +73,15 @@ fn rows_are_copied_in_and_out_beside_the_log_and_their_history() {
     let copy = format!("\\copy t FROM '{}' CSV HEADER", file.display());
     assert_eq!(sql(&["-c", &copy]).ok(), "COPY 2498\n");
     let out = dir.path().join("out.csv");
-    let copy = format!("\\copy (SELECT * FROM t WHERE a > 2 ORDER BY a) TO '{}' (FORMAT csv, HEADER)", out.display());
+    let copy = format!(
+        "\\copy (SELECT * FROM t WHERE a > 2 ORDER BY a) TO '{}' (FORMAT csv, HEADER)",
+        out.display()
+    );
     assert_eq!(sql(&["-c", &copy]).ok(), "COPY 2498\n");
     assert_eq!(std::fs::read_to_string(&out).unwrap(), std::fs::read_to_string(&file).unwrap());
     assert_eq!(sql(&["-c", "COPY (SELECT * FROM t WHERE a < 3) TO STDOUT"]).ok(), "1\tone; two\n2\t\\N\n");
-    let told = kmb_with(&[&["sql"], &nodes[..], &["-c", "COPY t FROM STDIN"]].concat(), b"2600\tx\nnone\ty\n");
+    let told =
+        kmb_with(&[&["sql"], &nodes[..], &["-c", "COPY t FROM STDIN"]].concat(), b"2600\tx\nnone\ty\n");
     told.fails(1, &["22P02", "COPY t, line 2, column a: \"none\""]);
     // The log is in the same database.
     let visits = dir.path().join("visits.txt");
@@ -86,5 +92,8 @@ fn rows_are_copied_in_and_out_beside_the_log_and_their_history() {
     sql(&["-c", "SELECT * FROM stream('visit')"]).fails(1, &["42704", "visits"]);
     sql(&["-c", "UPDATE t SET b = 'two' WHERE a = 2"]).ok();
     let history = "SELECT b, operation, ended_by FROM HISTORY OF t WHERE a = 2";
-    assert_eq!(sql(&["-c", history, "--format", "csv"]).ok(), "b,operation,ended_by\n,INSERT,UPDATE\ntwo,UPDATE,\n");
+    assert_eq!(
+        sql(&["-c", history, "--format", "csv"]).ok(),
+        "b,operation,ended_by\n,INSERT,UPDATE\ntwo,UPDATE,\n"
+    );
 }

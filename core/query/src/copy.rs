@@ -345,7 +345,8 @@ impl Format {
     fn put_csv(&self, value: &str, forced: bool, single: bool, out: &mut String) {
         let special = |c: char| c == self.delimiter || c == self.quote || c == '\n' || c == '\r';
         // A line of its own would end the data.
-        if !forced && value != self.null && !value.contains(special) && !(single && value == "\\.") {
+        let plain = value != self.null && !value.contains(special) && (!single || value != "\\.");
+        if plain && !forced {
             out.push_str(value);
             return;
         }

@@ -10,6 +10,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
+use crate::plan::Exclude;
+
 /// PostgreSQL with versions of tables.
 #[derive(Debug)]
 pub(crate) struct Kimberlite(pub PostgreSqlDialect);
@@ -543,8 +545,165 @@ fn history(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     out
 }
 
+/// What the frame of a window leaves out: how the parser is told, the words, and what it is. It goes in front of what the
+/// partitions have in common, as a text that nobody writes.
+pub(crate) const EXCLUDES: [(&str, [&str; 2], Exclude); 4] = [
+    ("\u{1}exclude no others", ["no", "others"], Exclude::Nothing),
+    ("\u{1}exclude current row", ["current", "row"], Exclude::Row),
+    ("\u{1}exclude group", ["group", ""], Exclude::Group),
+    ("\u{1}exclude ties", ["ties", ""], Exclude::Ties),
+];
+
+/// Moves EXCLUDE from the end of a window's definition to where the parser takes it.
+fn exclude(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // Where parentheses were opened that are open still.
+    let mut open: Vec<usize> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let found = word(tokens.get(at), "exclude").then(|| {
+            EXCLUDES.iter().find_map(|(marker, words, _)| {
+                let count = words.iter().filter(|w| !w.is_empty()).count();
+                let named = words[..count].iter().enumerate().all(|(n, w)| word(tokens.get(at + 1 + n), w));
+                let ends = matches!(tokens.get(at + 1 + count).map(|t| &t.token), Some(Token::RParen));
+                (named && ends).then_some((*marker, 1 + count))
+            })
+        });
+        if let (Some(Some((marker, count))), Some(start)) = (found, open.last().copied()) {
+            let put = |token: Token| TokenWithSpan::new(token, tokens[at].span);
+            let text = put(Token::SingleQuotedString(marker.into()));
+            let by = (start + 1..out.len().saturating_sub(1))
+                .find(|at| word(out.get(*at), "partition") && word(out.get(*at + 1), "by"));
+            if let Some(by) = by {
+                out.splice(by + 2..by + 2, [text, put(Token::Comma)]);
+            } else {
+                // Behind the name of the window that this one begins with, if there is one.
+                let first = out.get(start + 1).map(|t| &t.token);
+                let named = matches!(first, Some(Token::Word(w)) if w.keyword == Keyword::NoKeyword);
+                let place = start + 1 + usize::from(named);
+                let words = [Token::make_keyword("PARTITION"), Token::make_keyword("BY")].map(put);
+                out.splice(place..place, words.into_iter().chain([text]));
+            }
+            at += count;
+            continue;
+        }
+        match tokens[at].token {
+            Token::LParen => open.push(out.len()),
+            Token::RParen => {
+                open.pop();
+            }
+            _ => {}
+        }
+        out.push(tokens[at].clone());
+        at += 1;
+    }
+    out
+}
+
+/// The elements of a list in parentheses, which begins at `from`: tokens between commas, and where it ends.
+fn elements(tokens: &[TokenWithSpan], from: usize) -> Option<(Vec<&[TokenWithSpan]>, usize)> {
+    let end = closing(tokens, from)?;
+    let (mut list, mut depth, mut start) = (Vec::new(), 0_usize, from + 1);
+    for at in from + 1..end {
+        match tokens[at].token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Comma if depth == 0 => {
+                list.push(&tokens[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    list.push(&tokens[start..end]);
+    Some((list, end))
+}
+
+/// Elements that CUBE and nested sets may have here; PostgreSQL's limit of what they make is 4096.
+const SETS_MAX: usize = 4096;
+
+/// The sets that an element of GROUPING SETS stands for: itself, or those of ROLLUP, CUBE and GROUPING SETS in it.
+fn sets_of(element: &[TokenWithSpan]) -> Option<Vec<Vec<TokenWithSpan>>> {
+    let span = element.first()?.span;
+    let put = |token: Token| TokenWithSpan::new(token, span);
+    let (rollup, cube) = (word(element.first(), "rollup"), word(element.first(), "cube"));
+    let nested = word(element.first(), "grouping") && word(element.get(1), "sets");
+    if !rollup && !cube && !nested {
+        return Some([element.to_vec()].into());
+    }
+    let (list, end) = elements(element, 1 + usize::from(nested))?;
+    if end + 1 != element.len() {
+        return None;
+    }
+    if nested {
+        let mut all = Vec::new();
+        for inner in list {
+            all.extend(sets_of(inner)?);
+        }
+        return (all.len() <= SETS_MAX).then_some(all);
+    }
+    let set = |chosen: &mut dyn Iterator<Item = &&[TokenWithSpan]>| {
+        let mut out = Vec::from([put(Token::LParen)]);
+        for part in chosen {
+            // A composite element is its columns.
+            let whole = matches!(part.first().map(|t| &t.token), Some(Token::LParen))
+                && closing(part, 0) == Some(part.len() - 1);
+            if out.len() > 1 {
+                out.push(put(Token::Comma));
+            }
+            out.extend_from_slice(if whole { &part[1..part.len() - 1] } else { &part[..] });
+        }
+        out.push(put(Token::RParen));
+        out
+    };
+    if rollup {
+        return Some((0..=list.len()).rev().map(|count| set(&mut list[..count].iter())).collect());
+    }
+    let bits = (list.len() <= 12).then(|| 1_usize << list.len())?;
+    let chosen = |bits: usize, at: usize| bits >> (list.len() - 1 - at) & 1 == 1;
+    Some(
+        (0..bits)
+            .rev()
+            .map(|bits| {
+                let mut parts =
+                    list.iter().enumerate().filter(|(at, _)| chosen(bits, *at)).map(|(_, part)| part);
+                set(&mut parts)
+            })
+            .collect(),
+    )
+}
+
+/// Brings ROLLUP, CUBE and GROUPING SETS inside of GROUPING SETS into plain sets.
+fn grouping_sets(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while at < tokens.len() {
+        out.push(tokens[at].clone());
+        let begins = word(tokens.get(at), "sets") && at > 0 && word(tokens.get(at - 1), "grouping");
+        at += 1;
+        if !begins || !matches!(tokens.get(at).map(|t| &t.token), Some(Token::LParen)) {
+            continue;
+        }
+        let Some((list, end)) = elements(tokens, at) else { continue };
+        let sets: Option<Vec<_>> = list.into_iter().map(sets_of).collect();
+        let Some(sets) = sets else { continue };
+        let put = |token: Token| TokenWithSpan::new(token, tokens[end].span);
+        out.push(put(Token::LParen));
+        for (number, set) in sets.into_iter().flatten().enumerate() {
+            if number > 0 {
+                out.push(put(Token::Comma));
+            }
+            out.extend(set);
+        }
+        out.push(put(Token::RParen));
+        at = end + 1;
+    }
+    out
+}
+
 /// Brings what the parser does not know into what it does: `TABLE t` as a statement, columns and `WITH [NO] DATA` of
-/// CREATE TABLE AS, literals over several lines, the short forms of time travel, and HISTORY OF.
+/// CREATE TABLE AS, literals over several lines, the short forms of time travel, HISTORY OF,
+/// what frames exclude, sets in sets, and ALTER VIEW RENAME.
 pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out = Vec::with_capacity(tokens.len());
     for statement in joined(tokens).split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
@@ -553,8 +712,21 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if statement.iter().any(|token| word(Some(token), "offset")) {
             statement = offsets(statement);
         }
-        if statement.iter().any(|token| word(Some(token), "history")) {
+        let has =
+            |statement: &[TokenWithSpan], text: &str| statement.iter().any(|token| word(Some(token), text));
+        if has(&statement, "history") {
             statement = history(&statement);
+        }
+        if has(&statement, "exclude") {
+            statement = exclude(&statement);
+        }
+        if has(&statement, "sets") {
+            statement = grouping_sets(&statement);
+        }
+        let views = ["view", "sequence"].iter().any(|kind| word(statement.get(1), kind));
+        if word(statement.first(), "alter") && views && has(&statement, "rename") {
+            // They are renamed as tables are.
+            statement[1] = TokenWithSpan::new(Token::make_keyword("TABLE"), statement[1].span);
         }
         let first = statement.first();
         if word(first, "create")

@@ -179,6 +179,19 @@ pub enum FrameBound {
     Last,
 }
 
+/// What a frame leaves out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exclude {
+    /// Nothing.
+    Nothing,
+    /// The row.
+    Row,
+    /// The row and its peers.
+    Group,
+    /// The peers of the row, and not itself.
+    Ties,
+}
+
 /// A call of a window function.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WindowCall {
@@ -196,6 +209,8 @@ pub struct WindowCall {
     pub start: FrameBound,
     /// Where the frame ends.
     pub end: FrameBound,
+    /// What it leaves out.
+    pub exclude: Exclude,
 }
 
 /// A sort key.

@@ -276,6 +276,11 @@ fn parse_day(text: &str) -> Result<i64, TimeError> {
         if text.len() == 8 && text.is_ascii() {
             return checked_day(number(&text[..4])?, number(&text[4..6])?, number(&text[6..])?);
         }
+        if text.len() == 6 && text.is_ascii() {
+            let year: i64 = number(&text[..2])?;
+            let century = if year < 70 { 2000 } else { 1900 };
+            return checked_day(year + century, number(&text[2..4])?, number(&text[4..])?);
+        }
         return Err(TimeError::Syntax);
     };
     let parts: Vec<&str> = text.split(separator).collect();
@@ -382,6 +387,10 @@ fn parse_fields(text: &str) -> Result<Fields, TimeError> {
         }
         _ => true,
     });
+    // `Feb 10 17:32:01 1997`: the year behind the time.
+    if words.len() >= 4 && words[2].contains(':') && words[3].bytes().all(|byte| byte.is_ascii_digit()) {
+        words.swap(2, 3);
+    }
     // `January 8, 1999` and `8 Jan 1999`.
     if words.len() >= 3
         && (month_of(words[0]).is_some() || month_of(words[1]).is_some())
@@ -441,6 +450,12 @@ pub fn parse_date(text: &str) -> Result<i32, TimeError> {
 
 /// Reads a time of day; a date before it and a zone behind it are ignored.
 pub fn parse_time(text: &str) -> Result<i64, TimeError> {
+    let digits = text.trim();
+    if matches!(digits.len(), 4 | 6) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let (hours, minutes) = (&digits[..2], &digits[2..4]);
+        let seconds = digits.get(4..).filter(|seconds| !seconds.is_empty()).unwrap_or("00");
+        return parse_clock(&alloc::format!("{hours}:{minutes}:{seconds}"));
+    }
     parse_fields(text)?.micros.ok_or(TimeError::Syntax)
 }
 

@@ -148,6 +148,10 @@ states! {
     ObjectNotInPrerequisiteState = "55000",
     /// A generated column was given a value.
     GeneratedAlways = "428C9",
+    /// `width_bucket` of nothing.
+    InvalidArgumentForWidthBucket = "2201G",
+    /// A schema of that name exists already.
+    DuplicateSchema = "42P06",
     /// Data of COPY that are not in its format.
     BadCopyFileFormat = "22P04",
     /// Bytes that are not UTF-8.

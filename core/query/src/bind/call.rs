@@ -11,11 +11,12 @@ use kimberlite_row::{Object, SqlError, SqlState, Type, Value};
 use sqlparser::ast;
 
 use super::{Binder, Typed, last_part, near, unsupported};
+use crate::dialect::EXCLUDES;
 use crate::expr::{Ask, Comparison, Expr};
 use crate::function::{self, Arg, Function, Gives};
 use crate::plan::{
-    Aggregate, AggregateCall, FrameBound, FrameUnit, PairStatistic, SortKey, TableFunction, WindowCall,
-    WindowFunction,
+    Aggregate, AggregateCall, Exclude, FrameBound, FrameUnit, PairStatistic, SortKey, TableFunction,
+    WindowCall, WindowFunction,
 };
 
 fn aggregate_of(name: &str) -> Option<Aggregate> {
@@ -364,7 +365,17 @@ impl Binder<'_> {
                 best = Some((cost, function));
             }
         }
-        let Some((_, function)) = best else { return Err(Self::no_function(name, &args)) };
+        let Some((_, function)) = best else {
+            // A type is a function of one argument: its cast.
+            return match (<[Typed; 1]>::try_from(args), cast_named(name)) {
+                (Ok([arg]), Some(kind)) => {
+                    let expr = self.coerce(arg, &kind, Willing::Explicit)?;
+                    Ok(Typed { expr, kind })
+                }
+                (Ok(args), None) => Err(Self::no_function(name, &args)),
+                (Err(args), _) => Err(Self::no_function(name, &args)),
+            };
+        };
         let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
         let element = match kinds.first() {
             Some(Type::Array(element)) => (**element).clone(),
@@ -589,10 +600,11 @@ impl Binder<'_> {
             Some(name) => Some(self.named_window(name)?),
             None => None,
         };
-        let partition = if spec.partition_by.is_empty() {
-            base.as_ref().map_or(&spec.partition_by, |b| &b.partition_by)
+        let (exclude, own) = excluded(&spec.partition_by);
+        let partition = if own.is_empty() {
+            base.as_ref().map_or(own, |base| excluded(&base.partition_by).1)
         } else {
-            &spec.partition_by
+            own
         };
         let order = if spec.order_by.is_empty() {
             base.as_ref().map_or(&spec.order_by, |b| &b.order_by)
@@ -686,7 +698,7 @@ impl Binder<'_> {
                 return Err(Self::no_function(name, &args));
             }
         };
-        Ok((WindowCall { function, arguments, partition, order: keys, unit, start, end }, kind))
+        Ok((WindowCall { function, arguments, partition, order: keys, unit, start, end, exclude }, kind))
     }
 
     fn named_window(&mut self, ident: &ast::Ident) -> Result<ast::WindowSpec, SqlError> {
@@ -736,4 +748,40 @@ fn both(column: &super::Visible, cols: &[crate::expr::Col]) -> bool {
 pub(super) fn with_options(expr: Expr, options: &ast::OrderByOptions) -> SortKey {
     let descending = matches!(options.sort, Some(ast::OrderBySort::Desc));
     SortKey { expr, descending, nulls_first: options.nulls_first.unwrap_or(descending) }
+}
+
+/// What the frame of a window leaves out, which stands in front of what its partitions have in common.
+fn excluded(partition: &[ast::Expr]) -> (Exclude, &[ast::Expr]) {
+    let Some((ast::Expr::Value(first), rest)) = partition.split_first() else {
+        return (Exclude::Nothing, partition);
+    };
+    let ast::Value::SingleQuotedString(text) = &first.value else { return (Exclude::Nothing, partition) };
+    match EXCLUDES.iter().find(|(marker, ..)| *marker == text.as_str()) {
+        Some((.., exclude)) => (*exclude, rest),
+        None => (Exclude::Nothing, partition),
+    }
+}
+
+/// The type that a function of this name casts to.
+fn cast_named(name: &str) -> Option<Type> {
+    Some(match name {
+        "bool" => Type::Bool,
+        "int2" => Type::SmallInt,
+        "int4" => Type::Integer,
+        "int8" => Type::BigInt,
+        "float4" => Type::Real,
+        "float8" => Type::Double,
+        "numeric" => Type::Decimal(None),
+        "text" => Type::Text,
+        "varchar" => Type::Varchar(None),
+        "bytea" => Type::Bytea,
+        "date" => Type::Date,
+        "time" => Type::Time,
+        "timestamp" => Type::Timestamp,
+        "timestamptz" => Type::TimestampTz,
+        "interval" => Type::Interval,
+        "uuid" => Type::Uuid,
+        "jsonb" | "json" => Type::Jsonb,
+        _ => return None,
+    })
 }

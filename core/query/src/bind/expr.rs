@@ -41,6 +41,7 @@ impl Binder<'_> {
             E::CompoundIdentifier(idents) => self.compound(idents),
             E::Value(value) => self.literal(&value.value),
             E::Nested(inner) | E::Collate { expr: inner, .. } => self.expr(inner),
+            E::BinaryOp { left, op: ast::BinaryOperator::Overlaps, right } => self.overlaps(left, right),
             E::BinaryOp { left, op, right } => self.binary_expr(left, op, right),
             E::UnaryOp { op, expr } => self.unary(*op, expr),
             E::IsNull(inner) => self.is_null(inner, false),
@@ -637,6 +638,28 @@ impl Binder<'_> {
         let items =
             items.into_iter().map(|i| self.coerce(i, &kind, Willing::Implicit)).collect::<Result<_, _>>()?;
         Ok(Typed { expr: Expr::Array(items), kind: Type::Array(Box::new(kind)) })
+    }
+
+    /// `(a, b) OVERLAPS (c, d)`: spans of time, each from a beginning to an end or for an interval.
+    fn overlaps(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<Typed, SqlError> {
+        let mut args = Vec::new();
+        for side in [left, right] {
+            let ast::Expr::Tuple(pair) = side else {
+                return Err(unsupported("OVERLAPS of other than pairs"));
+            };
+            let [start, end] = &pair[..] else { return Err(unsupported("OVERLAPS of other than pairs")) };
+            args.push(self.expr(start)?);
+            let mut last = self.expr(end)?;
+            if last.kind == Type::Interval {
+                last = self.expr(&ast::Expr::BinaryOp {
+                    left: Box::new(start.clone()),
+                    op: ast::BinaryOperator::Plus,
+                    right: Box::new(end.clone()),
+                })?;
+            }
+            args.push(last);
+        }
+        self.apply_function("overlaps", args)
     }
 
     fn access(&mut self, root: &ast::Expr, chain: &[ast::AccessExpr]) -> Result<Typed, SqlError> {

@@ -15,7 +15,9 @@ use sqlparser::ast;
 
 use super::call::table_function;
 use super::query::known_type;
-use super::{Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, unsupported};
+use super::{
+    Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, row_name, unsupported,
+};
 use crate::dialect::{AS_OF_POSITION, AS_OF_TIME, HISTORY_OF};
 use crate::expr::{Col, Comparison, Expr};
 use crate::plan::{Access, JoinKind, Plan, STREAM_COLUMNS, ScanPlan, StreamPlan};
@@ -157,6 +159,7 @@ impl Binder<'_> {
         right_wins: bool,
     ) -> Result<(Vec<Expr>, Vec<Visible>), SqlError> {
         Self::check_names(&left, &right)?;
+        let mut together = None;
         let names: Vec<String> = match constraint {
             ast::JoinConstraint::On(condition) => {
                 let columns: Vec<Visible> = left.into_iter().chain(right).collect();
@@ -174,7 +177,10 @@ impl Binder<'_> {
                 .filter(|l| !l.merged && right.iter().any(|r| r.name == l.name && !r.merged))
                 .map(|l| l.name.clone())
                 .collect(),
-            ast::JoinConstraint::UsingAlias(..) => return Err(unsupported("USING with an alias")),
+            ast::JoinConstraint::UsingAlias(names, alias) => {
+                together = Some(folded(alias));
+                names.iter().map(last_part).collect()
+            }
         };
         let (mut left, mut right) = (left, right);
         let mut on = Vec::new();
@@ -214,8 +220,21 @@ impl Binder<'_> {
                 both,
             });
         }
+        // Under the alias they are seen by their names alone, and `*` shows them once.
+        let aliased: Vec<Visible> = together
+            .iter()
+            .flat_map(|alias| {
+                first.iter().map(|column| Visible {
+                    table: Some(alias.clone()),
+                    merged: true,
+                    ..column.clone()
+                })
+            })
+            .collect();
         first.extend(left);
         first.extend(right);
+        Self::check_names(&first, &aliased)?;
+        first.extend(aliased);
         Ok((on, first))
     }
 
@@ -450,6 +469,7 @@ impl Binder<'_> {
         };
         let catalogue = past.as_ref().map_or(self.catalogue, |p| &p.catalogue);
         let position = name.0.last().and_then(|p| p.as_ident()).and_then(|i| self.position(i));
+        row_name(name).map_err(|error| error.at(position))?;
         match catalogue.named(&bare) {
             Some(Object::Table(table)) => {
                 let table = table.clone();

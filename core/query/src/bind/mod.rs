@@ -127,6 +127,46 @@ pub fn parts(name: &ast::ObjectName) -> Vec<String> {
         .collect()
 }
 
+/// The one schema there is.
+pub const PUBLIC: &str = "public";
+/// The one database there is.
+pub const DATABASE: &str = "kimberlite";
+
+/// A schema or database that is not there.
+fn no_schema(all: &[String]) -> Option<&String> {
+    match all {
+        [_] | [] => None,
+        [schema, _] => Some(schema).filter(|schema| *schema != PUBLIC),
+        [database, schema, _] if database == DATABASE => Some(schema).filter(|schema| *schema != PUBLIC),
+        [first, ..] => Some(first),
+    }
+}
+
+/// The name of a table, view, index or sequence that a statement makes or changes: all of them are of the schema `public`.
+pub fn own_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    let all = parts(name);
+    match no_schema(&all) {
+        None => Ok(all.into_iter().next_back().unwrap_or_default()),
+        Some(schema) => {
+            Err(SqlError::new(SqlState::InvalidSchemaName, format!("schema \"{schema}\" does not exist"))
+                .hint("There is one schema, public; a tenant is a database of its own."))
+        }
+    }
+}
+
+/// The name of a table or view that a statement reads or writes rows of.
+pub fn row_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    let all = parts(name);
+    match no_schema(&all) {
+        None => Ok(all.into_iter().next_back().unwrap_or_default()),
+        Some(_) => Err(SqlError::new(
+            SqlState::UndefinedTable,
+            format!("relation \"{}\" does not exist", all.join(".")),
+        )
+        .hint("There is one schema, public; a tenant is a database of its own.")),
+    }
+}
+
 /// The last part of a name, the others having been looked at: only `public` and `pg_catalog` can be named.
 pub fn last_part(name: &ast::ObjectName) -> String {
     parts(name).pop().unwrap_or_default()

@@ -130,6 +130,16 @@ impl Binder<'_> {
             plan = wrap(plan, keys, limit);
         } else {
             // Rows of a group come together; the order asked for starts with the same expressions.
+            let among = |key: &SortKey| distinct_on.contains(&key.expr);
+            let first = keys.iter().take_while(|key| among(key)).count();
+            if keys.len() > first
+                && distinct_on.iter().any(|e| !keys[..first].iter().any(|key| key.expr == *e))
+            {
+                return Err(SqlError::new(
+                    SqlState::InvalidColumnReference,
+                    "SELECT DISTINCT ON expressions must match initial ORDER BY expressions",
+                ));
+            }
             let mut group_keys: Vec<SortKey> = distinct_on
                 .iter()
                 .map(|expr| SortKey { expr: expr.clone(), descending: false, nulls_first: false })

@@ -229,18 +229,16 @@ impl Cursor {
         match source {
             // It gives its rows in one piece.
             Source::Scan(_) => Ok(false),
-            Source::Stream(stream) => match (&mut *self, read) {
-                (Self::Stream(streaming), Read::Stream(streamed)) => {
+            Source::Stream(stream) => {
+                if let (Self::Stream(streaming), Read::Stream(streamed)) = (&mut *self, read) {
                     let (more, rows) = streaming.advance(stream, streamed, scope)?;
                     *batch = rows;
-                    Ok(more)
+                    return Ok(more);
                 }
-                _ => {
-                    let Some(streaming) = stream.begin(scope)? else { return Ok(false) };
-                    *self = Self::Stream(Box::new(streaming));
-                    Ok(true)
-                }
-            },
+                let Some(streaming) = stream.begin(scope)? else { return Ok(false) };
+                *self = Self::Stream(Box::new(streaming));
+                Ok(true)
+            }
             Source::Values(list) => {
                 for row in list {
                     batch.push(row.iter().map(|e| e.eval(&[], scope)).collect::<Result<_, _>>()?);

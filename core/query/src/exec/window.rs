@@ -15,7 +15,7 @@ use super::aggregate::State;
 use super::sort::{compare_keys, key_of};
 use crate::eval::{Scope, arithmetic};
 use crate::expr::Arithmetic;
-use crate::plan::{FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction};
+use crate::plan::{Exclude, FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction};
 
 /// Adds the value of one call to every row; the rows keep their order.
 pub(crate) fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) -> Result<(), SqlError> {
@@ -103,11 +103,12 @@ impl Partition<'_> {
                 WindowFunction::Shift(lead) => self.shift(at, *lead, scope)?,
                 WindowFunction::FirstValue | WindowFunction::LastValue | WindowFunction::NthValue => {
                     let frame = self.frame(at, &peers, scope)?;
+                    let mut places = frame.clone().filter(|place| self.keeps(*place, at, &peers));
                     let place = match &self.call.function {
-                        WindowFunction::FirstValue => Some(frame.start),
-                        WindowFunction::LastValue => frame.end.checked_sub(1),
+                        WindowFunction::FirstValue => places.next(),
+                        WindowFunction::LastValue => places.next_back(),
                         _ => match self.call.arguments[1].eval(self.row(at), scope)? {
-                            Value::Int(n) if n > 0 => Some(frame.start + n as usize - 1),
+                            Value::Int(n) if n > 0 => places.nth(n as usize - 1),
                             Value::Null => None,
                             _ => {
                                 return Err(SqlError::new(
@@ -117,10 +118,19 @@ impl Partition<'_> {
                             }
                         },
                     };
-                    match place.filter(|place| frame.contains(place)) {
+                    match place {
                         Some(place) => self.call.arguments[0].eval(self.row(place), scope)?,
                         None => Value::Null,
                     }
+                }
+                WindowFunction::Aggregate(call) if self.call.exclude != Exclude::Nothing => {
+                    let frame = self.frame(at, &peers, scope)?;
+                    scope.shared.work(frame.len() as u64 / 16 + 1)?;
+                    let mut state = State::default();
+                    for place in frame.filter(|place| self.keeps(*place, at, &peers)) {
+                        state.add(call, self.row(place), scope)?;
+                    }
+                    state.finish(call, scope)?
                 }
                 WindowFunction::Aggregate(call) => {
                     let frame = self.frame(at, &peers, scope)?;
@@ -142,6 +152,16 @@ impl Partition<'_> {
             out.push((self.keyed[at].1, value));
         }
         Ok(())
+    }
+
+    /// Whether the frame of a row has this row of it.
+    fn keeps(&self, place: usize, at: usize, peers: &[Range<usize>]) -> bool {
+        match self.call.exclude {
+            Exclude::Nothing => true,
+            Exclude::Row => place != at,
+            Exclude::Group => !peers[at].contains(&place),
+            Exclude::Ties => place == at || !peers[at].contains(&place),
+        }
     }
 
     fn ntile(&self, at: usize, scope: &mut Scope<'_>) -> Result<Value, SqlError> {

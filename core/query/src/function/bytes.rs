@@ -77,7 +77,7 @@ fn of_base64(text: &str) -> Answer {
 fn encode(v: &[Value], _: &Type) -> Answer {
     let bytes = bytes(&v[0]);
     Ok(Value::from(match string(&v[1]).to_ascii_lowercase().as_str() {
-        "hex" => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "hex" => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
         "base64" => to_base64(bytes),
         "escape" => bytes
             .iter()

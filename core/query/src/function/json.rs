@@ -150,6 +150,65 @@ fn set(v: &[Value], _: &Type) -> Answer {
     Ok(wrap(changed))
 }
 
+/// Puts a new value in front of the element that a path leads to, or behind it; a member must be new.
+fn insert_in(at: &mut Json, path: &[Value], new: &Json, behind: bool) -> Result<(), SqlError> {
+    let Some((step, rest)) = path.split_first() else { return Ok(()) };
+    let step = string(step);
+    match at {
+        Json::Object(members) => {
+            let key = Key(step.to_string());
+            match members.get_mut(&key) {
+                Some(member) if !rest.is_empty() => insert_in(member, rest, new, behind),
+                Some(_) => Err(bad("cannot replace existing key")
+                    .hint("Try using the function jsonb_set to replace key value.")),
+                None if rest.is_empty() => {
+                    members.insert(key, new.clone());
+                    Ok(())
+                }
+                None => Ok(()),
+            }
+        }
+        Json::Array(items) => {
+            let Ok(place) = step.parse::<i64>() else {
+                return Err(SqlError::new(
+                    SqlState::InvalidTextRepresentation,
+                    alloc::format!("path element at position 1 is not an integer: \"{step}\""),
+                ));
+            };
+            let count = items.len() as i64;
+            let place = if place < 0 { place + count } else { place };
+            if !rest.is_empty() {
+                let inside = usize::try_from(place).ok().and_then(|at| items.get_mut(at));
+                return inside.map_or(Ok(()), |item| insert_in(item, rest, new, behind));
+            }
+            let place = (place + i64::from(behind && (0..count).contains(&place))).clamp(0, count);
+            items.insert(place as usize, new.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn insert(v: &[Value], _: &Type) -> Answer {
+    let mut changed = json(&v[0]).clone();
+    insert_in(&mut changed, steps(&v[1]), json(&v[2]), matches!(v.get(3), Some(Value::Bool(true))))?;
+    Ok(wrap(changed))
+}
+
+/// Keys and values in turn, all of them text.
+fn pairs(v: &[Value], _: &Type) -> Answer {
+    let list = steps(&v[0]);
+    if !list.len().is_multiple_of(2) {
+        return Err(SqlError::new(SqlState::ArraySubscript, "array must have even number of elements"));
+    }
+    let mut members = BTreeMap::new();
+    for pair in list.chunks(2) {
+        let key = pair[0].as_text().ok_or_else(|| bad("null value not allowed for object key"))?;
+        members.insert(Key(key.to_string()), to_json(&pair[1]));
+    }
+    Ok(wrap(Json::Object(members)))
+}
+
 fn object(v: &[Value], _: &Type) -> Answer {
     if !v.len().is_multiple_of(2) {
         return Err(bad("argument list must have even number of elements"));
@@ -263,6 +322,13 @@ pub(super) static TABLE: &[Function] = &[
     .lenient(),
     f("jsonb_extract_path", &[JSN, TXT], G_JSN, |v, _| some(follow(json(&v[0]), &v[1..]))).variadic(),
     f("jsonb_extract_path_text", &[JSN, TXT], G_TXT, |v, _| plain(follow(json(&v[0]), &v[1..]))).variadic(),
+    f("json_extract_path", &[JSN, TXT], G_JSN, |v, _| some(follow(json(&v[0]), &v[1..]))).variadic(),
+    f("json_extract_path_text", &[JSN, TXT], G_TXT, |v, _| plain(follow(json(&v[0]), &v[1..]))).variadic(),
+    f("array_to_json", &[TEXTS], G_JSN, |v, _| Ok(wrap(to_json(&v[0])))),
+    f("json_strip_nulls", &[JSN], G_JSN, |v, _| Ok(wrap(strip(json(&v[0]))))),
+    f("jsonb_insert", &[JSN, TEXTS, JSN, Arg::Is(Type::Bool)], G_JSN, insert).optional(1),
+    f("jsonb_object", &[TEXTS], G_JSN, pairs),
+    f("json_object", &[TEXTS], G_JSN, pairs),
     f("jsonb_strip_nulls", &[JSN], G_JSN, |v, _| Ok(wrap(strip(json(&v[0]))))),
     f("jsonb_pretty", &[JSN], G_TXT, |v, _| {
         let mut out = String::new();

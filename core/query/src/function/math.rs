@@ -4,7 +4,7 @@ use kimberlite_row::cast::decimal_error;
 use kimberlite_row::text::integer;
 use kimberlite_row::{Decimal, SqlError, SqlState, Type, Value};
 
-use super::{BIG, DBL, DEC, Function, G_BIG, G_DBL, G_DEC, G_INT, INT, bad, decimal, double, f, int};
+use super::{BIG, DBL, DEC, Function, G_BIG, G_DBL, G_DEC, G_INT, INT, decimal, double, f, int};
 
 type Answer = Result<Value, SqlError>;
 
@@ -135,6 +135,11 @@ fn is_whole(x: f64) -> bool {
     libm::floor(x) == x
 }
 
+/// A result that may be infinite if an argument is.
+fn endless(value: f64, given: &[Value]) -> Answer {
+    if given.iter().all(|given| double(given).is_finite()) { out(value) } else { Ok(Value::Double(value)) }
+}
+
 fn power(a: f64, b: f64) -> Result<f64, SqlError> {
     let refuse = |text: &str| Err(SqlError::new(SqlState::InvalidArgumentForPower, text));
     if a == 0.0 && b < 0.0 {
@@ -239,7 +244,14 @@ fn pick(v: &[Value], largest: bool) -> Value {
 fn width_bucket(v: &[Value], _: &Type) -> Answer {
     let (x, low, high, count) = (double(&v[0]), double(&v[1]), double(&v[2]), int(&v[3]));
     if count <= 0 || low == high {
-        return Err(bad("count must be greater than zero and the bounds must differ"));
+        return Err(SqlError::new(
+            SqlState::InvalidArgumentForWidthBucket,
+            if count <= 0 {
+                "count must be greater than zero"
+            } else {
+                "lower bound cannot equal upper bound"
+            },
+        ));
     }
     let place = (x - low) / (high - low) * count as f64;
     Ok(Value::Int(if place < 0.0 {
@@ -279,7 +291,7 @@ pub(super) static TABLE: &[Function] = &[
     f("sqrt", &[DBL], G_DBL, sqrt),
     f("cbrt", &[DBL], G_DBL, cbrt),
     f("exp", &[DEC], G_DEC, |v, _| numeric(libm::exp(double(&v[0])))),
-    f("exp", &[DBL], G_DBL, |v, _| out(libm::exp(double(&v[0])))),
+    f("exp", &[DBL], G_DBL, |v, _| endless(libm::exp(double(&v[0])), &v[..1])),
     f("ln", &[DEC], G_DEC, |v, _| logarithm(double(&v[0]), libm::log).and_then(numeric)),
     f("ln", &[DBL], G_DBL, |v, _| logarithm(double(&v[0]), libm::log).and_then(out)),
     f("log", &[DEC], G_DEC, |v, _| logarithm(double(&v[0]), libm::log10).and_then(numeric)),
@@ -295,9 +307,9 @@ pub(super) static TABLE: &[Function] = &[
         }
     }),
     f("power", &[DEC, DEC], G_DEC, power_numeric),
-    f("power", &[DBL, DBL], G_DBL, |v, _| power(double(&v[0]), double(&v[1])).and_then(out)),
+    f("power", &[DBL, DBL], G_DBL, |v, _| power(double(&v[0]), double(&v[1])).and_then(|n| endless(n, v))),
     f("pow", &[DEC, DEC], G_DEC, power_numeric),
-    f("pow", &[DBL, DBL], G_DBL, |v, _| power(double(&v[0]), double(&v[1])).and_then(out)),
+    f("pow", &[DBL, DBL], G_DBL, |v, _| power(double(&v[0]), double(&v[1])).and_then(|n| endless(n, v))),
     f("mod", &[INT, INT], G_INT, remainder),
     f("mod", &[BIG, BIG], G_BIG, remainder),
     f("mod", &[DEC, DEC], G_DEC, remainder),

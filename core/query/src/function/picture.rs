@@ -279,7 +279,7 @@ fn scientific(number: Decimal, places: usize) -> Result<String, SqlError> {
         if longer.len() > places + 1 {
             exponent += 1;
         }
-        digits = longer[..places + 1].to_string();
+        digits = longer[..=places].to_string();
     }
     while digits.len() < places + 1 {
         digits.push('0');
@@ -357,11 +357,8 @@ impl Writer<'_> {
             self.begun = true;
         } else {
             match self.number.get(self.at) {
-                Some(b'.') => {
-                    if !self.last_is_point() || picture.fill {
-                        self.out.push('.');
-                    }
-                }
+                Some(b'.') if !self.last_is_point() || picture.fill => self.out.push('.'),
+                Some(b'.') | None => {}
                 Some(digit) => {
                     if self.last.is_some_and(|last| self.at > last) && !zero {
                         // A zero that does not count.
@@ -376,7 +373,6 @@ impl Writer<'_> {
                         self.begun = true;
                     }
                 }
-                None => {}
             }
             if self.at < self.number.len() {
                 self.at += 1;
@@ -458,7 +454,7 @@ pub(super) fn to_char(value: &Value, shown: &str) -> Answer {
     }
     let mut front = picture.anchored;
     let sign_written = if picture.plus || picture.minus {
-        !(picture.plus && !picture.minus)
+        !picture.plus || picture.minus
     } else {
         if front == Some(true) && picture.before == picture.anchored_at {
             front = Some(false);
@@ -501,10 +497,8 @@ pub(super) fn to_char(value: &Value, shown: &str) -> Answer {
             Node::Comma if writer.begun => writer.out.push(','),
             Node::Comma | Node::Sign(Sign::Minus | Sign::Plus) if picture.fill && !shows(node, negative) => {}
             Node::Comma | Node::Currency => writer.out.push(' '),
-            Node::Ordinal { upper } => {
-                if number.first() != Some(&b'#') && !negative && !picture.point {
-                    writer.out.push_str(ordinal(number, *upper));
-                }
+            Node::Ordinal { upper } if number.first() != Some(&b'#') && !negative && !picture.point => {
+                writer.out.push_str(ordinal(number, *upper));
             }
             Node::Sign(Sign::Minus) => writer.out.push(if negative { '-' } else { ' ' }),
             Node::Sign(Sign::Plus) => writer.out.push(if negative { ' ' } else { '+' }),

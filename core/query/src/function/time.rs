@@ -35,12 +35,90 @@ fn iso_week(day: i64) -> (i64, i64) {
     (year, (thursday - days(year, 1, 1)) / 7 + 1)
 }
 
+/// Fields that a date does not have, and those that a time of day does not.
+const TIME_FIELDS: [&str; 8] = [
+    "hour",
+    "minute",
+    "second",
+    "milliseconds",
+    "microseconds",
+    "timezone",
+    "timezone_hour",
+    "timezone_minute",
+];
+const DATE_FIELDS: [&str; 13] = [
+    "year",
+    "month",
+    "day",
+    "quarter",
+    "week",
+    "dow",
+    "isodow",
+    "doy",
+    "decade",
+    "century",
+    "millennium",
+    "isoyear",
+    "julian",
+];
+
+/// Whether two spans of time have an instant in common; a span without length is its instant.
+fn overlaps(v: &[Value], _: &Type) -> Answer {
+    let span = |a: &Value, b: &Value| if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
+    let ((from, until), (other, other_until)) = (span(&v[0], &v[1]), span(&v[2], &v[3]));
+    Ok(Value::Bool(match from.cmp(&other) {
+        core::cmp::Ordering::Greater => from < other_until,
+        core::cmp::Ordering::Less => other < until,
+        core::cmp::Ordering::Equal => true,
+    }))
+}
+
+/// The beginning of the stride that a time lies in, counted from an origin.
+fn date_bin(v: &[Value], _: &Type) -> Answer {
+    let Value::Interval(stride) = v[0] else { return Ok(Value::Null) };
+    if stride.months != 0 {
+        return Err(SqlError::new(
+            SqlState::FeatureNotSupported,
+            "timestamps cannot be binned into intervals containing months or years",
+        ));
+    }
+    let out_of_range = || SqlError::new(SqlState::DatetimeFieldOverflow, "timestamp out of range");
+    let length = i64::from(stride.days).checked_mul(DAY).and_then(|days| days.checked_add(stride.micros));
+    let length = length
+        .filter(|length| *length > 0)
+        .ok_or_else(|| SqlError::new(SqlState::DatetimeFieldOverflow, "stride must be greater than zero"))?;
+    let bin = |at: i64, origin: i64| {
+        let since = at.checked_sub(origin)?;
+        origin.checked_add(since - since.rem_euclid(length))
+    };
+    match (&v[1], &v[2]) {
+        (Value::Timestamp(at), Value::Timestamp(origin)) => {
+            bin(*at, *origin).map(Value::Timestamp).ok_or_else(out_of_range)
+        }
+        (Value::TimestampTz(at), Value::TimestampTz(origin)) => {
+            bin(*at, *origin).map(Value::TimestampTz).ok_or_else(out_of_range)
+        }
+        _ => Ok(Value::Null),
+    }
+}
+
 /// `extract(field FROM value)`.
 pub fn extract(field: &str, value: &Value) -> Answer {
     if value.is_null() {
         return Ok(Value::Null);
     }
-    let unknown = || bad(format!("unit \"{field}\" not recognized for this type"));
+    let unknown = || {
+        let of_days = matches!(value, Value::Date(_)) && TIME_FIELDS.contains(&field);
+        let of_times = matches!(value, Value::Time(_)) && DATE_FIELDS.contains(&field);
+        if of_days || of_times {
+            let kind = if of_days { "date" } else { "time without time zone" };
+            return SqlError::new(
+                SqlState::FeatureNotSupported,
+                format!("unit \"{field}\" not supported for type {kind}"),
+            );
+        }
+        bad(format!("unit \"{field}\" not recognized for this type"))
+    };
     if let Value::Interval(span) = value {
         let micros = span.micros;
         return Ok(match field {
@@ -354,6 +432,11 @@ pub(super) static TABLE: &[Function] = &[
         kimberlite_row::text::parse(string(&v[0]), &Type::TimestampTz)
     }),
     f("to_date", &[TXT, TXT], G_DAT, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::Date)),
+    f("overlaps", &[TST, TST, TST, TST], Gives::Is(Type::Bool), overlaps),
+    f("overlaps", &[TSZ, TSZ, TSZ, TSZ], Gives::Is(Type::Bool), overlaps),
+    f("overlaps", &[TIM, TIM, TIM, TIM], Gives::Is(Type::Bool), overlaps),
+    f("date_bin", &[SPN, TST, TST], G_TST, date_bin),
+    f("date_bin", &[SPN, TSZ, TSZ], G_TSZ, date_bin),
     f("to_char", &[TST, TXT], G_TXT, to_char),
     f("to_char", &[TSZ, TXT], G_TXT, to_char),
     f("to_char", &[SPN, TXT], G_TXT, to_char),

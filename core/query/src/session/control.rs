@@ -12,7 +12,7 @@ use kimberlite_row::{Catalogue, SqlError, SqlState, Type, Value};
 use sqlparser::ast;
 
 use super::{Answer, Running, Session, Step, in_transaction_only};
-use crate::bind::{Binder, Output, folded, last_part, parts};
+use crate::bind::{Binder, Output, PUBLIC, folded, last_part, parts, unsupported};
 
 impl Session {
     /// Statements about the session and its transaction.
@@ -111,9 +111,53 @@ impl Session {
                         .hint("Give milliseconds, or a number with ms, s, min, h or d; 0 turns it off.")
                         .into());
                     }
+                    let names: Vec<&str> =
+                        value.split(',').map(|name| name.trim().trim_matches(['"', '\''])).collect();
+                    let known =
+                        [PUBLIC, "$user", "pg_catalog", "information_schema", "default", "DEFAULT", ""];
+                    if name == "search_path" && names.iter().any(|name| !known.contains(name)) {
+                        return Err(unsupported("a search_path of other schemas than public").into());
+                    }
                     self.settings.insert(name, value);
                 }
                 Self::done(running, "SET")
+            }
+            S::CreateSchema { schema_name, if_not_exists, .. } => {
+                let name = match schema_name {
+                    ast::SchemaName::Simple(name) => parts(name).pop().unwrap_or_default(),
+                    _ => return Err(unsupported("a schema that belongs to a role").into()),
+                };
+                if name != PUBLIC {
+                    return Err(unsupported("another schema than public")
+                        .hint("A tenant is a database of its own; tables of one tenant need different names.")
+                        .into());
+                }
+                let exists = format!("schema \"{name}\" already exists");
+                if !if_not_exists {
+                    return Err(SqlError::new(SqlState::DuplicateSchema, exists).into());
+                }
+                Self::noticed(running, "CREATE SCHEMA", format!("{exists}, skipping"))
+            }
+            S::Drop { object_type: ast::ObjectType::Schema, if_exists, names, .. } => {
+                let name = names.iter().find_map(|name| parts(name).pop()).unwrap_or_default();
+                if name == PUBLIC {
+                    return Err(unsupported("DROP of the schema public")
+                        .hint("Drop its tables one by one.")
+                        .into());
+                }
+                let missing = format!("schema \"{name}\" does not exist");
+                if !if_exists {
+                    return Err(SqlError::new(SqlState::InvalidSchemaName, missing).into());
+                }
+                Self::noticed(running, "DROP SCHEMA", format!("{missing}, skipping"))
+            }
+            S::Grant(_) | S::Revoke(_) => {
+                return Err(unsupported("GRANT and REVOKE")
+                    .hint("There are no roles: who is let in to a tenant may do everything in it.")
+                    .into());
+            }
+            S::Comment { .. } => {
+                return Err(unsupported("COMMENT ON").hint("Comments are kept nowhere.").into());
             }
             S::Reset(_) => {
                 self.settings.clear();
@@ -203,6 +247,15 @@ impl Session {
             S::Vacuum(_) | S::Analyze(_) => Self::done(running, "VACUUM"),
             _ => return Ok(None),
         }))
+    }
+
+    /// A statement that does nothing, and says so.
+    fn noticed(running: &mut Running, tag: &str, notice: String) -> Step {
+        let step = Self::done(running, tag);
+        if let Some(answer) = &mut running.answer {
+            answer.notices.push(notice);
+        }
+        step
     }
 
     /// REINDEX, which the parser does not know: only the name is looked at.

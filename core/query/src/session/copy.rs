@@ -10,7 +10,7 @@ use kimberlite_row::{Catalogue, Object, SqlError, SqlState, Table, Type, Value, 
 use sqlparser::ast;
 
 use super::{Answer, Running, Session, Stage, Step};
-use crate::bind::{Output, folded, last_part, unknown, unsupported};
+use crate::bind::{Output, folded, row_name, unknown, unsupported};
 use crate::copy::{Format, malformed, records};
 
 /// The name of the one column of lines that COPY TO answers with.
@@ -40,7 +40,7 @@ fn target<'c>(
     columns: &[ast::Ident],
     direction: &str,
 ) -> Result<(&'c Arc<Table>, Vec<String>), SqlError> {
-    let bare = last_part(name);
+    let bare = row_name(name)?;
     let table = match catalogue.named(&bare) {
         Some(Object::Table(table)) => table,
         Some(Object::View(_)) => {
@@ -163,7 +163,6 @@ fn insert(
 impl Session {
     /// Puts in place of COPY what it stands for.
     pub(super) fn copy(
-        &mut self,
         running: &mut Running,
         statement: &ast::Statement,
         catalogue: &Arc<Catalogue>,

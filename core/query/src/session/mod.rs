@@ -504,7 +504,7 @@ impl Session {
             ast::Statement::CreateTable(create) if create.query.is_some() => {
                 self.create_table_as(running, create, text, (rows, &catalogue))
             }
-            ast::Statement::Copy { .. } => self.copy(running, inner, &catalogue),
+            ast::Statement::Copy { .. } => Self::copy(running, inner, &catalogue),
             _ => self.define(running, inner, text, &catalogue),
         }
     }

@@ -15,7 +15,7 @@ use sqlparser::ast;
 
 use super::define::Definer;
 use super::{Answer, Running, Session, Stage, Step, Travel, in_transaction_only, write};
-use crate::bind::{Binder, last_part, unsupported};
+use crate::bind::{Binder, own_name, unsupported};
 use crate::eval::{Scope, Shared};
 use crate::limits::BATCH_ROWS;
 use crate::overlay::View;
@@ -40,7 +40,7 @@ impl Session {
             self.change(running, catalogue, |definer| definer.create_table(create, Some(&output)))?;
         running.queue.pop_front();
         if created {
-            let name = last_part(&create.name);
+            let name = own_name(&create.name)?;
             let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
             if let Some(statement) = crate::parse::statements(&insert)?.pop() {
                 running.queue.push_front((Arc::new(statement), insert.into()));
@@ -158,7 +158,7 @@ impl Session {
     fn truncate(&mut self, truncate: &ast::Truncate, catalogue: &Arc<Catalogue>) -> Result<(), SqlError> {
         let mut ids = Vec::new();
         for target in &truncate.table_names {
-            let name = last_part(&target.name);
+            let name = own_name(&target.name)?;
             match catalogue.named(&name) {
                 Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
                 _ if truncate.if_exists => {}

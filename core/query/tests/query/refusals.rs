@@ -51,6 +51,43 @@ fn unknown_names_are_refused_where_they_stand() {
 }
 
 #[test]
+fn there_is_one_schema() {
+    for sql in [
+        "SELECT count(*) FROM public.people",
+        "SELECT count(*) FROM kimberlite.public.people",
+        "INSERT INTO public.people VALUES (1, 'a', 1)",
+        "CREATE TABLE public.t (id int REFERENCES public.people)",
+        "CREATE SCHEMA IF NOT EXISTS public",
+        "DROP SCHEMA IF EXISTS other",
+        "SET search_path TO \"$user\", public",
+        "ALTER VIEW adults RENAME TO old",
+        "DROP VIEW public.adults",
+    ] {
+        let mut database = Database::new(false);
+        let schema =
+            "CREATE TABLE people (id int PRIMARY KEY, name text, age int); CREATE VIEW adults AS SELECT 1";
+        database.run(schema).expect("a schema");
+        database.run(sql).expect(sql);
+    }
+    refused("SELECT * FROM other.people", "42P01", Some("people"), "public");
+    refused("INSERT INTO other.people VALUES (1)", "42P01", None, "public");
+    refused("COPY other.people TO STDOUT", "42P01", None, "public");
+    refused("CREATE TABLE other.t (id int)", "3F000", None, "public");
+    refused("DROP TABLE other.people", "3F000", None, "public");
+    refused("ALTER TABLE other.people ADD x int", "3F000", None, "public");
+    refused("TRUNCATE other.people", "3F000", None, "public");
+    refused("CREATE INDEX ON other.people (age)", "3F000", None, "public");
+    refused("CREATE SCHEMA public", "42P06", None, "");
+    refused("CREATE SCHEMA other", "0A000", None, "tenant");
+    refused("DROP SCHEMA other", "3F000", None, "");
+    refused("DROP SCHEMA public CASCADE", "0A000", None, "one by one");
+    refused("SET search_path TO other", "0A000", None, "");
+    refused("GRANT SELECT ON people TO someone", "0A000", None, "no roles");
+    refused("REVOKE ALL ON people FROM someone", "0A000", None, "no roles");
+    refused("COMMENT ON TABLE people IS 'x'", "0A000", None, "nowhere");
+}
+
+#[test]
 fn syntax_is_refused_where_it_breaks() {
     refused("SELECT FROM WHERE", "42601", Some("WHERE"), "");
     refused("SELEC 1", "42601", Some("SELEC"), "");

@@ -19,6 +19,9 @@ use kimberlite_types::{LogPosition, Offset, Op, StreamId, TenantId};
 /// Rows of a page.
 const PAGE_ROWS: usize = 4;
 
+/// A record, and the op that appended it.
+type Appended = (u64, Vec<u8>);
+
 type Stored = BTreeMap<RowId, (LogPosition, Row)>;
 
 /// The state behind one commit.
@@ -37,7 +40,7 @@ pub(crate) struct Memory {
     /// Misses so far.
     pub(crate) misses: Cell<usize>,
     /// Streams: their records, each with the op that appended it.
-    pub(crate) streams: Vec<(String, Vec<(u64, Vec<u8>)>)>,
+    pub(crate) streams: Vec<(String, Vec<Appended>)>,
 }
 
 fn position(op: usize) -> LogPosition {

@@ -62,7 +62,6 @@ pub(super) fn backslash_copy(command: &str) -> Result<(String, String, bool), Fa
     while at < bytes.len() {
         match (quote, bytes[at]) {
             (Some(open), byte) if byte == open => quote = None,
-            (Some(_), _) => {}
             (None, byte @ (b'\'' | b'"')) => quote = Some(byte),
             (None, b'(') => depth += 1,
             (None, b')') => depth = depth.saturating_sub(1),

@@ -68,7 +68,7 @@ fn rows_are_copied_in_and_out_beside_the_log_and_their_history() {
     assert_eq!(made.ok(), "count\n2\n");
     // More rows than one batch holds.
     let file = dir.path().join("rows.csv");
-    let rows: String = (3..=2500).map(|n| format!("{n},\"row\n{n}\"\n")).collect();
+    let rows = (3..=2500).map(|n| format!("{n},\"row\n{n}\"\n")).collect::<Vec<_>>().concat();
     std::fs::write(&file, format!("a,b\n{rows}")).unwrap();
     let copy = format!("\\copy t FROM '{}' CSV HEADER", file.display());
     assert_eq!(sql(&["-c", &copy]).ok(), "COPY 2498\n");

@@ -270,6 +270,8 @@ impl Model {
             })
         };
         match guard {
+            // Streams are no tables.
+            Guard::StreamEnds(..) => true,
             Guard::NameFree(name) => !now.catalogue.taken(name),
             Guard::Schema(id, version) => {
                 let stored = now.catalogue.object(*id).map(Object::version);

@@ -9,13 +9,13 @@ use kimberlite_row::{Object, SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::{Definer, exists, quoted};
-use crate::bind::{Binder, folded, last_part, unsupported};
+use crate::bind::{Binder, folded, own_name, unsupported};
 use crate::eval::Scope as Seen;
 
 impl Definer<'_> {
     /// ALTER TABLE.
     pub(in crate::session) fn alter_table(&mut self, alter: &ast::AlterTable) -> Result<(), SqlError> {
-        let name = last_part(&alter.name);
+        let name = own_name(&alter.name)?;
         if self.catalogue.named(&name).is_none() && alter.if_exists {
             self.notices.push(format!("relation \"{name}\" does not exist, skipping"));
             return Ok(());
@@ -34,7 +34,7 @@ impl Definer<'_> {
         {
             let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
             let mut view = (**view).clone();
-            view.name = last_part(to);
+            view.name = own_name(to)?;
             view.version += 1;
             self.put(Object::View(Arc::new(view)));
             return Ok(());
@@ -152,7 +152,7 @@ impl Definer<'_> {
             }
             A::RenameTable { table_name } => {
                 let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
-                let to = last_part(to);
+                let to = own_name(to)?;
                 if self.catalogue.taken(&to) {
                     return Err(exists("relation", &to));
                 }

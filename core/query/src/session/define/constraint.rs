@@ -10,7 +10,7 @@ use kimberlite_row::{SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
 use super::Definer;
-use crate::bind::{folded, last_part, unsupported};
+use crate::bind::{folded, own_name, unsupported};
 
 impl Definer<'_> {
     pub(super) fn ids(table: &Table, names: &[String]) -> Result<Vec<ColumnId>, SqlError> {
@@ -96,7 +96,7 @@ impl Definer<'_> {
     ) -> Result<(), SqlError> {
         let names: Vec<String> = key.columns.iter().map(folded).collect();
         let columns = Self::ids(table, &names)?;
-        let parent_name = last_part(&key.foreign_table);
+        let parent_name = own_name(&key.foreign_table)?;
         let parent =
             if parent_name == table.name { Arc::new(table.clone()) } else { self.table(&parent_name)? };
         let parent_columns = if key.referred_columns.is_empty() {

@@ -9,7 +9,7 @@ use kimberlite_row::{Object, SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::Definer;
-use crate::bind::{last_part, unsupported};
+use crate::bind::{own_name, unsupported};
 
 impl Definer<'_> {
     /// DROP of anything.
@@ -21,7 +21,7 @@ impl Definer<'_> {
         cascade: bool,
     ) -> Result<(), SqlError> {
         for name in names {
-            let name = last_part(name);
+            let name = own_name(name)?;
             if kind == ast::ObjectType::Index {
                 self.drop_index(&name, if_exists)?;
                 continue;

@@ -8,12 +8,12 @@ use kimberlite_row::{SqlError, SqlState};
 use sqlparser::ast;
 
 use super::{Definer, exists};
-use crate::bind::{folded, last_part, unsupported};
+use crate::bind::{folded, own_name, unsupported};
 
 impl Definer<'_> {
     /// CREATE INDEX.
     pub(in crate::session) fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), SqlError> {
-        let table_name = last_part(&create.table_name);
+        let table_name = own_name(&create.table_name)?;
         let mut table = (*self.table(&table_name)?).clone();
         let mut names = Vec::new();
         let mut columns = Vec::new();
@@ -35,7 +35,7 @@ impl Definer<'_> {
             return Err(unsupported("a partial index"));
         }
         let name = match &create.name {
-            Some(name) => last_part(name),
+            Some(name) => own_name(name)?,
             None => self.free_name(&format!("{table_name}_{}_idx", names.join("_"))),
         };
         if self.catalogue.taken(&name) {

@@ -7,7 +7,7 @@ use kimberlite_row::{Catalogue, Object, Sequence, SqlError, SqlState, Type};
 use sqlparser::ast;
 
 use super::{Definer, exists};
-use crate::bind::{Binder, last_part, unsupported};
+use crate::bind::{Binder, own_name, unsupported};
 use crate::expr::Expr;
 
 impl Definer<'_> {
@@ -18,7 +18,7 @@ impl Definer<'_> {
         if_not_exists: bool,
         options: &[ast::SequenceOptions],
     ) -> Result<(), SqlError> {
-        let name = last_part(name);
+        let name = own_name(name)?;
         if self.catalogue.taken(&name) {
             return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
         }

@@ -12,7 +12,7 @@ use sqlparser::ast;
 
 use super::sequence::sequence_options;
 use super::{Definer, exists};
-use crate::bind::{Binder, Output, folded, last_part, unsupported};
+use crate::bind::{Binder, Output, folded, own_name, unsupported};
 
 impl Definer<'_> {
     /// CREATE TABLE.
@@ -21,7 +21,7 @@ impl Definer<'_> {
         create: &ast::CreateTable,
         rows: Option<&[Output]>,
     ) -> Result<bool, SqlError> {
-        let name = last_part(&create.name);
+        let name = own_name(&create.name)?;
         if self.catalogue.taken(&name) {
             if create.if_not_exists {
                 self.notices.push(format!("relation \"{name}\" already exists, skipping"));
@@ -44,7 +44,7 @@ impl Definer<'_> {
             let like = match like {
                 ast::CreateTableLikeKind::Parenthesized(like) | ast::CreateTableLikeKind::Plain(like) => like,
             };
-            let source = self.table(&last_part(&like.name))?;
+            let source = self.table(&own_name(&like.name)?)?;
             table.columns = source
                 .columns
                 .iter()

@@ -15,7 +15,7 @@ use kimberlite_row::schema::{ColumnId, Identity};
 use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, Scope, Typed, Visible, last_part, near, unsupported};
+use crate::bind::{Binder, Output, Scope, Typed, Visible, last_part, near, row_name, unsupported};
 use crate::exec::{LateQuery, compile_expression, compile_late};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
@@ -103,7 +103,7 @@ pub(in crate::session) struct WritePlan {
 }
 
 fn target(binder: &Binder<'_>, name: &ast::ObjectName) -> Result<Arc<Table>, SqlError> {
-    let bare = last_part(name);
+    let bare = row_name(name)?;
     match binder.catalogue.named(&bare) {
         Some(kimberlite_row::Object::Table(table)) => Ok(table.clone()),
         Some(other) => Err(SqlError::new(

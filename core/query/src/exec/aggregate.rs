@@ -97,6 +97,21 @@ impl State {
         Ok(())
     }
 
+    /// One pair more, as Youngs and Cramer have it.
+    fn add_pair(&mut self, y: f64, x: f64) {
+        self.count += 1;
+        let [sum_x, sum_y, xx, yy, xy] = &mut self.pair;
+        (*sum_x, *sum_y) = (*sum_x + x, *sum_y + y);
+        if self.count > 1 {
+            let n = self.count as f64;
+            let (apart_x, apart_y) = (x * n - *sum_x, y * n - *sum_y);
+            let scale = 1.0 / (n * (n - 1.0));
+            *xx += apart_x * apart_x * scale;
+            *yy += apart_y * apart_y * scale;
+            *xy += apart_x * apart_y * scale;
+        }
+    }
+
     fn take(&mut self, call: &AggregateCall, arguments: &[Value]) -> Result<(), SqlError> {
         let value = arguments.first().unwrap_or(&Value::Null);
         match (call.function, value) {
@@ -190,17 +205,7 @@ impl State {
                     return Ok(());
                 }
                 let (y, x) = (number(value), number(&arguments[1]));
-                self.count += 1;
-                let [sum_x, sum_y, xx, yy, xy] = &mut self.pair;
-                (*sum_x, *sum_y) = (*sum_x + x, *sum_y + y);
-                if self.count > 1 {
-                    let n = self.count as f64;
-                    let (apart_x, apart_y) = (x * n - *sum_x, y * n - *sum_y);
-                    let scale = 1.0 / (n * (n - 1.0));
-                    *xx += apart_x * apart_x * scale;
-                    *yy += apart_y * apart_y * scale;
-                    *xy += apart_x * apart_y * scale;
-                }
+                self.add_pair(y, x);
             }
         }
         Ok(())

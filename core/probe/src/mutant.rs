@@ -192,9 +192,9 @@ mutants! {
         "Facts that share a prepare are applied in the opposite order.";
     StatementUnconfirmed, "statement-unconfirmed", "core/runtime/src/sql.rs next",
         "A statement runs without asking whether this node still speaks for the cluster.";
-    ReadsUnguarded, "reads-unguarded", "core/runtime/src/sql.rs commit",
+    ReadsUnguarded, "reads-unguarded", "core/runtime/src/sql/proposals.rs commit",
         "A transaction block is committed without the guards of what it read.";
-    DoneTwice, "done-twice", "core/runtime/src/sql.rs decided",
+    DoneTwice, "done-twice", "core/runtime/src/sql/proposals.rs decided",
         "A statement that was planned again is planned once more after it was done.";
     ProposedTurnedAway, "proposed-turned-away", "core/runtime/src/sql.rs resigned",
         "A primary that resigns turns statements away, to be sent again, that it had proposed.";

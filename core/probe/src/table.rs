@@ -38,6 +38,7 @@ const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
 const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
 const RUNTIME_PAGES: &str = "core/runtime/src/pages.rs";
 const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
+const RUNTIME_PROPOSALS: &str = "core/runtime/src/sql/proposals.rs";
 const STORAGE_GRID: &str = "core/storage/src/grid/mod.rs";
 const STORAGE_CACHE: &str = "core/storage/src/grid/cache.rs";
 const RUNTIME_READS: &str = "core/runtime/src/reads.rs";
@@ -277,14 +278,14 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
 
     mark(RUNTIME_SQL, Reachable, "sql.outcome_is_unknown", "a primary resigns while a statement's facts are proposed"),
-    mark(RUNTIME_SQL, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
+    mark(RUNTIME_PROPOSALS, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
     rare(CLIENT_DRIVE, Reachable, "client.replica_is_silent", "a replica that runs a statement gives no sign of life"),
     rare(RUNTIME_SQL, Reachable, "sql.looked_ahead_in_vain", "a statement came to something only by what is proposed ahead of it"),
-    rare(RUNTIME_SQL, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),
-    rare(RUNTIME_SQL, Reachable, "sql.session_is_evicted", "a connection's session of the log is gone when its facts are decided"),
-    mark(RUNTIME_SQL, Sometimes, "sql.plans_again", "a single statement was overtaken"),
-    mark(RUNTIME_SQL, Sometimes, "sql.block_is_overtaken", "a transaction block was overtaken"),
-    rare(RUNTIME_SQL, Reachable, "sql.constraint_comes_between", "facts break a constraint that they did not when they were planned"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.session_is_evicted", "a connection's session of the log is gone when its facts are decided"),
+    mark(RUNTIME_PROPOSALS, Sometimes, "sql.plans_again", "a single statement was overtaken"),
+    mark(RUNTIME_PROPOSALS, Sometimes, "sql.block_is_overtaken", "a transaction block was overtaken"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.constraint_comes_between", "facts break a constraint that they did not when they were planned"),
     mark(RUNTIME_SQL, Reachable, "sql.block_is_gone", "a statement belongs to a transaction block that is gone"),
 
     rare(CLIENT_CLIENT, Reachable, "client.evicted", "a client hears that its session is forgotten"),

@@ -18,6 +18,7 @@
 //! decided by the log.
 
 mod answers;
+mod proposals;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,7 +41,7 @@ use kimberlite_storage::{PageRef, Storage};
 use kimberlite_types::{Instant, Now, Op, RequestNumber, Rng, SessionId, Streams, TenantId};
 use kimberlite_wire::Prepare;
 use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement, Turn};
-use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
+use kimberlite_wire::command::SqlCode;
 
 use answers::{crowded, failure, refused, told, unreadable};
 
@@ -58,10 +59,6 @@ const EVENT_ROWS_MAX: u64 = 8192;
 const TURN_STEPS_MAX: usize = 64;
 /// After how long statements that are not done go on, if nothing else happens: everything that has happened comes first.
 const PAUSE: Duration = Duration::from_micros(50);
-/// How often a statement is planned again because it was overtaken.
-const REPLANS_MAX: u32 = 16;
-/// How often a statement is overtaken before its tenant's other statements wait for it.
-const ALONE_REPLANS: u32 = 2;
 /// Frames of answers that wait for those in front of them to leave, of all connections: 256 MiB.
 const PARTS_HELD_MAX: usize = 256;
 /// Ops of the log that are kept at hand for one statement: two times what it asks for at once.
@@ -657,228 +654,6 @@ impl Sql {
         self.tickets.retain(|_, of| *of != conn);
         self.ready.retain(|of| *of != conn);
         self.answer(conn, Err(failure(&SqlError::new(SqlState::QueryCanceled, why))), out);
-    }
-
-    /// The statement is done once its facts are.
-    fn commit(
-        &mut self,
-        conn: Conn,
-        facts: Facts,
-        answer: session::Answer,
-        size_max: u32,
-        out: &mut Vec<Effect>,
-    ) {
-        // What cannot be answered is not done.
-        let rows = match told(answer) {
-            Ok(rows) => rows,
-            Err(error) => return self.answer(conn, Err(failure(&error)), out),
-        };
-        if facts.is_empty() {
-            return self.answer(conn, Ok(rows), out);
-        }
-        let Some(at) = self.connections.get_mut(&conn) else { return };
-        let (tenant, Some(active)) = (at.tenant, &mut at.active) else { return };
-        // The facts of a block are those of its COMMIT.
-        let alone = rows.last().is_none_or(|last| last.tag != "COMMIT");
-        let waits = self.turns.get(&tenant).is_some_and(|turns| turns.front() != Some(&conn));
-        if alone && waits {
-            kimberlite_probe::reachable!("sql.waits_for_its_turn");
-            active.stage = Stage::Queued;
-            self.turns.entry(tenant).or_default().push_back(conn);
-            return;
-        }
-        let read = |guard: &Guard| matches!(guard, Guard::Unchanged(..));
-        let mut facts = facts;
-        if mutant!(ReadsUnguarded, !alone && facts.guards.iter().any(read)) {
-            facts.guards.retain(|guard| !read(guard));
-        }
-        let bytes = postcard::to_allocvec(&facts).expect("facts encode");
-        let command = Command::Facts { facts: &bytes, reply: &[] }.encode();
-        if command.len() > size_max as usize {
-            let message =
-                format!("the writes take {} bytes, and a command has at most {size_max}", command.len());
-            let error = SqlError::new(SqlState::ProgramLimitExceeded, message)
-                .hint("Write fewer rows in one statement or transaction.");
-            return self.answer(conn, Err(failure(&error)), out);
-        }
-        let plan = Plan { tenant, facts, command, rows, alone };
-        if waits {
-            active.stage = Stage::Holding(plan);
-            self.turns.entry(tenant).or_default().push_back(conn);
-            return;
-        }
-        self.propose(conn, plan, out);
-    }
-
-    /// Proposes a plan in the connection's session of the log, or asks for one first.
-    fn propose(&mut self, conn: Conn, plan: Plan, out: &mut Vec<Effect>) {
-        let Some(at) = self.connections.get_mut(&conn) else { return };
-        let Some(active) = &mut at.active else { return };
-        let mut awaited = Awaited { conn, tenant: plan.tenant, mark: 0, laid: Vec::new() };
-        let (session, number, tenant, command) = if let Some((session, number)) = &mut at.log {
-            let request = (*session, *number, plan.tenant, plan.command.clone());
-            *number = number.next();
-            self.next_mark += 1;
-            awaited.mark = self.next_mark;
-            awaited.laid = self.ahead.entry(plan.tenant).or_default().lay(&plan.facts, awaited.mark);
-            active.stage = Stage::Proposed(plan);
-            request
-        } else {
-            // By luck, so that it is nobody else's; without the bit that the nonces of queries have.
-            let number = RequestNumber(self.rng.next_u64() >> 1);
-            active.stage = Stage::Registering(plan);
-            (SessionId::NONE, number, TenantId::ZERO, Command::Register.encode())
-        };
-        self.requests.insert((session, number), awaited);
-        out.push(Effect::Propose { session, number, tenant, command });
-    }
-
-    /// A request is decided or was not taken: what it wrote is laid over the rows no longer.
-    fn settle(&mut self, session: SessionId, number: RequestNumber) -> Option<Conn> {
-        let Awaited { conn, tenant, mark, laid } = self.requests.remove(&(session, number))?;
-        if let Some(ahead) = self.ahead.get_mut(&tenant) {
-            ahead.lift(&laid, mark);
-            if ahead.is_empty() {
-                self.ahead.remove(&tenant);
-            }
-        }
-        Some(conn)
-    }
-
-    /// The queue for the log is full: nothing was done.
-    pub(crate) fn not_taken(
-        &mut self,
-        session: SessionId,
-        number: RequestNumber,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(conn) = self.settle(session, number) else { return false };
-        kimberlite_probe::reachable!("sql.log_is_full");
-        self.turn_away(conn, Turn::Busy, out);
-        true
-    }
-
-    /// What became of a request. Answers whether it was one of a statement.
-    pub(crate) fn decided(
-        &mut self,
-        session: SessionId,
-        number: RequestNumber,
-        verdict: Verdict,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(conn) = self.settle(session, number) else { return false };
-        let Some(at) = self.connections.get_mut(&conn) else { return true };
-        let Some(active) = &mut at.active else { return true };
-        match (core::mem::replace(&mut active.stage, Stage::Ready), verdict.result) {
-            (Stage::Registering(plan), Ok(Outcome::Registered { session })) => {
-                at.log = Some((session, RequestNumber(1)));
-                // What was proposed meanwhile is to be seen.
-                if plan.alone && self.ahead.contains_key(&plan.tenant) {
-                    self.make_ready(conn);
-                } else {
-                    self.propose(conn, plan, out);
-                }
-            }
-            (Stage::Proposed(plan), Ok(_)) if mutant!(DoneTwice, plan.alone && active.replans == 1) => {
-                active.replans += 1;
-                self.plan_again(conn, plan.tenant);
-            }
-            (Stage::Proposed(plan), Ok(_)) => self.answer(conn, Ok(plan.rows), out),
-            (Stage::Proposed(plan), Err(Refusal::NoSession)) => {
-                // Evicted: nothing was done, and another session does it.
-                kimberlite_probe::reachable!("sql.session_is_evicted");
-                at.log = None;
-                self.propose(conn, plan, out);
-            }
-            (Stage::Proposed(plan), Err(Refusal::Conflict)) => {
-                active.replans += 1;
-                kimberlite_probe::sometimes!("sql.plans_again", plan.alone);
-                kimberlite_probe::sometimes!("sql.block_is_overtaken", !plan.alone);
-                if plan.alone && active.replans <= REPLANS_MAX {
-                    self.plan_again(conn, plan.tenant);
-                    return true;
-                }
-                let message = "could not serialize access: what was read has changed since";
-                let error = SqlError::new(SqlState::SerializationFailure, message)
-                    .hint("The transaction might succeed if it is tried again.");
-                self.answer(conn, Err(failure(&error)), out);
-            }
-            (Stage::Proposed(plan), Err(refusal @ Refusal::Sql { .. }))
-                if plan.alone
-                    && active.replans < REPLANS_MAX
-                    && refusal.sqlstate() != SqlState::ProgramLimitExceeded.code() =>
-            {
-                // Something came between that makes it wrong: planned again it says what, or takes another key.
-                kimberlite_probe::reachable!("sql.constraint_comes_between");
-                active.replans += 1;
-                self.plan_again(conn, plan.tenant);
-            }
-            (_, Err(refusal)) => self.answer(conn, Err(refused(refusal)), out),
-            (_, Ok(_)) => unreachable!("a verdict is of the request it answers"),
-        }
-        true
-    }
-
-    /// A statement was overtaken. The first time it is planned again at once, what came before it being known now; if that
-    /// was not enough, when those of its tenant are that were overtaken as often before it, and nothing else is planned
-    /// meanwhile.
-    fn plan_again(&mut self, conn: Conn, tenant: TenantId) {
-        let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else { return };
-        if active.replans < ALONE_REPLANS {
-            return self.make_ready(conn);
-        }
-        active.may_look_ahead = false;
-        let turns = self.turns.entry(tenant).or_default();
-        if turns.front() != Some(&conn) {
-            turns.push_back(conn);
-        }
-        if turns.front() == Some(&conn) {
-            self.take_turn(conn);
-        } else {
-            active.stage = Stage::Queued;
-        }
-    }
-
-    /// It is a connection's turn: its statement is planned, or its COMMIT is proposed.
-    fn take_turn(&mut self, conn: Conn) {
-        let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else { return };
-        if !matches!(active.stage, Stage::Holding(_)) {
-            active.stage = Stage::Ready;
-        }
-        self.ready.push_back(conn);
-    }
-
-    /// A connection no longer has or wants its tenant's turn: the next one has it.
-    fn leave_turn(&mut self, conn: Conn) {
-        let held: Vec<TenantId> =
-            self.turns.iter().filter(|(_, turns)| turns.contains(&conn)).map(|(tenant, _)| *tenant).collect();
-        for tenant in held {
-            let Some(turns) = self.turns.get_mut(&tenant) else { continue };
-            let first = turns.front() == Some(&conn);
-            turns.retain(|of| *of != conn);
-            if first {
-                self.next_turns(tenant);
-            } else if turns.is_empty() {
-                self.turns.remove(&tenant);
-            }
-        }
-    }
-
-    /// The front of a tenant's turns has left: those behind it go on that only waited for it, up to the next one that has
-    /// to be alone.
-    fn next_turns(&mut self, tenant: TenantId) {
-        while let Some(next) = self.turns.get(&tenant).and_then(|turns| turns.front().copied()) {
-            let active = self.connections.get(&next).and_then(|at| at.active.as_ref());
-            let alone = active.is_some_and(|active| active.replans >= ALONE_REPLANS);
-            if !alone && let Some(turns) = self.turns.get_mut(&tenant) {
-                turns.pop_front();
-            }
-            self.take_turn(next);
-            if alone {
-                return;
-            }
-        }
-        self.turns.remove(&tenant);
     }
 
     /// What was sent to a connection has left.

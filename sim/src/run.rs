@@ -3,9 +3,10 @@
 //! In the first phase everything may break, and what was promised must hold. Then a core that suffices is
 //! healed, all other faults become permanent, and the core must make progress (see `liveness`).
 
+mod clients;
+
 use std::time::Duration;
 
-use kimberlite_client::Output as Said;
 use kimberlite_crypto::Checksummer;
 use kimberlite_io::Zone;
 use kimberlite_io_sim::{
@@ -15,7 +16,6 @@ use kimberlite_probe::mark;
 use kimberlite_runtime::{HaltReason, Note};
 use kimberlite_types::limits::HEADER_WINDOW;
 use kimberlite_types::{Instant, ReplicaId};
-use kimberlite_wire::client::Answer;
 use serde::{Deserialize, Serialize};
 
 use crate::cells::{Cells, Tracker};
@@ -28,9 +28,9 @@ use crate::crash_at::Play;
 use crate::failure::{Failure, FailureKind, catch};
 use crate::liveness::Liveness;
 use crate::plots::Scheme;
-use crate::sql::{Coverage, Say, SqlWork};
+use crate::sql::{Coverage, SqlWork};
 use crate::trail::{FAULTS_MAX, Seen, Trail};
-use crate::workload::{Ask, Workload};
+use crate::workload::Workload;
 
 /// Events between two checkpoints of the digest.
 pub const CHECKPOINT_EVENTS: u64 = 4_096;
@@ -592,108 +592,6 @@ impl Run {
         Ok(false)
     }
 
-    fn on_client_tick(&mut self, client: u16) -> Result<(), Failure> {
-        if self.speaks_sql(client) {
-            self.say_next(client)?;
-            if self.sql.as_mut().is_some_and(|sql| sql.goes_on(client)) {
-                self.await_turn(client);
-            }
-            return Ok(());
-        }
-        if self.workload.is_exhausted() {
-            return Ok(());
-        }
-        self.ask_next(client)?;
-        self.await_turn(client);
-        Ok(())
-    }
-
-    /// A client thinks, and then it is its turn.
-    fn await_turn(&mut self, client: u16) {
-        let sql = self.sql.as_ref().filter(|_| self.speaks_sql(client));
-        let think = sql.map_or(self.config.work.think, SqlWork::think);
-        let wait = self.wait(u64::from(client) + CLIENT_QUESTIONS, think);
-        self.schedule(wait, Tick::Client(client));
-    }
-
-    fn speaks_sql(&self, client: u16) -> bool {
-        self.sql.as_ref().is_some_and(|sql| sql.is_one(client))
-    }
-
-    /// Nothing breaks any more: clients that speak SQL end what they began, and look at everything.
-    pub(crate) fn close_sql(&mut self) {
-        let woken = self.sql.as_mut().map(SqlWork::close).unwrap_or_default();
-        for client in woken {
-            self.await_turn(client);
-        }
-    }
-
-    /// Lets a client say its next statement, if it can.
-    fn say_next(&mut self, client: u16) -> Result<(), Failure> {
-        use kimberlite_client::Input;
-        let node = self.cluster.client_node(client);
-        let able = self.cluster.world.is_up(node) && !self.cluster.world.is_paused(node);
-        if !able || !self.sql.as_ref().is_some_and(|sql| sql.may_say(client)) {
-            return Ok(());
-        }
-        let said = self.choose(Chosen::Request(client), |run| {
-            run.sql.as_mut().map(|sql| sql.next(client, run.cluster.world.dice_mut()))
-        });
-        let input = match said {
-            // Left out; it counts as said.
-            None => {
-                if let Some(sql) = &mut self.sql {
-                    sql.pass(client);
-                }
-                return Ok(());
-            }
-            Some(None) => return Ok(()),
-            Some(Some(Say::Tenant { ticket, tenant, command })) => {
-                self.observe(&Observation::Submitted { client, ticket, tenant, command: &command })?;
-                Input::Submit { ticket, tenant, command }
-            }
-            Some(Some(Say::Statement { ticket, deed, statement })) => {
-                let (tenant, in_block) = (statement.tenant, statement.in_block);
-                self.observe(&Observation::Stated { client, ticket, tenant, deed: &deed, in_block })?;
-                Input::Statement { ticket, statement }
-            }
-        };
-        let told = self.cluster.ask(client, input).expect("the client is up");
-        told.into_iter().try_for_each(|told| self.on_told(node, told))
-    }
-
-    /// Lets a client ask its next request, if it can.
-    pub(crate) fn ask_next(&mut self, client: u16) -> Result<(), Failure> {
-        use kimberlite_client::Input;
-        let node = self.cluster.client_node(client);
-        if !self.cluster.world.is_up(node) || self.cluster.world.is_paused(node) {
-            return Ok(());
-        }
-        if !self.workload.may_ask(client) {
-            return Ok(());
-        }
-        let next = self
-            .choose(Chosen::Request(client), |run| run.workload.next(client, run.cluster.world.dice_mut()));
-        let input = match next {
-            // Left out; it counts as asked.
-            None => {
-                self.workload.pass(client);
-                return Ok(());
-            }
-            Some(None) => return Ok(()),
-            Some(Some(Ask::Command { ticket, tenant, command })) => {
-                self.observe(&Observation::Submitted { client, ticket, tenant, command: &command })?;
-                Input::Submit { ticket, tenant, command }
-            }
-            Some(Some(Ask::Query { ticket, query, to })) => {
-                self.observe(&Observation::Asked { client, ticket, query: &query })?;
-                Input::Query { ticket, query, to }
-            }
-        };
-        let told = self.cluster.ask(client, input).expect("the client is up");
-        told.into_iter().try_for_each(|told| self.on_told(node, told))
-    }
-
     fn on_told(&mut self, node: NodeId, told: Told) -> Result<(), Failure> {
         match told {
             Told::Node(note) => {
@@ -745,61 +643,6 @@ impl Run {
             HaltReason::Damaged { .. } => "damaged alone",
         };
         Err(Failure::new(FailureKind::Halted, "node", class, reason.to_string(), Some(replica)))
-    }
-
-    fn on_said(&mut self, client: u16, said: &Said) -> Result<(), Failure> {
-        let sql = self.sql.as_mut().filter(|sql| sql.is_one(client));
-        match (said, sql) {
-            (Said::Done { ticket, verdict }, Some(sql)) => {
-                sql.on_done(client, *ticket, verdict);
-                return self.observe(&Observation::Done { client, ticket: *ticket, verdict: *verdict });
-            }
-            (Said::Answered { ticket, answer: Answer::Sql(answer) }, Some(sql)) => {
-                sql.on_answered(client, *ticket, answer);
-                return self.observe(&Observation::Ran { client, ticket: *ticket, answer });
-            }
-            (Said::Failed { ticket, why }, Some(sql)) => {
-                let sent = why.is_outcome_unknown();
-                let statement = sql.on_failed(client, *ticket, sent);
-                return self.fail(client, *ticket, statement.then_some(sent));
-            }
-            _ => {}
-        }
-        match said {
-            Said::Done { ticket, verdict } => {
-                self.workload.on_done(client, *ticket, verdict);
-                self.observe(&Observation::Done { client, ticket: *ticket, verdict: *verdict })
-            }
-            Said::Answered { ticket, answer } => {
-                self.workload.on_answered(client, *ticket, answer);
-                self.observe(&Observation::Answered { client, ticket: *ticket, answer })
-            }
-            Said::Failed { ticket, .. } => {
-                self.workload.on_failed(client, *ticket);
-                self.observe(&Observation::Failed { client, ticket: *ticket })
-            }
-            Said::Registered(session) => {
-                self.tally.counts.registrations += 1;
-                self.observe(&Observation::Registered { client, session: *session })
-            }
-            Said::Evicted => {
-                self.tally.counts.evictions += 1;
-                self.observe(&Observation::Evicted { client })
-            }
-            Said::Redirected { .. } => {
-                self.tally.counts.redirects += 1;
-                Ok(())
-            }
-            Said::Connected { .. } | Said::Disconnected { .. } => Ok(()),
-        }
-    }
-
-    /// A request or statement has no outcome; of a statement it is known whether it was sent.
-    fn fail(&mut self, client: u16, ticket: u64, statement: Option<bool>) -> Result<(), Failure> {
-        match statement {
-            Some(sent) => self.observe(&Observation::Lost { client, ticket, sent }),
-            None => self.observe(&Observation::Failed { client, ticket }),
-        }
     }
 
     pub(crate) fn start_replica(&mut self, replica: ReplicaId) -> Result<(), Failure> {

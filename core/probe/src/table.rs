@@ -227,7 +227,7 @@ pub const ALL: &[Mark] = &[
     rare(STORAGE_GRID, Sometimes, "grid.reads_wait", "more pages are wanted than are read at once"),
     mark(STORAGE_GRID, Sometimes, "grid.reads_page", "a page is read and is what its parent names"),
     rare(STORAGE_GRID, Reachable, "grid.reads_again", "a page could not be read, or is another, and is read once more"),
-    rare(STORAGE_GRID, Sometimes, "grid.takes_from_peer", "a page that was lost came from a peer"),
+    mark(STORAGE_GRID, Sometimes, "grid.takes_from_peer", "a page that was lost came from a peer"),
     rare(STORAGE_GRID, Reachable, "grid.serves_at_hand", "a peer asks for a page that is at hand"),
     rare(STORAGE_GRID, Sometimes, "grid.serves_page", "a page is read for a peer"),
     rare(STORAGE_GRID, Sometimes, "grid.has_no_such_page", "a peer asks for a page that is not here, or damaged"),

@@ -229,7 +229,7 @@ pub const ALL: &[Mark] = &[
     rare(STORAGE_GRID, Reachable, "grid.reads_again", "a page could not be read, or is another, and is read once more"),
     mark(STORAGE_GRID, Sometimes, "grid.takes_from_peer", "a page that was lost came from a peer"),
     rare(STORAGE_GRID, Reachable, "grid.serves_at_hand", "a peer asks for a page that is at hand"),
-    rare(STORAGE_GRID, Sometimes, "grid.serves_page", "a page is read for a peer"),
+    mark(STORAGE_GRID, Sometimes, "grid.serves_page", "a page is read for a peer"),
     rare(STORAGE_GRID, Sometimes, "grid.has_no_such_page", "a peer asks for a page that is not here, or damaged"),
     rare(STORAGE_GRID, Reachable, "grid.asks_for_what_is_replaced", "a checkpoint gives the place of a page to another while peers are asked for it"),
     rare(STORAGE_GRID, Reachable, "grid.waits_for_mending", "a checkpoint waits for a place that is being mended"),
@@ -278,7 +278,7 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
 
     mark(RUNTIME_SQL, Reachable, "sql.outcome_is_unknown", "a primary resigns while a statement's facts are proposed"),
-    mark(RUNTIME_PROPOSALS, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
     rare(CLIENT_DRIVE, Reachable, "client.replica_is_silent", "a replica that runs a statement gives no sign of life"),
     rare(RUNTIME_SQL, Reachable, "sql.looked_ahead_in_vain", "a statement came to something only by what is proposed ahead of it"),
     rare(RUNTIME_PROPOSALS, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),

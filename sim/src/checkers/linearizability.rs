@@ -230,6 +230,13 @@ impl Linearizability {
         for stream in listed {
             moment = moment.max(self.at_end(who, (tenant, stream.id), stream.end, after)?);
         }
+        if more {
+            // The answer is of a moment at which there was another one behind these.
+            let behind = self.streams.range((tenant, from)..=(tenant, StreamId(u64::MAX)));
+            let behind = behind.filter(|((_, id), _)| listed.last().is_none_or(|last| *id > last.id));
+            let first = behind.filter_map(|(_, stream)| stream.ends.first().map(|(op, _)| *op)).min();
+            moment = moment.max(first.unwrap_or_default());
+        }
         let there: Vec<_> = self
             .streams
             .range((tenant, from)..=(tenant, StreamId(u64::MAX)))
@@ -526,6 +533,25 @@ mod tests {
         let nowhere = Query::Streams { tenant: TenantId(99), from: StreamId(0), streams_max: 5 };
         ask(&mut checker, &nowhere, &Answer::Refused(Refusal::NoTenant)).unwrap();
         assert_broken(&rules(), ask(&mut checker, &nowhere, &said(&[], false)), FUTURE);
+    }
+
+    #[test]
+    fn a_stream_behind_a_page_may_come_while_the_page_is_asked_for() {
+        let mut history = History::small(3);
+        let session = kimberlite_types::LogPosition { op: Op(1), index: 0 };
+        let session = kimberlite_types::SessionId(session);
+        let wards = Command::CreateStream { stream: StreamId(STREAM.0 + 1), name: "wards" }.encode();
+        history.op(&[(session, 6, TENANT, wards)]);
+        let query = Query::Streams { tenant: TENANT, from: StreamId(0), streams_max: 1 };
+        let visits = ListedStream { id: STREAM, name: "visits".to_owned(), end: Offset(4) };
+        let page = Answer::Streams { streams: vec![visits], more: true };
+        let mut checker = after(&history, 4);
+        asked(&mut checker, 1, &query).unwrap();
+        commit(&mut checker, 0, &history, 5).unwrap();
+        answered(&mut checker, 1, &page).unwrap();
+        // From then on there is another one.
+        let page = Answer::Streams { streams: Vec::new(), more: false };
+        assert_broken(&rules(), ask(&mut checker, &query, &page), WHOLE);
     }
 
     #[test]

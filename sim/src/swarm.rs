@@ -535,12 +535,15 @@ mod tests {
         }
     }
 
+    /// Seeds that failed when there were storms, SQL and harm to checkpoints already.
+    const FOUND_LATER: [u64; 1] = [894];
+
     #[test]
     fn the_seeds_that_failed_before_there_were_storms_keep_their_configurations() {
         const STORMS_CAME: u64 = 200_000;
         let known = include_str!("../../seeds/default.txt").lines().filter(|line| !line.starts_with('#'));
         let known = known.map(|line| line.split_whitespace().next().unwrap().parse().unwrap());
-        let early = known.filter(|seed: &u64| *seed < STORMS_CAME);
+        let early = known.filter(|seed: &u64| *seed < STORMS_CAME && !FOUND_LATER.contains(seed));
         let mut calm = early.chain([1060, 1479, 1592, 1786, 1955]).map(|seed| Luck(Streams::new(seed)));
         assert!(calm.all(|luck| !luck.is_storm()));
         let storms = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).is_storm()).count();
@@ -554,7 +557,8 @@ mod tests {
         let kept = |text: &'static str, at: usize| {
             text.lines().filter(|line| !line.starts_with('#')).map(move |line| first(line, at))
         };
-        let failed = kept(include_str!("../../seeds/default.txt"), 0).filter(|seed| *seed < SQL_CAME);
+        let failed = kept(include_str!("../../seeds/default.txt"), 0);
+        let failed = failed.filter(|seed| *seed < SQL_CAME && !FOUND_LATER.contains(seed));
         for seed in failed.chain([0, 1, 2, 3, 4, 5, 6, 7, 34]) {
             assert_eq!(draw(Scenario::Default, seed).sql, None, "seed {seed}");
         }
@@ -572,7 +576,7 @@ mod tests {
         };
         let all =
             kept(include_str!("../../seeds/default.txt")).chain(kept(include_str!("../../seeds/sql.txt")));
-        for seed in all.filter(|seed| *seed < GRID_CAME) {
+        for seed in all.filter(|seed| *seed < GRID_CAME && !FOUND_LATER.contains(seed)) {
             assert!(!Luck(Streams::new(seed)).harms_grid(), "seed {seed}");
         }
         let harmed = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).harms_grid()).count();

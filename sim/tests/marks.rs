@@ -55,7 +55,8 @@ fn every_name_a_contract_asks_for_exists() {
         }
         for name in contract.marks() {
             let mark = mark::named(name).unwrap_or_else(|| panic!("{}: no mark {name}", scenario.name()));
-            assert!(mark.kind.is_to_be_reached() && !mark.rare, "{name} cannot be asked for");
+            // What is rare in `default` may be asked of a scenario that is about it.
+            assert!(mark.kind.is_to_be_reached(), "{name} cannot be asked for");
         }
     }
 }

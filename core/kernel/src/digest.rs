@@ -10,7 +10,7 @@
 
 use core::fmt;
 
-use kimberlite_crypto::{ChainHash, Checksummer};
+use kimberlite_crypto::{ChainHash, Checksum, Checksummer, checksum};
 use kimberlite_types::limits::NAME_SIZE_MAX;
 use kimberlite_types::{LogPosition, Op, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::command::Verdict;
@@ -30,6 +30,9 @@ const STATE_DOMAIN: &[u8] = b"kimberlite.state.v1";
 
 /// Bytes of the longest item: its kind, at most four integers of ten bytes, and a name with its length.
 const ITEM_SIZE_MAX: usize = 1 + 4 * 10 + 2 + NAME_SIZE_MAX;
+
+/// What is written is put together and hashed in one piece, if it has no more bytes than this.
+const VERSION_SIZE_SMALL: usize = 512;
 
 /// A digest of everything a kernel knows after some op. Equal logs give equal digests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,9 +65,9 @@ pub(crate) enum Item<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lanes([u64; 4]);
 
-impl Lanes {
-    fn of(hasher: Checksummer) -> Self {
-        let hash = *hasher.finish().as_bytes();
+impl From<Checksum> for Lanes {
+    fn from(hash: Checksum) -> Self {
+        let hash = hash.as_bytes();
         Self(core::array::from_fn(|lane| {
             u64::from_le_bytes(hash[lane * 8..lane * 8 + 8].try_into().expect("a lane has eight bytes"))
         }))
@@ -78,7 +81,7 @@ impl Item<'_> {
         let mut hasher = Checksummer::new();
         hasher.update(ITEM_DOMAIN);
         hasher.update(encoded);
-        Lanes::of(hasher)
+        Lanes::from(hasher.finish())
     }
 }
 
@@ -94,26 +97,34 @@ pub(crate) struct TableVersion<'a> {
 
 impl TableVersion<'_> {
     pub(crate) fn lanes(&self) -> Lanes {
-        // What stands in front of the key, in one piece: the hasher takes small ones slowly.
-        let mut head = [0; VERSION_DOMAIN.len() + 8 + 8 + 4 + 8];
-        let mut rest = &mut head[..];
-        for part in [
+        const HEAD: usize = VERSION_DOMAIN.len() + 8 + 8 + 4 + 8;
+        let value = self.value.unwrap_or_default();
+        let size = HEAD + self.key.len() + 1 + value.len();
+        let is_there = [u8::from(self.value.is_some())];
+        let parts = [
             VERSION_DOMAIN,
             &self.tenant.0.to_le_bytes(),
             &self.position.op.0.to_le_bytes(),
             &self.position.index.to_le_bytes(),
             &(self.key.len() as u64).to_le_bytes(),
-        ] {
-            let (to, behind) = rest.split_at_mut(part.len());
-            to.copy_from_slice(part);
-            rest = behind;
+            self.key,
+            &is_there,
+            value,
+        ];
+        // In one piece: the hasher takes small ones slowly.
+        let mut whole = [0; VERSION_SIZE_SMALL];
+        if size <= whole.len() {
+            let mut rest = &mut whole[..size];
+            for part in parts {
+                let (to, behind) = rest.split_at_mut(part.len());
+                to.copy_from_slice(part);
+                rest = behind;
+            }
+            return Lanes::from(checksum(&whole[..size]));
         }
         let mut hasher = Checksummer::new();
-        hasher.update(&head);
-        hasher.update(self.key);
-        hasher.update(&[u8::from(self.value.is_some())]);
-        hasher.update(self.value.unwrap_or_default());
-        Lanes::of(hasher)
+        parts.iter().for_each(|part| hasher.update(part));
+        Lanes::from(hasher.finish())
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use kimberlite_crypto::ChainHash;
 use kimberlite_probe::mutant;
-use kimberlite_row::fact::{Facts, Guard, Miss};
+use kimberlite_row::fact::{Facts, Guard, Miss, SchemaFact, Write};
 use kimberlite_store::{Checkpoint, CheckpointRoot, Pages};
 use kimberlite_types::Layout;
 use kimberlite_types::{LogPosition, Offset, Op, RequestNumber, SessionId, StreamId, TenantId};
@@ -245,17 +245,26 @@ impl Kernel {
         if let Err(refusal) = self.tenants.check_exists(header.tenant) {
             return Ok(Err(refusal));
         }
-        let Ok((facts, [])) = postcard::take_from_bytes::<Facts>(facts) else {
+        let Ok((guards, rest)) = postcard::take_from_bytes::<Vec<Guard>>(facts) else {
             return Ok(Err(Refusal::Malformed));
         };
         let went_on = |guard: &Guard| {
             let Guard::StreamEnds(stream, end) = guard else { return false };
             self.tenants.stream(header.tenant, *stream).is_ok_and(|state| state.end != *end)
         };
-        if facts.guards.iter().any(went_on) {
+        let went_on = guards.iter().any(went_on);
+        let facts = Facts { guards, ..Facts::default() };
+        let (tenant, at, time) = (header.tenant, header.position, header.timestamp);
+        if !went_on && let Some(change) = self.tables.decide_inserts(tenant, (&facts, rest), at, time, pages)? {
+            return Ok(Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))));
+        }
+        let Ok(((schema, writes), [])) = postcard::take_from_bytes::<(Vec<SchemaFact>, Vec<Write>)>(rest) else {
+            return Ok(Err(Refusal::Malformed));
+        };
+        if went_on {
             return Ok(Err(Refusal::Conflict));
         }
-        let decided = self.tables.decide(header.tenant, &facts, header.position, header.timestamp, pages)?;
+        let decided = self.tables.decide(tenant, &Facts { schema, writes, ..facts }, at, time, pages)?;
         Ok(match decided {
             Ok(change) => Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))),
             Err(Refused::Conflict(_)) => Err(Refusal::Conflict),

@@ -34,6 +34,7 @@ const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
 const STORAGE_VIEW: &str = "core/storage/src/view.rs";
 const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
 const KERNEL_DECIDE: &str = "core/kernel/src/tables/decide.rs";
+const KERNEL_INSERTS: &str = "core/kernel/src/tables/inserts.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
 const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
 const RUNTIME_PAGES: &str = "core/runtime/src/pages.rs";
@@ -250,6 +251,7 @@ pub const ALL: &[Mark] = &[
     mark(KERNEL_KERNEL, Reachable, "kernel.refuses", "a command is refused, and the refusal is remembered"),
     mark(KERNEL_KERNEL, Reachable, "kernel.offset_mismatch", "an append names another offset than the stream has"),
     rare(KERNEL_DECIDE, Reachable, "kernel.several_batches", "a command writes more than one batch of the store holds"),
+    rare(KERNEL_INSERTS, Reachable, "kernel.inserts", "rows are inserted without being decoded"),
     rare(KERNEL_KERNEL, Reachable, "kernel.evicts", "the session least recently used is forgotten"),
 
     rare(RUNTIME_NODE, Reachable, "node.client_malformed", "a stream of a client is not the protocol"),

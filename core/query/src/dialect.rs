@@ -23,6 +23,15 @@ impl Dialect for Kimberlite {
     fn supports_table_versioning(&self) -> bool {
         true
     }
+    /// What is a literal is read as one: the parser would first try to read a type, and write a complaint each time.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<ast::Expr, ParserError>> {
+        match parser.peek_token_ref().token {
+            Token::Number(..) | Token::SingleQuotedString(_) => {
+                Some(parser.parse_value().map(ast::Expr::Value))
+            }
+            _ => None,
+        }
+    }
     fn supports_cte_materialization(&self) -> bool {
         self.0.supports_cte_materialization()
     }
@@ -701,12 +710,20 @@ fn grouping_sets(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     out
 }
 
+/// Without one of these words a text has no form that the parser does not know.
+const FORM_WORDS: [&str; 9] =
+    ["as", "at", "offset", "history", "exclude", "sets", "alter", "create", "table"];
+
 /// Brings what the parser does not know into what it does: `TABLE t` as a statement, columns and `WITH [NO] DATA` of
 /// CREATE TABLE AS, literals over several lines, the short forms of time travel, HISTORY OF,
 /// what frames exclude, sets in sets, and ALTER VIEW RENAME.
 pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let tokens = joined(tokens);
+    if !tokens.iter().any(|token| FORM_WORDS.iter().any(|known| word(Some(token), known))) {
+        return tokens;
+    }
     let mut out = Vec::with_capacity(tokens.len());
-    for statement in joined(tokens).split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
+    for statement in tokens.split_inclusive(|t| matches!(t.token, Token::SemiColon)) {
         let whole = whole_travel(statement);
         let mut statement = travel(whole.as_deref().unwrap_or(statement));
         if statement.iter().any(|token| word(Some(token), "offset")) {

@@ -15,6 +15,13 @@ use kimberlite_row::schema::SchemaVersion;
 use kimberlite_row::{Catalogue, ObjectId, Row, Sequence, Table, Value};
 use kimberlite_types::{LogPosition, Offset, StreamId, TenantId};
 
+/// What becomes of a row: a write without its name.
+#[derive(Clone, Debug)]
+struct Net {
+    before: Option<Row>,
+    after: Option<Row>,
+}
+
 /// Uncommitted writes: net, one per row.
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
@@ -23,7 +30,7 @@ pub struct Overlay {
     /// Changes of the schema, in order.
     pub schema: Vec<SchemaFact>,
     /// Net writes.
-    writes: BTreeMap<(ObjectId, RowId), Write>,
+    writes: BTreeMap<(ObjectId, RowId), Net>,
     /// Tables whose stored rows are gone.
     truncated: BTreeSet<ObjectId>,
     /// Rows that got a provisional key.
@@ -44,16 +51,17 @@ impl Overlay {
 
     /// Adds a write to the net. It says what was stored there, and is refused if something else is: that guards the row.
     pub fn put(&mut self, write: Write) {
-        match self.writes.entry((write.table, write.id.clone())) {
+        let Write { table, id, before, after } = write;
+        match self.writes.entry((table, id)) {
             Entry::Vacant(entry) => {
-                if write.before.is_some() || write.after.is_some() {
-                    entry.insert(write);
+                if before.is_some() || after.is_some() {
+                    entry.insert(Net { before, after });
                 }
             }
             Entry::Occupied(mut entry) => {
                 let own = entry.get_mut();
-                if own.before.is_some() || write.after.is_some() {
-                    own.after = write.after;
+                if own.before.is_some() || after.is_some() {
+                    own.after = after;
                 } else {
                     entry.remove();
                 }
@@ -180,7 +188,8 @@ impl Overlay {
             }
         };
         let guards = guards.into_iter().filter_map(by_values).collect();
-        Facts { guards, schema, writes: writes.into_values().collect() }
+        let write = |((table, id), Net { before, after })| Write { table, id, before, after };
+        Facts { guards, schema, writes: writes.into_iter().map(write).collect() }
     }
 }
 
@@ -213,7 +222,8 @@ impl Ahead {
         for write in facts.writes.iter().filter(|write| matches!(write.id, RowId::Key(_))) {
             let key = (write.table, write.id.clone());
             self.marks.insert(key.clone(), mark);
-            self.overlay.writes.insert(key.clone(), write.clone());
+            let net = Net { before: write.before.clone(), after: write.after.clone() };
+            self.overlay.writes.insert(key.clone(), net);
             laid.push(key);
         }
         laid
@@ -290,6 +300,20 @@ impl Rows for View<'_> {
             return Ok(false);
         }
         self.base.holds_key(table, key, at)
+    }
+
+    fn holds_none(
+        &self,
+        table: &Table,
+        first: &[Value],
+        last: &[Value],
+        at: LogPosition,
+    ) -> Result<bool, Miss> {
+        let overlay = self.overlay;
+        if at == self.at && !overlay.ends_before(table.id, first) {
+            return Ok(false);
+        }
+        self.base.holds_none(table, first, last, at)
     }
 
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {

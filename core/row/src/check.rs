@@ -38,6 +38,9 @@ impl From<SqlError> for Stop {
     }
 }
 
+/// More rows than that are first looked for together.
+const MANY: usize = 8;
+
 /// The writes by table and row.
 type Net<'a> = BTreeMap<(ObjectId, &'a RowId), &'a Write>;
 
@@ -86,6 +89,9 @@ pub fn check_part(
     if let Some(first) = writes.first()
         && writes.iter().all(|write| write.table == first.table)
     {
+        if !needed && let Some(table) = catalogue.table(first.table) {
+            return checker.alone(table, &writes[part]);
+        }
         let all: Vec<&Write> = writes.iter().collect();
         return checker.table(first.table, &all, &all[part]);
     }
@@ -225,6 +231,14 @@ impl Checker<'_> {
         }
     }
 
+    /// The constraints of a table that has none between rows but its key.
+    fn alone(&self, table: &Table, writes: &[Write]) -> Result<(), Stop> {
+        for write in writes {
+            check_row(table, write)?;
+        }
+        self.primary_key(table, writes.iter())
+    }
+
     /// All constraints that concern these of all writes to a table.
     fn table(&self, id: ObjectId, all: &[&Write], writes: &[&Write]) -> Result<(), Stop> {
         if writes.is_empty() {
@@ -236,7 +250,7 @@ impl Checker<'_> {
         for write in writes {
             check_row(table, write)?;
         }
-        self.primary_key(table, writes)?;
+        self.primary_key(table, writes.iter().copied())?;
         for index in table.indexes.iter().filter(|index| index.unique) {
             self.unique(table, index, all, writes)?;
         }
@@ -249,9 +263,28 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn primary_key(&self, table: &Table, writes: &[&Write]) -> Result<(), Stop> {
+    fn primary_key<'w>(
+        &self,
+        table: &Table,
+        writes: impl Iterator<Item = &'w Write> + Clone,
+    ) -> Result<(), Stop> {
         let (Some(key), Some(places)) = (&table.primary_key, table.key_places()) else { return Ok(()) };
-        for write in writes.iter().filter(|w| w.before.is_none()) {
+        let added = writes.filter(|write| write.before.is_none() && write.after.is_some());
+        // Where no row stands between the least of them and the greatest, none has to be looked for.
+        let ids = || {
+            added.clone().filter_map(|write| match &write.id {
+                RowId::Key(id) if id.len() == places.len() => Some(id),
+                _ => None,
+            })
+        };
+        if added.clone().nth(MANY).is_some()
+            && let (Some(first), Some(last)) = (ids().min(), ids().max())
+            && ids().count() == added.clone().count()
+            && self.rows.holds_none(table, first, last, self.at)?
+        {
+            return Ok(());
+        }
+        for write in added {
             let Some(row) = &write.after else { continue };
             let values = project(row, &places);
             if self.rows.holds_key(table, &values, self.at)? {

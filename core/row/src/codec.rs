@@ -97,21 +97,37 @@ impl Layout {
     pub fn encode(&self, row: &[Value], to: &mut Vec<u8>) -> Result<(), TooLarge> {
         assert_eq!(row.len(), self.columns.len(), "a row has a value for each column");
         let start = to.len();
-        to.push(VERSION);
-        put_number(u128::from(self.columns.len() as u32), to);
+        self.put_head(to);
         let mut next = 0;
         for (id, place, _) in &self.columns {
             let value = &row[*place];
-            let gap = id.0 - next;
-            to.push(kind_of(value) | (gap.min(FAR) << 5) as u8);
-            if gap >= FAR {
-                put_number(u128::from(gap - FAR), to);
-            }
+            put_column(*id, &mut next, kind_of(value), to);
             put_value(value, to);
-            next = id.0 + 1;
         }
         let size = to.len() - start;
         if size > ROW_SIZE_MAX { Err(TooLarge { size }) } else { Ok(()) }
+    }
+
+    /// Appends a row whose values are given by place, each by its kind and the bytes behind that; `None` if one is not.
+    pub(crate) fn encode_with<'b>(
+        &self,
+        value: impl Fn(usize) -> Option<(u8, &'b [u8])>,
+        to: &mut Vec<u8>,
+    ) -> Option<()> {
+        let start = to.len();
+        self.put_head(to);
+        let mut next = 0;
+        for (id, place, _) in &self.columns {
+            let (kind, rest) = value(*place)?;
+            put_column(*id, &mut next, kind, to);
+            to.extend_from_slice(rest);
+        }
+        (to.len() - start <= ROW_SIZE_MAX).then_some(())
+    }
+
+    fn put_head(&self, to: &mut Vec<u8>) {
+        to.push(VERSION);
+        put_number(u128::from(self.columns.len() as u32), to);
     }
 
     /// Reads a row; each column has a value, in the order of the table's columns.
@@ -302,6 +318,30 @@ fn kind_of(value: &Value) -> u8 {
     }
 }
 
+/// The longest text whose size is one byte.
+pub(crate) const TEXT_SIZE_SMALL: usize = 0x7f;
+
+/// The encoding of a short text, and how long it is.
+pub(crate) fn encode_small_text(text: &str, to: &mut [u8; TEXT_SIZE_SMALL + 2]) -> Option<usize> {
+    let size = text.len();
+    if size > TEXT_SIZE_SMALL {
+        return None;
+    }
+    (to[0], to[1]) = (7, size as u8);
+    to[2..2 + size].copy_from_slice(text.as_bytes());
+    Some(2 + size)
+}
+
+/// Appends the byte in front of a value, and how far its column is from the one before.
+fn put_column(id: ColumnId, next: &mut u32, kind: u8, to: &mut Vec<u8>) {
+    let gap = id.0 - *next;
+    to.push(kind | (gap.min(FAR) << 5) as u8);
+    if gap >= FAR {
+        put_number(u128::from(gap - FAR), to);
+    }
+    *next = id.0 + 1;
+}
+
 fn put_number(mut value: u128, to: &mut Vec<u8>) {
     while value >= 0x80 {
         to.push(value as u8 | 0x80);
@@ -387,26 +427,27 @@ fn put_json(json: &Json, to: &mut Vec<u8>) {
     }
 }
 
-struct Reader<'b> {
-    bytes: &'b [u8],
+#[derive(Debug)]
+pub(crate) struct Reader<'b> {
+    pub(crate) bytes: &'b [u8],
 }
 
 impl<'b> Reader<'b> {
     #[inline]
-    fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.bytes.split_first().ok_or(Malformed)?;
         self.bytes = rest;
         Ok(*first)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (first, rest) = self.bytes.split_first_chunk::<N>().ok_or(Malformed)?;
         self.bytes = rest;
         Ok(*first)
     }
 
     /// A number in its shortest form.
-    fn number(&mut self) -> Result<u128, Malformed> {
+    pub(crate) fn number(&mut self) -> Result<u128, Malformed> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u128::from(first));
@@ -430,7 +471,7 @@ impl<'b> Reader<'b> {
 
     /// As [`Reader::number`], for the most frequent case.
     #[inline]
-    fn int(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn int(&mut self) -> Result<i64, Malformed> {
         let (mut value, mut shift) = (0u64, 0);
         loop {
             let byte = self.byte()?;
@@ -456,20 +497,20 @@ impl<'b> Reader<'b> {
     }
 
     #[inline]
-    fn sized(&mut self) -> Result<&'b [u8], Malformed> {
+    pub(crate) fn sized(&mut self) -> Result<&'b [u8], Malformed> {
         let size = self.count()?;
         let (bytes, rest) = self.bytes.split_at_checked(size).ok_or(Malformed)?;
         self.bytes = rest;
         Ok(bytes)
     }
 
-    fn str(&mut self) -> Result<&'b str, Malformed> {
+    pub(crate) fn str(&mut self) -> Result<&'b str, Malformed> {
         core::str::from_utf8(self.sized()?).map_err(|_| Malformed)
     }
 
     /// A number of things that take a byte each at least.
     #[inline]
-    fn count(&mut self) -> Result<usize, Malformed> {
+    pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         if let Some((first, rest)) = self.bytes.split_first()
             && *first < 0x80
         {

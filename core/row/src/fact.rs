@@ -199,6 +199,17 @@ pub trait Rows {
     fn count(&self, _scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
         Ok(None)
     }
+    /// Whether it is plain that no row has a key from the first to the last: `false` says nothing.
+    fn holds_none(
+        &self,
+        _table: &Table,
+        _first: &[Value],
+        _last: &[Value],
+        _at: LogPosition,
+    ) -> Result<bool, Miss> {
+        Ok(false)
+    }
+
     /// Whether a row of a table has this primary key.
     fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
         let range = KeyRange::equal(key.to_vec());

@@ -30,6 +30,7 @@ mod error;
 pub mod fact;
 pub mod json;
 pub mod key;
+pub mod raw;
 #[cfg(test)]
 mod row_tests;
 pub mod schema;

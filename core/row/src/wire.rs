@@ -8,7 +8,7 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::codec::{decode_value, encode_int, encode_value};
+use crate::codec::{TEXT_SIZE_SMALL, decode_value, encode_int, encode_small_text, encode_value};
 use crate::{Type, Value};
 
 /// Dimensions of an array's type: as many as PostgreSQL's `MAXDIM`.
@@ -22,7 +22,13 @@ impl Serialize for Value {
             return serializer.serialize_bytes(&bytes[..size]);
         }
         let size = match self {
-            Self::Text(text) => text.len(),
+            Self::Text(text) => {
+                let mut small = [0; TEXT_SIZE_SMALL + 2];
+                if let Some(size) = encode_small_text(text, &mut small) {
+                    return serializer.serialize_bytes(&small[..size]);
+                }
+                text.len()
+            }
             Self::Bytes(bytes) => bytes.len(),
             _ => 0,
         };

@@ -24,12 +24,21 @@ pub struct Draft {
     pub(crate) position: LogPosition,
     pub(crate) current: Option<Root>,
     pub(crate) history: Option<Root>,
+    /// Versions that end.
+    pub(crate) ended: usize,
     /// New pages; `None` for one that was replaced again.
     pub(crate) built: Vec<Option<Page>>,
     /// Temporary ids whose pages are replaced.
     pub(crate) dropped: Vec<u32>,
     /// Places whose pages are replaced.
     pub(crate) left: Vec<Address>,
+}
+
+impl Draft {
+    /// How many versions end by it: keys that were there before, and are replaced or deleted.
+    pub fn ended(&self) -> usize {
+        self.ended
+    }
 }
 
 impl fmt::Debug for Draft {
@@ -122,6 +131,7 @@ pub(crate) struct Planner<'a> {
     missing: Vec<PageRef>,
     /// Versions that this command ends, in the order of their keys.
     past: Vec<Edit<'a>>,
+    ended: usize,
     items: Vec<LeafItem<'a>>,
 }
 
@@ -149,6 +159,7 @@ impl Store {
         let mut planner = Planner::new(self, pages, batch.tenant(), batch.position());
         let current = planner.tree(Tree::Current, &edits);
         let past = core::mem::take(&mut planner.past);
+        planner.ended = past.len();
         let roots = current.and_then(|current| Ok((current, planner.tree(Tree::History, &past)?)));
         planner.finish(roots.ok())
     }
@@ -171,6 +182,7 @@ impl<'a> Planner<'a> {
             left: Vec::new(),
             missing: Vec::new(),
             past: Vec::new(),
+            ended: 0,
             items: Vec::new(),
         }
     }
@@ -184,6 +196,7 @@ impl<'a> Planner<'a> {
             position: self.position,
             current,
             history,
+            ended: self.ended,
             dropped: self.dropped,
             left: self.left,
             built: self.built,

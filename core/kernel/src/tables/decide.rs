@@ -102,9 +102,7 @@ impl Tables {
             planner.put_row(row, layout, &mut net)?;
         }
         planner.put_catalogue(&facts.schema, &mut net);
-        // Times tell commands apart, so no two have the same one.
-        let micros = (time.0 / 1_000).cast_signed();
-        let micros = latest.micros.map_or(micros, |last| micros.max(last.saturating_add(1)));
+        let micros = latest.next_micros(time);
         net.insert(time_key(micros), Some(Vec::new()));
         let (key_size_max, mut bytes) = (self.store.shape().key_size_max(), 0);
         let mut sum = ItemSum::default();
@@ -486,6 +484,19 @@ struct Under<'a> {
 }
 
 impl Rows for Under<'_> {
+    fn holds_none(
+        &self,
+        table: &Table,
+        first: &[Value],
+        last: &[Value],
+        at: LogPosition,
+    ) -> Result<bool, Miss> {
+        if self.planner.kept(table.id).is_none() {
+            return Ok(true);
+        }
+        self.planner.rows.holds_none(table, first, last, at)
+    }
+
     fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
         if self.planner.kept(table.id).is_none() {
             return Ok(false);

@@ -11,11 +11,13 @@
 //! | `guard` | whether what must still hold does |
 //! | `schema` | the catalogue after the facts, and what may not be changed in place |
 //! | `decide` | from facts to the keys that are written |
+//! | `inserts` | the same of facts that only insert, without making values of them |
 //!
 //! Misses name pages by address; whoever implements [`Pages`] was asked for each of them by its whole reference.
 
 mod decide;
 mod guard;
+mod inserts;
 mod keys;
 mod read;
 mod schema;
@@ -28,7 +30,7 @@ use core::fmt;
 use kimberlite_row::fact::Miss;
 use kimberlite_row::{Catalogue, SqlError, SqlState, check};
 use kimberlite_store::{Checkpoint, CheckpointRoot, Draft, PageRef, Pages, Shape, Store, Tree};
-use kimberlite_types::{LogPosition, TenantId};
+use kimberlite_types::{LogPosition, TenantId, WallTime};
 
 use crate::digest::{ItemSum, TableVersion};
 
@@ -126,6 +128,14 @@ struct Latest {
     since: LogPosition,
     /// The time of the newest command, in microseconds since 1970 UTC; none before the first.
     micros: Option<i64>,
+}
+
+impl Latest {
+    /// The time of the next command. Times tell commands apart, so no two have the same one.
+    fn next_micros(&self, time: WallTime) -> i64 {
+        let micros = (time.0 / 1_000).cast_signed();
+        self.micros.map_or(micros, |last| micros.max(last.saturating_add(1)))
+    }
 }
 
 /// Keys and what is written there: `None` where something goes.

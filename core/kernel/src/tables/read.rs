@@ -508,6 +508,24 @@ impl Rows for TableRows<'_> {
         Ok(Some(sum))
     }
 
+    fn holds_none(
+        &self,
+        table: &Table,
+        first: &[Value],
+        last: &[Value],
+        at: LogPosition,
+    ) -> Result<bool, Miss> {
+        // What is counted is of the present.
+        if at < self.store().newest(self.tenant) {
+            return Ok(false);
+        }
+        let (low, mut high) = (key_of(table.id, first), key_of(table.id, last));
+        high.push(0);
+        let range = kimberlite_store::KeyRange { low: &low, high: Some(&high) };
+        let count = self.store().count(self.tenant, range, self.pages);
+        Ok(count.map_err(|miss| missed(&miss))? == 0)
+    }
+
     fn holds_key(&self, table: &Table, key: &[Value], at: LogPosition) -> Result<bool, Miss> {
         let found = self.store().get(self.tenant, &key_of(table.id, key), Snapshot::At(at), self.pages);
         Ok(found.map_err(|stop| stopped(&stop))?.is_some())

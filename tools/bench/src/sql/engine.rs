@@ -40,7 +40,16 @@ impl Pages for Memory {
     }
 }
 
-/// The log as a lone node writes it: each prepare durable, and then its header in the ring.
+/// Bytes of the log that are written before anything is measured, as a node writes its segments: a file that grows has
+/// its size to be made durable, too.
+const LOG_SIZE: u64 = 24 << 20;
+
+/// Headers of the ring, and zeros that are written at once.
+const RING_SLOTS: u64 = 1024;
+const ZEROS: usize = 1 << 20;
+
+/// The log as a lone node writes it: each prepare durable, and then its header in the ring; both files are as large as they
+/// will be before the first.
 struct Log {
     prepares: File,
     headers: File,
@@ -49,16 +58,21 @@ struct Log {
 
 impl Log {
     fn create(dir: &Path) -> Result<Self, Failure> {
-        let file = |name| {
+        let file = |name, size: u64| {
             let path = dir.join(name);
-            OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .open(&path)
-                .map_err(|error| Failure::on(&path, &error))
+            let made = || {
+                let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
+                let zeros = vec![0; ZEROS];
+                for at in (0..size).step_by(ZEROS) {
+                    file.write_all_at(&zeros, at)?;
+                }
+                file.sync_all()?;
+                Ok(file)
+            };
+            made().map_err(|error| Failure::on(&path, &error))
         };
-        Ok(Self { prepares: file("prepares")?, headers: file("headers")?, place: 0 })
+        let ring = RING_SLOTS * HEADER_SIZE as u64;
+        Ok(Self { prepares: file("prepares", LOG_SIZE)?, headers: file("headers", ring)?, place: 0 })
     }
 
     fn write(&mut self, prepare: &Prepare) -> std::io::Result<()> {
@@ -66,7 +80,7 @@ impl Log {
         self.prepares.write_all_at(&bytes, self.place)?;
         self.prepares.sync_data()?;
         self.place += bytes.len().next_multiple_of(SECTOR_SIZE) as u64;
-        let slot = prepare.header.op.0 % 1024 * HEADER_SIZE as u64;
+        let slot = prepare.header.op.0 % RING_SLOTS * HEADER_SIZE as u64;
         self.headers.write_all_at(&bytes[..HEADER_SIZE], slot)?;
         self.headers.sync_data()
     }

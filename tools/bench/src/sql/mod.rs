@@ -1,7 +1,8 @@
 //! SQL, through the query layer over a kernel's tables, against SQLite in the same process.
 //!
-//! Both sides run prepared statements. What is durable is durable on both: SQLite writes ahead with a sync for each
-//! commit; ours writes each prepare of the hash-chained log and then its header, with a sync for each, as a node does.
+//! Both sides run prepared statements. What is durable is durable on both: SQLite writes ahead (`journal_mode = WAL`,
+//! `synchronous = FULL`) with a sync for each commit; ours writes each prepare of the hash-chained log and then its header,
+//! with a sync for each, as a node does.
 
 mod engine;
 mod hot;
@@ -315,7 +316,9 @@ fn inserts(setting: &Setting) -> Result<Report, Failure> {
             },
         )?;
     }
-    let mut report = Report::new("sql: inserts of 1,000 rows a commit, durable; ours hash-chained");
+    let mut report = Report::new(
+        "sql: inserts of 1,000 rows a commit, durable; ours hash-chained, SQLite with WAL and synchronous = FULL",
+    );
     let sides = ("ours", "SQLite");
     blocks.tell(&mut report, "blocks of prepared statements, rows", sides, Some(Aim::AtLeast(0.5)));
     texts.tell(&mut report, "statements of 1,000 rows, rows", sides, None);

@@ -110,6 +110,7 @@ impl WritePlan {
     /// The command tag.
     pub(in crate::session) fn tag(&self, count: u64) -> String {
         match self.kind {
+            Kind::Insert(_) if count == 1 => "INSERT 0 1".into(),
             Kind::Insert(_) => format!("INSERT 0 {count}"),
             Kind::Update(_) => format!("UPDATE {count}"),
             Kind::Delete => format!("DELETE {count}"),

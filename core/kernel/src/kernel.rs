@@ -255,10 +255,13 @@ impl Kernel {
         let went_on = guards.iter().any(went_on);
         let facts = Facts { guards, ..Facts::default() };
         let (tenant, at, time) = (header.tenant, header.position, header.timestamp);
-        if !went_on && let Some(change) = self.tables.decide_inserts(tenant, (&facts, rest), at, time, pages)? {
+        if !went_on
+            && let Some(change) = self.tables.decide_inserts(tenant, (&facts, rest), at, time, pages)?
+        {
             return Ok(Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))));
         }
-        let Ok(((schema, writes), [])) = postcard::take_from_bytes::<(Vec<SchemaFact>, Vec<Write>)>(rest) else {
+        let Ok(((schema, writes), [])) = postcard::take_from_bytes::<(Vec<SchemaFact>, Vec<Write>)>(rest)
+        else {
             return Ok(Err(Refusal::Malformed));
         };
         if went_on {

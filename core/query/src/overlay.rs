@@ -71,7 +71,7 @@ impl Overlay {
 
     /// Whether all rows that were written stand in front of this key of a table: rows that come in the order of their
     /// keys are told by one comparison.
-    fn ends_before(&self, table: ObjectId, key: &[Value]) -> bool {
+    pub(crate) fn ends_before(&self, table: ObjectId, key: &[Value]) -> bool {
         self.writes.last_key_value().is_none_or(|((last, id), _)| {
             last.cmp(&table).is_lt() || *last == table && matches!(id, RowId::Key(id) if &id[..] < key)
         })
@@ -306,7 +306,7 @@ impl Rows for View<'_> {
         &self,
         table: &Table,
         first: &[Value],
-        last: &[Value],
+        last: Option<&[Value]>,
         at: LogPosition,
     ) -> Result<bool, Miss> {
         let overlay = self.overlay;

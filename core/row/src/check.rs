@@ -135,7 +135,8 @@ pub fn check_all(
     Ok(())
 }
 
-fn check_row(table: &Table, write: &Write) -> Result<(), SqlError> {
+/// The constraints that concern a row alone: its types, and not null.
+pub fn check_row(table: &Table, write: &Write) -> Result<(), SqlError> {
     let Some(row) = &write.after else { return Ok(()) };
     if row.len() != table.columns.len() {
         return Err(SqlError::new(SqlState::DatatypeMismatch, "the row does not fit its table"));
@@ -280,7 +281,7 @@ impl Checker<'_> {
         if added.clone().nth(MANY).is_some()
             && let (Some(first), Some(last)) = (ids().min(), ids().max())
             && ids().count() == added.clone().count()
-            && self.rows.holds_none(table, first, last, self.at)?
+            && self.rows.holds_none(table, first, Some(last), self.at)?
         {
             return Ok(());
         }

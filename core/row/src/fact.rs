@@ -199,12 +199,13 @@ pub trait Rows {
     fn count(&self, _scan: &Scan<'_>) -> Result<Option<u64>, Miss> {
         Ok(None)
     }
-    /// Whether it is plain that no row has a key from the first to the last: `false` says nothing.
+    /// Whether it is plain that no row has a key from the first to the last, or to the end without one: `false` says
+    /// nothing.
     fn holds_none(
         &self,
         _table: &Table,
         _first: &[Value],
-        _last: &[Value],
+        _last: Option<&[Value]>,
         _at: LogPosition,
     ) -> Result<bool, Miss> {
         Ok(false)

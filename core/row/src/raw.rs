@@ -197,7 +197,8 @@ mod tests {
 
     fn row() -> Row {
         let cents = Value::Decimal(Decimal::new(1_250, 2).unwrap());
-        [Value::Int(-300), Value::text("näh"), Value::text("äöü"), Value::Bool(true), cents, Value::Null].into()
+        [Value::Int(-300), Value::text("näh"), Value::text("äöü"), Value::Bool(true), cents, Value::Null]
+            .into()
     }
 
     /// What becomes of one row: its key and its bytes, if it is taken as it is.

@@ -488,7 +488,7 @@ impl Rows for Under<'_> {
         &self,
         table: &Table,
         first: &[Value],
-        last: &[Value],
+        last: Option<&[Value]>,
         at: LogPosition,
     ) -> Result<bool, Miss> {
         if self.planner.kept(table.id).is_none() {

@@ -512,16 +512,19 @@ impl Rows for TableRows<'_> {
         &self,
         table: &Table,
         first: &[Value],
-        last: &[Value],
+        last: Option<&[Value]>,
         at: LogPosition,
     ) -> Result<bool, Miss> {
         // What is counted is of the present.
         if at < self.store().newest(self.tenant) {
             return Ok(false);
         }
-        let (low, mut high) = (key_of(table.id, first), key_of(table.id, last));
-        high.push(0);
-        let range = kimberlite_store::KeyRange { low: &low, high: Some(&high) };
+        let low = key_of(table.id, first);
+        let (_, mut high) = all_of(table.id);
+        if let Some(last) = last {
+            high = Some([&key_of(table.id, last)[..], &[0]].concat());
+        }
+        let range = kimberlite_store::KeyRange { low: &low, high: high.as_deref() };
         let count = self.store().count(self.tenant, range, self.pages);
         Ok(count.map_err(|miss| missed(&miss))? == 0)
     }

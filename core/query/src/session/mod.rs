@@ -79,6 +79,8 @@ struct Transaction {
     failed: bool,
     read_only: bool,
     savepoints: Vec<(String, Overlay)>,
+    /// From which key on a table has no stored rows, if it was asked; none if there are some behind.
+    free: BTreeMap<ObjectId, Option<Row>>,
 }
 
 /// Steps that one call may take together, while they are small: a lookup is done in one.
@@ -293,6 +295,7 @@ impl Session {
                 failed: false,
                 read_only: false,
                 savepoints: Vec::new(),
+                free: BTreeMap::new(),
             });
         }
         // Steps that hardly do anything are taken together. A miss behind them leaves what they did.

@@ -1,17 +1,18 @@
 //! Statements that are done in one step: one row that is looked up by its key, and one row that is inserted. What they do is
 //! what their programs do; only what surrounds these would cost several times as much.
 
+use alloc::collections::btree_map::Entry;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::slice;
 
-use kimberlite_row::check::{Stop, check_part};
-use kimberlite_row::fact::{RowId, Rows, Write};
-use kimberlite_row::{Catalogue, ObjectId, Row};
+use kimberlite_row::check::{Stop, check_part, check_row};
+use kimberlite_row::fact::{Miss, RowId, Rows, Write};
+use kimberlite_row::{Catalogue, ObjectId, Row, Table, Value};
 
 use super::planned::Planned;
 use super::write::WritePlan;
-use super::{Answer, Running, Session, Step, in_transaction_only, typed};
+use super::{Answer, Running, Session, Step, Transaction, in_transaction_only, typed};
 use crate::eval::{Scope, Shared};
 use crate::exec::{Lookup, Program};
 use crate::overlay::View;
@@ -33,6 +34,42 @@ impl Short {
             None => program.as_lookup().map(Self::Lookup),
             Some(plan) => (plan.is_plain_insert() && program.one_row().is_some()).then_some(Self::Insert),
         }
+    }
+}
+
+impl Transaction {
+    /// Decides the constraints on one row that is inserted.
+    fn check_insert(
+        &mut self,
+        table: &Table,
+        write: &Write,
+        rows: &dyn Rows,
+        catalogue: &Catalogue,
+    ) -> Result<(), Stop> {
+        if let RowId::Key(key) = &write.id
+            && self.is_free(table, key, rows)?
+        {
+            return Ok(check_row(table, write)?);
+        }
+        let view = View { base: rows, overlay: &self.overlay, at: self.at };
+        check_part(catalogue, slice::from_ref(write), 0..1, &view, self.at)
+    }
+
+    /// Whether it is plain that a row may have this key: rows that come in the order of their keys, behind all that are
+    /// stored, are not looked for one by one.
+    fn is_free(&mut self, table: &Table, key: &[Value], rows: &dyn Rows) -> Result<bool, Miss> {
+        let alone = table.foreign_keys.is_empty() && table.indexes.iter().all(|index| !index.unique);
+        if !self.explicit || !alone || !self.overlay.ends_before(table.id, key) {
+            return Ok(false);
+        }
+        let from = match self.free.entry(table.id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(asked) => {
+                let none = rows.holds_none(table, key, None, self.at)?;
+                asked.insert(none.then(|| key.to_vec()))
+            }
+        };
+        Ok(from.as_ref().is_some_and(|from| from[..] <= *key))
     }
 }
 
@@ -106,8 +143,7 @@ impl Session {
         plan.finish_row(&mut row, &mut shared)?;
         let id = RowId::of(&plan.table, &row, None);
         let write = Write { table: plan.table.id, id, before: None, after: Some(row) };
-        let view = View { base: rows, overlay: &transaction.overlay, at: transaction.at };
-        let checked = check_part(catalogue, slice::from_ref(&write), 0..1, &view, transaction.at);
+        let checked = transaction.check_insert(&plan.table, &write, rows, catalogue);
         running.params = shared.params;
         checked?;
         transaction.overlay.put(write);

@@ -109,6 +109,55 @@ fn cluster_of(memories: &[Memory]) -> Cluster {
     cluster
 }
 
+/// Rows that come in the order of their keys are stored without being decoded. Whatever they are, and whatever else is
+/// said with them, becomes what it becomes in another order.
+#[test]
+fn rows_in_the_order_of_their_keys_become_what_they_become_in_any() {
+    const PLAIN: ObjectId = ObjectId(5);
+    let plain = || {
+        let primary_key = Some(PrimaryKey { name: "p".into(), columns: [ColumnId(0)].into() });
+        Table { id: PLAIN, name: "plain".into(), indexes: Vec::new(), primary_key, ..keyed() }
+    };
+    let insert = |text: &str, after| Write { table: PLAIN, id: key(text), before: None, after: Some(after) };
+    let fresh = |count| {
+        let id = RowId::Hidden(provisional(count));
+        Write { table: HIDDEN, id, before: None, after: Some(row("h", i64::from(count))) }
+    };
+    let taken = |text| insert(text, row(text, 1));
+    let since = |guard| (guard, [taken("b"), taken("c")].to_vec());
+    let at = |op| LogPosition { op: kimberlite_types::Op(op), index: 0 };
+    let cases: [(Vec<Guard>, Vec<Write>); 10] = [
+        (Vec::new(), [fresh(1), fresh(2), taken("b"), taken("c")].into()),
+        (Vec::new(), [taken("a"), taken("b")].into()),
+        (Vec::new(), [taken("b"), insert("c", [Value::text("c"), Value::Null].into())].into()),
+        (Vec::new(), [taken("b"), insert("c", [Value::text("c"), Value::text("7")].into())].into()),
+        (Vec::new(), [taken("b"), insert("c", [Value::text("c")].into())].into()),
+        (Vec::new(), [taken("b"), insert("c", row("d", 1))].into()),
+        since([Guard::Schema(PLAIN, 1)].into()),
+        since([Guard::Schema(PLAIN, 2)].into()),
+        since([Guard::Unchanged(PLAIN, None, KeyRange::ALL, at(4))].into()),
+        since([Guard::Unchanged(PLAIN, None, KeyRange::ALL, at(5))].into()),
+    ];
+    let mut allowed = 0;
+    for (guards, writes) in cases {
+        let outcome = |turned: bool| {
+            let mut cluster = cluster_of(&[Memory::Whole, Memory::OneByOne]);
+            assert_eq!(cluster.refused(&schema(put(plain()))), None);
+            assert_eq!(cluster.refused(&write(PLAIN, key("a"), None, Some(row("a", 1)))), None);
+            let mut writes = writes.clone();
+            if turned {
+                writes.reverse();
+            }
+            let facts = Facts { guards: guards.clone(), writes, ..Facts::default() };
+            (cluster.refused(&facts), cluster.replicas[0].kernel.written)
+        };
+        let (ordered, turned) = (outcome(false), outcome(true));
+        assert_eq!(ordered, turned, "{guards:?} {writes:?}");
+        allowed += usize::from(ordered.0.is_none());
+    }
+    assert_eq!(allowed, 4, "some are allowed, and some are not");
+}
+
 fn all_rows(cluster: &mut Cluster) -> Vec<(LogPosition, Vec<Value>)> {
     let mut all = Vec::new();
     for table in [keyed(), hidden()] {

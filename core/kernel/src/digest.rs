@@ -123,7 +123,9 @@ impl TableVersion<'_> {
             return Lanes::from(checksum(&whole[..size]));
         }
         let mut hasher = Checksummer::new();
-        parts.iter().for_each(|part| hasher.update(part));
+        for part in parts {
+            hasher.update(part);
+        }
         Lanes::from(hasher.finish())
     }
 }

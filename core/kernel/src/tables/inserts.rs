@@ -105,15 +105,12 @@ fn written(
             _ => target.insert(Target::of(catalogue.table(inserts.table())?)?),
         };
         key.clear();
-        match &target.key_places {
-            Some(places) => {
-                key.extend_from_slice(&object_prefix(target.table.id));
-                inserts.put_key(places, &mut key)?;
-            }
-            None => {
-                let hidden = hidden_at(position, inserts.hidden_count()?);
-                key = row_key(target.table.id, &RowId::Hidden(hidden));
-            }
+        if let Some(places) = &target.key_places {
+            key.extend_from_slice(&object_prefix(target.table.id));
+            inserts.put_key(places, &mut key)?;
+        } else {
+            let hidden = hidden_at(position, inserts.hidden_count()?);
+            key = row_key(target.table.id, &RowId::Hidden(hidden));
         }
         // Only then is it plain that none comes twice.
         if key <= last {

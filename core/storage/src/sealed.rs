@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Buf, Io, Place, ReadFault};
 use kimberlite_types::limits::SECTOR_SIZE;
-use kimberlite_types::{ClusterId, Op};
+use kimberlite_types::{ClusterId, Layout, Op};
 use kimberlite_wire::prepare::footer_size;
 use kimberlite_wire::{Prepare, PrepareHeader};
 
@@ -64,11 +64,21 @@ pub(crate) struct Shelf {
     /// Segments whose footer is to be built again, one at a time, the front one now.
     broken: Vec<u64>,
     rebuild: Option<Rebuild>,
+    /// Of segments whose footer cannot be built yet: the prepares that were written again since it was lost. The walk
+    /// may not come to them for long, and they are not to be asked of peers once more each time they are looked for.
+    mended: BTreeMap<u64, BTreeMap<Op, Row>>,
 }
 
 impl Shelf {
     pub(crate) fn new(cluster: ClusterId) -> Self {
-        Self { cluster, footers: Vec::new(), loading: BTreeMap::new(), broken: Vec::new(), rebuild: None }
+        Self {
+            cluster,
+            footers: Vec::new(),
+            loading: BTreeMap::new(),
+            broken: Vec::new(),
+            rebuild: None,
+            mended: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -102,6 +112,15 @@ impl Shelf {
         None
     }
 
+    /// A prepare is written again in a segment of which the footer is lost.
+    pub(crate) fn mend(&mut self, header: &PrepareHeader, layout: &Layout) {
+        let segment = header.place / layout.segment_size;
+        if !self.mended.contains_key(&segment) && self.mended.len() == FOOTERS_MAX {
+            self.mended.pop_first();
+        }
+        self.mended.entry(segment).or_default().insert(header.op, Row::of(header));
+    }
+
     /// A footer was read.
     pub(crate) fn on_footer(
         &mut self,
@@ -128,6 +147,7 @@ impl Shelf {
     }
 
     fn shelve(&mut self, footer: Footer) -> Vec<Found> {
+        self.mended.remove(&footer.head.segment);
         let waiting = self.loading.remove(&footer.head.segment).unwrap_or_default();
         let found = waiting
             .into_iter()
@@ -229,7 +249,11 @@ impl Shelf {
             self.shelve(footer)
         } else {
             kimberlite_probe::reachable!("shelf.rebuild_fails");
-            let walked = |op: Op| rebuild.headers.iter().find(|header| header.op == op).map(Row::of);
+            let mended = self.mended.get(&rebuild.segment);
+            let walked = |op: Op| {
+                let passed = rebuild.headers.iter().find(|header| header.op == op).map(Row::of);
+                passed.or_else(|| mended.and_then(|rows| rows.get(&op)).copied())
+            };
             let mut waiting = self.loading.remove(&rebuild.segment).unwrap_or_default();
             if waiting.iter().all(|who| who.op() != rebuild.next) {
                 // Nobody asked for the op that the walk cannot pass. The parent hears that it is damaged, too: when

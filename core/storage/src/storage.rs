@@ -464,6 +464,9 @@ impl Storage {
                     let segment = self.journal.sealed_segment(header.op).map(|(segment, _)| segment);
                     let inside = segment == Some(header.place / self.config.layout.segment_size);
                     if inside && row.is_none_or(|row| row.checksum == header.checksum) {
+                        if row.is_none() {
+                            self.shelf.mend(&header, &self.config.layout);
+                        }
                         self.journal.repair_sealed(prepare, &mut self.asks, io);
                     }
                 }

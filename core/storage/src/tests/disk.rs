@@ -289,6 +289,8 @@ impl Node {
         self.out.clear();
         self.input(Input::Fetch { op: Op(op), checksum });
         self.run();
+        // What was found beside it is told as well, of other ops.
+        self.out.retain(|output| !matches!(output, Output::Fetched { op: of, .. } if of.0 != op));
         self.fetched()
     }
 

@@ -2,8 +2,8 @@
 
 use kimberlite_io::Place;
 use kimberlite_types::{Op, View};
-use kimberlite_wire::PrepareHeader;
 use kimberlite_wire::message::Mark;
+use kimberlite_wire::{Prepare, PrepareHeader};
 
 use super::disk::{Author, Node, Platter, config, format};
 use crate::{Damage, FetchError, HaltReason, Input, Output, ViewState};
@@ -145,6 +145,37 @@ fn a_footer_found_bad_later_is_built_again() {
     let first = log.iter().find(|prepare| prepare.header.place == config().layout.segment_size).unwrap();
     assert_eq!(node.fetch(first.header.op.0).as_ref(), Ok(first));
     assert!(node.platter.unreadable.is_empty(), "the table was written again");
+}
+
+#[test]
+fn what_is_written_again_in_a_segment_without_a_footer_is_read_from_there() {
+    let mut node = Node::fresh(17);
+    let log = Author::new().log(0, 160);
+    node.append_all(&log);
+    // The ring has come round, so it does not help past the damaged ones.
+    let segment: Vec<&Prepare> =
+        log.iter().filter(|prepare| prepare.header.place < config().layout.segment_size).collect();
+    let (first, last) = (segment[0], segment[segment.len() - 1]);
+    assert!(segment.len() >= 4);
+    node.reopen();
+    node.platter.spoil(footer_place(0));
+    for prepare in [first, segment[1], last] {
+        node.platter.spoil(Place::log(prepare.header.place));
+    }
+    let op = last.header.op.0;
+    assert!(matches!(node.fetch(op), Err(FetchError::Damaged { checksum: None, .. })));
+    node.input(Input::Append(last.clone()));
+    node.run();
+    assert_eq!(node.fetch(op).as_ref(), Ok(last), "though the walk does not come so far");
+    for prepare in &segment[..2] {
+        assert!(node.fetch(prepare.header.op.0).is_err());
+        node.input(Input::Append((*prepare).clone()));
+        node.run();
+    }
+    for prepare in segment {
+        assert_eq!(node.fetch(prepare.header.op.0).as_ref(), Ok(prepare));
+    }
+    assert!(node.platter.has(footer_place(0)), "it was built again");
 }
 
 #[test]

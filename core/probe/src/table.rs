@@ -284,6 +284,7 @@ pub const ALL: &[Mark] = &[
     rare(CLIENT_DRIVE, Reachable, "client.replica_is_silent", "a replica that runs a statement gives no sign of life"),
     rare(RUNTIME_SQL, Reachable, "sql.looked_ahead_in_vain", "a statement came to something only by what is proposed ahead of it"),
     rare(RUNTIME_PROPOSALS, Reachable, "sql.log_is_full", "there is no room for a statement's facts"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.sessions_are_too_few", "a statement's session of the log was evicted as often as it may be"),
     rare(RUNTIME_PROPOSALS, Reachable, "sql.session_is_evicted", "a connection's session of the log is gone when its facts are decided"),
     mark(RUNTIME_PROPOSALS, Sometimes, "sql.plans_again", "a single statement was overtaken"),
     mark(RUNTIME_PROPOSALS, Sometimes, "sql.block_is_overtaken", "a transaction block was overtaken"),

@@ -124,6 +124,8 @@ states! {
     ProgramLimitExceeded = "54000",
     /// What is stored cannot be read.
     IoError = "58030",
+    /// More connections write than the cluster keeps sessions for.
+    TooManyConnections = "53300",
     /// Rows in memory.
     OutOfMemory = "53200",
     /// A statement took too long, or was cancelled.

@@ -720,8 +720,9 @@ impl Node {
 
     fn on_applied(&mut self, prepare: Prepare, applied: Applied, io: &mut dyn Io, out: &mut Vec<Note>) {
         let mut effects = Vec::new();
+        let now = self.now.monotonic;
         for entry in &applied.verdicts {
-            if !self.sql.decided(entry.session, entry.request, entry.verdict, &mut effects) {
+            if !self.sql.decided(now, entry.session, entry.request, entry.verdict, &mut effects) {
                 self.clients.decided(entry.session, entry.request, entry.verdict, io);
             }
         }

@@ -142,6 +142,8 @@ enum Stage {
     Holding(Plan),
     /// Its connection gets a session of the log.
     Registering(Plan),
+    /// Its session of the log was evicted, and it waits before it asks for another one.
+    Evicted(Plan),
     /// Its facts are proposed.
     Proposed(Plan),
 }
@@ -156,6 +158,8 @@ struct Active {
     statement: Statement,
     stage: Stage,
     replans: u32,
+    /// How often its session of the log was evicted before its facts were decided.
+    evictions: u32,
     /// Whether it read what is only proposed.
     ahead: bool,
     /// Whether it may do so.
@@ -205,6 +209,8 @@ pub(crate) struct Sql {
     next_mark: u64,
     /// When statements are given up, and of which connection.
     deadlines: BTreeSet<(Instant, Conn)>,
+    /// Connections whose session of the log was evicted, and when they ask for another one.
+    evicted: BTreeSet<(Instant, Conn)>,
     /// Connections whose statement may take a step.
     ready: VecDeque<Conn>,
     /// Of each tenant with statements that were overtaken twice: those, and what waits for them, in order. The first one plans,
@@ -230,6 +236,7 @@ impl Sql {
             ahead: BTreeMap::new(),
             next_mark: 0,
             deadlines: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             ready: VecDeque::new(),
             turns: BTreeMap::new(),
             bytes: 0,
@@ -246,14 +253,15 @@ impl Sql {
 
     /// Whether a statement may take a step, or has taken too long.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        !self.ready.is_empty() || self.deadlines.first().is_some_and(|(until, _)| *until <= now)
+        let due = |times: &BTreeSet<(Instant, Conn)>| times.first().is_some_and(|(at, _)| *at <= now);
+        !self.ready.is_empty() || due(&self.deadlines) || due(&self.evicted)
     }
 
     /// When there is something to do.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
         let ready = (!self.ready.is_empty()).then(|| now.after(PAUSE));
-        let until = self.deadlines.first().map(|(until, _)| *until);
-        ready.into_iter().chain(until).min()
+        let due = |times: &BTreeSet<(Instant, Conn)>| times.first().map(|(at, _)| *at);
+        ready.into_iter().chain(due(&self.deadlines)).chain(due(&self.evicted)).min()
     }
 
     /// Whether this ticket is one of a statement.
@@ -300,12 +308,13 @@ impl Sql {
         let stage = Stage::Confirming;
         let (ahead, may_look_ahead) = (false, true);
         let (awaits, pins, lost) = (false, false, Vec::new());
-        let replans = 0;
+        let (replans, evictions) = (0, 0);
         at.active = Some(Active {
             nonce,
             statement,
             stage,
             replans,
+            evictions,
             ahead,
             may_look_ahead,
             until,
@@ -350,6 +359,7 @@ impl Sql {
         let Some(active) = at.active.take() else { return };
         self.bytes -= active.statement.text.len();
         self.deadlines.retain(|(_, of)| *of != conn);
+        self.evicted.retain(|(_, of)| *of != conn);
         out.push(Effect::Turn { conn, nonce: active.nonce, turn });
         self.leave_turn(conn);
         self.next(conn, out);
@@ -365,6 +375,7 @@ impl Sql {
         self.bytes -= at.active.map_or(0, |active| active.statement.text.len());
         self.tickets.retain(|_, of| *of != conn);
         self.deadlines.retain(|(_, of)| *of != conn);
+        self.evicted.retain(|(_, of)| *of != conn);
         self.ready.retain(|of| *of != conn);
         self.leave_turn(conn);
         pins
@@ -436,6 +447,7 @@ impl Sql {
         self.requests.clear();
         self.ahead.clear();
         self.deadlines.clear();
+        self.evicted.clear();
         self.ready.clear();
         self.turns.clear();
         self.bytes = 0;
@@ -452,6 +464,7 @@ impl Sql {
     ) {
         self.now = now.monotonic;
         self.give_up(out);
+        self.register_again(out);
         let (mut steps, mut rows) = (0, 0);
         while steps < STEPS_MAX && rows < EVENT_ROWS_MAX {
             let Some(conn) = self.ready.pop_front() else { return };
@@ -679,6 +692,7 @@ impl Sql {
         if let Some(until) = active.until {
             self.deadlines.remove(&(until, conn));
         }
+        self.evicted.retain(|(_, of)| *of != conn);
         let in_block = at.session.in_transaction();
         let result = result.and_then(|rows| {
             let fits = rows.len() <= 1 || self.held + rows.len() <= PARTS_HELD_MAX;

@@ -190,6 +190,24 @@ fn tables_are_made_written_read_and_rebuilt_from_the_log() {
     assert_eq!(node.unanswered(), (0, 0));
 }
 
+#[test]
+fn connections_that_take_each_other_s_session_away_all_come_to_write() {
+    let mut stage = Stage::on(Cluster::with_sessions(1, 31, 1, 6, 0), 31);
+    stage.run(0, "CREATE TABLE seat (id INT PRIMARY KEY)");
+    for round in 0..5 {
+        (0..6).for_each(|speaker| {
+            stage.lay(speaker, &format!("INSERT INTO seat VALUES ({})", round * 6 + speaker))
+        });
+        for heard in stage.hear(&[1; 6]) {
+            let tag = heard[0].as_ref().unwrap().result.as_ref().unwrap().tag.as_str();
+            assert_eq!(tag, "INSERT 0 1");
+        }
+    }
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM seat"), ["30"]);
+    let ops = stage.cluster.node(0).replica().op().0;
+    assert!(ops < 1000, "{ops} ops for 30 rows");
+}
+
 const ROWS: &str = "SELECT count(*), sum(id), min(length(filler)), max(length(filler)) FROM wide";
 
 /// A table of 4,000 rows and an index, which take more pages than a node of this layout keeps at hand.

@@ -2,13 +2,14 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_probe::mutant;
 use kimberlite_query::session;
 use kimberlite_row::fact::{Facts, Guard};
 use kimberlite_row::{SqlError, SqlState};
-use kimberlite_types::{RequestNumber, SessionId, TenantId};
+use kimberlite_types::{Instant, RequestNumber, SessionId, TenantId};
 use kimberlite_wire::client::Turn;
 use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
 
@@ -19,6 +20,13 @@ use super::{Awaited, Effect, Plan, Sql, Stage};
 const REPLANS_MAX: u32 = 16;
 /// How often a statement is overtaken before its tenant's other statements wait for it.
 const ALONE_REPLANS: u32 = 2;
+/// How often a statement's session is evicted before it is told so.
+const EVICTIONS_MAX: u32 = 12;
+/// How long a statement whose session was evicted waits for another one, at most, the first time; each further time twice as
+/// long.
+const EVICTED_WAIT: Duration = Duration::from_millis(10);
+/// How long it waits at most.
+const EVICTED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Sql {
     /// The statement is done once its facts are.
@@ -123,11 +131,13 @@ impl Sql {
     /// What became of a request. Answers whether it was one of a statement.
     pub(crate) fn decided(
         &mut self,
+        now: Instant,
         session: SessionId,
         number: RequestNumber,
         verdict: Verdict,
         out: &mut Vec<Effect>,
     ) -> bool {
+        self.now = now;
         let Some(conn) = self.settle(session, number) else { return false };
         let Some(at) = self.connections.get_mut(&conn) else { return true };
         let Some(active) = &mut at.active else { return true };
@@ -146,12 +156,7 @@ impl Sql {
                 self.plan_again(conn, plan.tenant);
             }
             (Stage::Proposed(plan), Ok(_)) => self.answer(conn, Ok(plan.rows), out),
-            (Stage::Proposed(plan), Err(Refusal::NoSession)) => {
-                // Evicted: nothing was done, and another session does it.
-                kimberlite_probe::reachable!("sql.session_is_evicted");
-                at.log = None;
-                self.propose(conn, plan, out);
-            }
+            (Stage::Proposed(plan), Err(Refusal::NoSession)) => self.session_is_evicted(conn, plan, out),
             (Stage::Proposed(plan), Err(Refusal::Conflict)) => {
                 active.replans += 1;
                 kimberlite_probe::sometimes!("sql.plans_again", plan.alone);
@@ -179,6 +184,45 @@ impl Sql {
             (_, Ok(_)) => unreachable!("a verdict is of the request it answers"),
         }
         true
+    }
+
+    /// Nothing of a plan was done, for its session of the log was evicted: another session does it, after a while. Where more
+    /// connections write than the cluster has sessions, each takes another's away; without a pause, and one that grows, none
+    /// of them would come to write before it is evicted itself.
+    fn session_is_evicted(&mut self, conn: Conn, plan: Plan, out: &mut Vec<Effect>) {
+        let Some(at) = self.connections.get_mut(&conn) else { return };
+        let Some(active) = &mut at.active else { return };
+        at.log = None;
+        if active.evictions == EVICTIONS_MAX {
+            kimberlite_probe::reachable!("sql.sessions_are_too_few");
+            at.session.fail();
+            let message = "more connections write than the cluster keeps sessions for";
+            let error = SqlError::new(SqlState::TooManyConnections, message)
+                .hint("Nothing was done. Try again later, or write from fewer connections.");
+            return self.answer(conn, Err(failure(&error)), out);
+        }
+        kimberlite_probe::reachable!("sql.session_is_evicted");
+        let most = EVICTED_WAIT.saturating_mul(1 << active.evictions).min(EVICTED_WAIT_MAX);
+        active.evictions += 1;
+        active.stage = Stage::Evicted(plan);
+        let wait = Duration::from_nanos(self.rng.next_u64() % most.as_nanos() as u64);
+        self.evicted.insert((self.now.after(wait), conn));
+    }
+
+    /// Those that were evicted long enough ago ask for another session.
+    pub(super) fn register_again(&mut self, out: &mut Vec<Effect>) {
+        while let Some((at, conn)) = self.evicted.first().copied()
+            && at <= self.now
+        {
+            self.evicted.pop_first();
+            let Some(active) = self.connections.get_mut(&conn).and_then(|at| at.active.as_mut()) else {
+                continue;
+            };
+            match core::mem::replace(&mut active.stage, Stage::Ready) {
+                Stage::Evicted(plan) => self.propose(conn, plan, out),
+                other => active.stage = other,
+            }
+        }
     }
 
     /// A statement was overtaken. The first time it is planned again at once, what came before it being known now; if that

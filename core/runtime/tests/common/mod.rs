@@ -174,15 +174,21 @@ pub(crate) struct Cluster {
     lives: u64,
     seed: u64,
     pub(crate) layout: Layout,
+    sessions: u32,
 }
 
 impl Cluster {
     pub(crate) fn new(seed: u64, replicas: u8, clients: u16, tolerated: u8) -> Self {
+        Self::with_sessions(64, seed, replicas, clients, tolerated)
+    }
+
+    /// A cluster that keeps that many sessions.
+    pub(crate) fn with_sessions(sessions: u32, seed: u64, replicas: u8, clients: u16, tolerated: u8) -> Self {
         let options = WorldOptions { tolerated, ..WorldOptions::new(replicas, clients) };
         let mut world = World::new(options, Dice::free(seed));
         let layout = Layout::SMALL;
         for replica in 0..replicas {
-            let config = config(replica, replicas, layout);
+            let config = Config { sessions_max: sessions, ..config(replica, replicas, layout) };
             world.start(NodeId(u16::from(replica)), Box::new(FormatLife(Formatter::new(config), false)));
         }
         let mut formatted = 0;
@@ -192,7 +198,8 @@ impl Cluster {
                 formatted += outputs.len() as u8;
             }
         }
-        let mut cluster = Self { world, replicas, clients, notes: Vec::new(), lives: 0, seed, layout };
+        let mut cluster =
+            Self { world, replicas, clients, notes: Vec::new(), lives: 0, seed, layout, sessions };
         for replica in 0..replicas {
             cluster.crash(replica);
             cluster.start(replica);
@@ -202,7 +209,8 @@ impl Cluster {
 
     pub(crate) fn start(&mut self, replica: u8) {
         self.lives += 1;
-        let node = Node::new(config(replica, self.replicas, self.layout), &SECRET, self.seed + self.lives);
+        let config = Config { sessions_max: self.sessions, ..config(replica, self.replicas, self.layout) };
+        let node = Node::new(config, &SECRET, self.seed + self.lives);
         self.world.start(NodeId(u16::from(replica)), Box::new(NodeLife(node)));
     }
 

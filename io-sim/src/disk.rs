@@ -205,6 +205,12 @@ impl SimDisk {
         })
     }
 
+    /// Whether a sector of this part of a zone cannot be read.
+    pub fn is_unreadable(&self, zone: Zone, offset: u64, len: usize) -> bool {
+        let sectors = offset / SECTOR..(offset + len as u64).div_ceil(SECTOR);
+        self.damage.range((zone, sectors.start)..(zone, sectors.end)).any(|(_, damage)| damage.latent)
+    }
+
     /// The end of what was ever written in a zone, in bytes.
     pub fn extent(&self, zone: Zone) -> u64 {
         self.zones[zone_index(zone)].extent()

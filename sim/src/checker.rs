@@ -159,6 +159,8 @@ pub struct End<'a> {
     /// Reads a replica's disk as a power cut would leave it, without injected damage. Never-written places read
     /// as zeros.
     pub disk: &'a dyn Fn(ReplicaId, Zone, u64, usize) -> Vec<u8>,
+    /// Reads a replica's disk as the replica itself would, if it can be read: with all injected damage.
+    pub seen: &'a dyn Fn(ReplicaId, Zone, u64, usize) -> Option<Vec<u8>>,
     /// What the world holds for each replica.
     pub held: Vec<Resources>,
     /// Replicas that were healed and had to converge: all of them up, faultless and connected.

@@ -299,4 +299,10 @@ impl Cluster {
     pub(crate) fn pristine(&self, replica: ReplicaId, zone: Zone, offset: u64, len: usize) -> Vec<u8> {
         self.world.disk(Self::node_of(replica)).peek_pristine(zone, offset, len)
     }
+
+    /// A disk as its replica would read it, if no sector of it is beyond reading.
+    pub(crate) fn seen(&self, replica: ReplicaId, zone: Zone, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let disk = self.world.disk(Self::node_of(replica));
+        (!disk.is_unreadable(zone, offset, len)).then(|| disk.peek(zone, offset, len))
+    }
 }

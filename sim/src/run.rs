@@ -692,6 +692,7 @@ impl Run {
             nodes: cluster.replicas().map(|replica| cluster.node(replica)).collect(),
             held: cluster.held(),
             disk: &|replica, zone, offset, len| cluster.pristine(replica, zone, offset, len),
+            seen: &|replica, zone, offset, len| cluster.seen(replica, zone, offset, len),
             core,
         };
         for checker in &mut self.checkers {

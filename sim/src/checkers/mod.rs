@@ -236,6 +236,7 @@ mod tests {
                     nodes: vec![None; 3],
                     held: vec![],
                     disk: &disk,
+                    seen: &|replica, zone, at, len| Some(disk(replica, zone, at, len)),
                     core: vec![],
                 })
                 .unwrap();

@@ -231,8 +231,8 @@ mod tests {
         assert_broken(&rules(), result, UP);
         let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
         let nodes = vec![Some(&node), None, None];
-        checker
-            .finish(&End { config: history.config, nodes, held: vec![], disk: &disk, core: vec![] })
-            .unwrap();
+        let seen = |replica, zone, at, len| Some(disks.read(replica, zone, at, len));
+        let config = history.config;
+        checker.finish(&End { config, nodes, held: vec![], disk: &disk, seen: &seen, core: vec![] }).unwrap();
     }
 }

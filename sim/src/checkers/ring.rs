@@ -61,6 +61,12 @@ impl Ring {
                 })
             };
             if let Some(header) = self.canon.headers.get(&op).filter(vouches) {
+                // A slot that is damaged says nothing to its replica, which may leave it so.
+                let at = slot as u64 * PREPARE_HEADER_SIZE as u64;
+                let seen = (end.seen)(replica, Zone::Headers, at, PREPARE_HEADER_SIZE);
+                if seen.is_none_or(|seen| seen != bytes) {
+                    continue;
+                }
                 hold!(
                     found == *header,
                     AGREES,
@@ -225,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_may_name_another_log_until_its_op_is_said_to_be_durable() {
+    fn a_slot_may_name_another_log_until_its_op_is_said_to_be_durable_or_while_it_is_damaged() {
         let history = long();
-        let finish = |op: u64, said: bool| {
+        let finish = |op: u64, said: bool, readable: bool| {
             let mut checker = Ring::default();
             history.play(&mut checker).unwrap();
             if !said {
@@ -242,11 +248,14 @@ mod tests {
                 nodes: vec![None; 3],
                 held: vec![],
                 disk: &disk,
+                seen: &|replica, zone, at, len| readable.then(|| disks.read(replica, zone, at, len)),
                 core,
             })
         };
-        finish(30, false).unwrap();
-        assert_broken(&rules(), finish(30, true), AGREES);
+        finish(30, false, true).unwrap();
+        assert_broken(&rules(), finish(30, true, true), AGREES);
+        // Damaged as well, it names nothing.
+        finish(30, true, false).unwrap();
     }
 
     #[test]

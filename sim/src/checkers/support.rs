@@ -391,7 +391,8 @@ pub(super) fn finish(
     let disk = |replica, zone, at, len| disks.read(replica, zone, at, len);
     let core = (0..config.replicas).map(ReplicaId).collect();
     let held = vec![Resources::default(); nodes.len()];
-    checker.finish(&End { config, nodes, held, disk: &disk, core })
+    let seen = |replica, zone, at, len| Some(disks.read(replica, zone, at, len));
+    checker.finish(&End { config, nodes, held, disk: &disk, seen: &seen, core })
 }
 
 /// Ends a run on the disks of the history, or on what a change makes of them. No node is looked at.

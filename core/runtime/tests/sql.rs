@@ -195,9 +195,9 @@ fn connections_that_take_each_other_s_session_away_all_come_to_write() {
     let mut stage = Stage::on(Cluster::with_sessions(1, 31, 1, 6, 0), 31);
     stage.run(0, "CREATE TABLE seat (id INT PRIMARY KEY)");
     for round in 0..5 {
-        (0..6).for_each(|speaker| {
-            stage.lay(speaker, &format!("INSERT INTO seat VALUES ({})", round * 6 + speaker))
-        });
+        for speaker in 0..6 {
+            stage.lay(speaker, &format!("INSERT INTO seat VALUES ({})", round * 6 + speaker));
+        }
         for heard in stage.hear(&[1; 6]) {
             let tag = heard[0].as_ref().unwrap().result.as_ref().unwrap().tag.as_str();
             assert_eq!(tag, "INSERT 0 1");

@@ -257,11 +257,13 @@ mod tests {
         let history = history();
         let node = Node::new(history.config, &[1; 32], 1);
         let disk = |_, _, _, len| vec![0; len];
+        let seen = |_, _, _, len| Some(vec![0; len]);
         let end = |core| End {
             config: history.config,
             nodes: vec![Some(&node), None, None],
             held: vec![],
             disk: &disk,
+            seen: &seen,
             core,
         };
         let mut checker = fresh(&history);

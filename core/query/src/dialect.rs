@@ -1,6 +1,7 @@
 //! PostgreSQL's dialect, and what it lacks: `FOR SYSTEM_TIME AS OF` and `HISTORY OF`.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::any::TypeId;
 
@@ -710,9 +711,115 @@ fn grouping_sets(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     out
 }
 
+/// The schema under which ALTER SEQUENCE goes to the parser, which knows only CREATE SEQUENCE. The next part of the name
+/// says where the numbers begin again: see [`restart`].
+pub(crate) const ALTER_SEQUENCE: &str = "alter sequence";
+
+/// Where RESTART lets the numbers begin: nowhere new, at the start, or at a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Restart {
+    No,
+    AtStart,
+    At(i64),
+}
+
+/// What stands in the second part of the name of a sequence that is altered.
+pub(crate) fn restart(part: &str) -> Restart {
+    match part.strip_prefix("restart") {
+        Some("") => Restart::AtStart,
+        Some(number) => number.trim().parse().map_or(Restart::No, Restart::At),
+        None => Restart::No,
+    }
+}
+
+/// `ALTER SEQUENCE [IF EXISTS] s options` as CREATE SEQUENCE under a name that nothing else has.
+fn alter_sequence(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    if !word(tokens.get(1), "sequence") {
+        return None;
+    }
+    let span = tokens[0].span;
+    let put = |token: Token| TokenWithSpan::new(token, span);
+    let mut out = Vec::from([put(Token::make_keyword("CREATE")), put(Token::make_keyword("SEQUENCE"))]);
+    let mut at = 2;
+    if word(tokens.get(2), "if") && word(tokens.get(3), "exists") {
+        out.extend(["IF", "NOT", "EXISTS"].map(|word| put(Token::make_keyword(word))));
+        at = 4;
+    }
+    let mut rest = tokens.get(at..)?.to_vec();
+    let mut part = String::from("as it is");
+    if let Some(found) = rest.iter().position(|token| word(Some(token), "restart")) {
+        let mut end = found + 1 + usize::from(word(rest.get(found + 1), "with"));
+        let mut number = String::new();
+        if matches!(rest.get(end).map(|t| &t.token), Some(Token::Minus)) {
+            number.push('-');
+            end += 1;
+        }
+        if let Some(Token::Number(digits, _)) = rest.get(end).map(|t| &t.token) {
+            number.push_str(digits);
+            end += 1;
+        }
+        if number == "-" || number.is_empty() && end > found + 1 {
+            return None;
+        }
+        part = ["restart", &number].concat();
+        rest.drain(found..end);
+    }
+    out.push(put(Token::make_word(ALTER_SEQUENCE, Some('"'))));
+    out.push(put(Token::Period));
+    out.push(put(Token::make_word(&part, Some('"'))));
+    out.push(put(Token::Period));
+    out.extend(rest);
+    Some(out)
+}
+
+/// Takes the type off a distance in a frame, `'1 day'::interval PRECEDING`: it is that of the keys in any case.
+fn bare_distances(tokens: &mut Vec<TokenWithSpan>) {
+    let mut at = 0;
+    while at + 3 < tokens.len() {
+        let literal = matches!(tokens[at].token, Token::SingleQuotedString(_));
+        let cast = matches!(tokens[at + 1].token, Token::DoubleColon) && word(tokens.get(at + 2), "interval");
+        let bound = word(tokens.get(at + 3), "preceding") || word(tokens.get(at + 3), "following");
+        if literal && cast && bound {
+            tokens.drain(at + 1..at + 3);
+        }
+        at += 1;
+    }
+}
+
+/// CHECKPOINT and VACUUM with options ask for nothing that a client could see: they are VACUUM alone.
+fn housekeeping(tokens: &mut Vec<TokenWithSpan>) {
+    let options = ["full", "freeze", "verbose", "analyze"];
+    let optional = |token: Option<&TokenWithSpan>| options.iter().any(|option| word(token, option));
+    if word(tokens.first(), "checkpoint") {
+        tokens[0] = TokenWithSpan::new(Token::make_keyword("VACUUM"), tokens[0].span);
+        return;
+    }
+    if matches!(tokens.get(1).map(|t| &t.token), Some(Token::LParen))
+        && let Some(end) = closing(tokens, 1)
+    {
+        tokens.drain(1..=end);
+    }
+    while optional(tokens.get(1)) {
+        tokens.remove(1);
+    }
+}
+
 /// Without one of these words a text has no form that the parser does not know.
-const FORM_WORDS: [&str; 9] =
-    ["as", "at", "offset", "history", "exclude", "sets", "alter", "create", "table"];
+const FORM_WORDS: [&str; 13] = [
+    "as",
+    "at",
+    "offset",
+    "history",
+    "exclude",
+    "sets",
+    "alter",
+    "create",
+    "table",
+    "preceding",
+    "following",
+    "checkpoint",
+    "vacuum",
+];
 
 /// Brings what the parser does not know into what it does: `TABLE t` as a statement, columns and `WITH [NO] DATA` of
 /// CREATE TABLE AS, literals over several lines, the short forms of time travel, HISTORY OF,
@@ -740,10 +847,21 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if has(&statement, "sets") {
             statement = grouping_sets(&statement);
         }
-        let views = ["view", "sequence"].iter().any(|kind| word(statement.get(1), kind));
-        if word(statement.first(), "alter") && views && has(&statement, "rename") {
-            // They are renamed as tables are.
-            statement[1] = TokenWithSpan::new(Token::make_keyword("TABLE"), statement[1].span);
+        if has(&statement, "preceding") || has(&statement, "following") {
+            bare_distances(&mut statement);
+        }
+        let kinds = ["view", "sequence", "index"];
+        if word(statement.first(), "alter") && kinds.iter().any(|kind| word(statement.get(1), kind)) {
+            let renames = has(&statement, "rename") || word(statement.get(1), "view");
+            if renames {
+                // They are renamed as tables are.
+                statement[1] = TokenWithSpan::new(Token::make_keyword("TABLE"), statement[1].span);
+            } else if let Some(known) = alter_sequence(&statement) {
+                statement = known;
+            }
+        }
+        if word(statement.first(), "checkpoint") || word(statement.first(), "vacuum") {
+            housekeeping(&mut statement);
         }
         let first = statement.first();
         if word(first, "create")

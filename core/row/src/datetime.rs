@@ -471,34 +471,73 @@ pub fn parse_timestamp(text: &str, zone: bool) -> Result<i64, TimeError> {
     Ok(stamp - offset * SECOND)
 }
 
+/// Letters of a unit that are looked at, as PostgreSQL does.
+const UNIT_LETTERS: usize = 10;
+
 fn unit_of(word: &str) -> Option<(i64, i64, i64)> {
     // Months, days, microseconds of one unit.
-    Some(match word.trim_end_matches('s') {
-        "microsecond" | "u" | "microsec" | "usec" => (0, 0, 1),
-        "millisecond" | "m" | "msec" | "millisec" => (0, 0, 1000),
-        "second" | "sec" | "" => (0, 0, SECOND),
-        "minute" | "min" => (0, 0, 60 * SECOND),
-        "hour" | "h" | "hr" => (0, 0, 3600 * SECOND),
-        "day" | "d" => (0, 1, 0),
-        "week" | "w" => (0, 7, 0),
-        "month" | "mon" => (1, 0, 0),
-        "quarter" => (3, 0, 0),
-        "year" | "y" | "yr" => (12, 0, 0),
-        "decade" | "dec" => (120, 0, 0),
-        "century" | "centurie" | "c" => (1200, 0, 0),
-        "millennium" | "mil" | "millennia" => (12000, 0, 0),
+    Some(match word.get(..UNIT_LETTERS).unwrap_or(word) {
+        "us" | "usec" | "usecond" | "useconds" | "usecs" | "microsecon" => (0, 0, 1),
+        "ms" | "msec" | "msecond" | "mseconds" | "msecs" | "millisecon" => (0, 0, 1000),
+        "s" | "sec" | "second" | "seconds" | "secs" => (0, 0, SECOND),
+        "m" | "min" | "mins" | "minute" | "minutes" => (0, 0, 60 * SECOND),
+        "h" | "hour" | "hours" | "hr" | "hrs" => (0, 0, 3600 * SECOND),
+        "d" | "day" | "days" => (0, 1, 0),
+        "w" | "week" | "weeks" => (0, 7, 0),
+        "mon" | "mons" | "month" | "months" => (1, 0, 0),
+        "y" | "year" | "years" | "yr" | "yrs" => (12, 0, 0),
+        "dec" | "decade" | "decades" | "decs" => (120, 0, 0),
+        "c" | "cent" | "centuries" | "century" => (1200, 0, 0),
+        "mil" | "mils" | "millennia" | "millennium" => (12000, 0, 0),
         _ => return None,
     })
 }
 
 fn interval_part(span: &mut Interval, text: &str, unit: &str) -> Result<(), TimeError> {
-    let count: f64 = text.parse().map_err(|_| TimeError::Syntax)?;
-    let unit = if unit == "m" { "min" } else { unit };
     let (months, days, micros) = unit_of(unit).ok_or(TimeError::Syntax)?;
     let one = Interval { months: months as i32, days: days as i32, micros };
-    let part = one.scaled(count).ok_or(TimeError::Range)?;
+    // Whole numbers are counted exactly, and only what stands behind the point is a fraction.
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) if !fraction.contains('e') => (whole, fraction),
+        _ => (text, ""),
+    };
+    let exact = match whole.trim_start_matches('+') {
+        "" | "-" => Some(0),
+        whole => whole.parse::<i64>().ok(),
+    };
+    let part = match exact.filter(|_| !whole.is_empty() || !fraction.is_empty()) {
+        Some(count) => {
+            let times = |each: i64| count.checked_mul(each).ok_or(TimeError::Range);
+            let short = |each: i64| i32::try_from(times(each)?).map_err(|_| TimeError::Range);
+            let whole_part = Interval { months: short(months)?, days: short(days)?, micros: times(micros)? };
+            let rest: f64 = if fraction.is_empty() {
+                0.0
+            } else {
+                [if text.starts_with('-') { "-0." } else { "0." }, fraction]
+                    .concat()
+                    .parse()
+                    .map_err(|_| TimeError::Syntax)?
+            };
+            let rest = one.scaled(rest).ok_or(TimeError::Range)?;
+            whole_part.checked_add(rest).ok_or(TimeError::Range)?
+        }
+        None => one.scaled(text.parse().map_err(|_| TimeError::Syntax)?).ok_or(TimeError::Range)?,
+    };
     *span = span.checked_add(part).ok_or(TimeError::Range)?;
     Ok(())
+}
+
+/// What is left of an interval when its smallest field is this one.
+pub fn down_to(span: Interval, field: &str) -> Interval {
+    let unit = match field {
+        "year" => return Interval { months: span.months / 12 * 12, days: 0, micros: 0 },
+        "month" => return Interval { days: 0, micros: 0, ..span },
+        "day" => return Interval { micros: 0, ..span },
+        "hour" => 3600 * SECOND,
+        "minute" => 60 * SECOND,
+        _ => return span,
+    };
+    Interval { micros: span.micros / unit * unit, ..span }
 }
 
 /// Reads an interval; `unit` is what a bare number counts (`SECOND` if none is given).
@@ -572,6 +611,19 @@ pub fn parse_interval(text: &str, unit: Option<&str>) -> Result<Interval, TimeEr
 
 fn parse_iso_interval(text: &str) -> Result<Interval, TimeError> {
     let (mut span, mut start, mut clock) = (Interval::default(), 0, false);
+    // `P0001-02-03T04:05:06`: fields by their place.
+    let (date, time) = text.split_once('t').unwrap_or((text, ""));
+    if !text.contains(|c: char| c.is_ascii_alphabetic() && c != 't')
+        && let [years, months, days] = date.split('-').collect::<Vec<_>>()[..]
+    {
+        interval_part(&mut span, years, "year")?;
+        interval_part(&mut span, months, "month")?;
+        interval_part(&mut span, days, "day")?;
+        if !time.is_empty() {
+            span.micros = parse_clock(time)?;
+        }
+        return Ok(span);
+    }
     for (at, c) in text.char_indices() {
         if c.is_ascii_digit() || c == '.' || c == '-' || c == '+' {
             continue;

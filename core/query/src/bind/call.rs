@@ -252,7 +252,13 @@ impl Binder<'_> {
     }
 
     fn sequence_named(&mut self, args: &[Typed]) -> Result<kimberlite_row::ObjectId, SqlError> {
-        let Some(Expr::Const(Value::Text(name))) = args.first().map(|a| &a.expr) else {
+        let folded = args.first().map(|arg| {
+            let mut name = arg.expr.clone();
+            let mut shared = crate::eval::Shared::new(self.now, 0);
+            crate::eval::fold(&mut name, &mut shared);
+            name
+        });
+        let Some(Expr::Const(Value::Text(name))) = &folded else {
             return Err(unsupported("a sequence whose name is not a literal"));
         };
         let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
@@ -291,7 +297,7 @@ impl Binder<'_> {
             ("nullif", 2) => {
                 let b = args.remove(1);
                 let a = args.remove(0);
-                let kind = if a.kind == Type::Unknown { Type::Text } else { a.kind.clone() };
+                let kind = Self::left_of_equal(&a.kind, &b.kind)?;
                 let equal = self.compare(Comparison::Eq, a.clone(), b)?;
                 let value = self.coerce(a, &kind, Willing::Implicit)?;
                 Ok(Typed { expr: Expr::Case([(equal, Expr::NULL)].into(), Box::new(value)), kind })

@@ -378,7 +378,11 @@ impl Binder<'_> {
             }
             U::Plus => {
                 let inner = self.expr(expr)?;
-                if inner.kind.is_number() || matches!(inner.kind, Type::Interval | Type::Unknown) {
+                if inner.kind == Type::Unknown {
+                    let expr = self.coerce(inner, &Type::Double, Willing::Implicit)?;
+                    return Ok(Typed { expr, kind: Type::Double });
+                }
+                if inner.kind.is_number() {
                     return Ok(inner);
                 }
                 Err(SqlError::new(
@@ -404,7 +408,11 @@ impl Binder<'_> {
                 Ok(Typed { expr: Expr::Negate(Box::new(inner), kind.clone()), kind })
             }
             U::PGAbs => self.function_of("abs", &[expr]),
-            U::PGSquareRoot => self.function_of("sqrt", &[expr]),
+            U::PGSquareRoot => {
+                let inner = self.expr(expr)?;
+                let inner = self.coerce(inner, &Type::Double, Willing::Implicit)?;
+                self.apply_function("sqrt", [Typed { expr: inner, kind: Type::Double }].into())
+            }
             U::PGCubeRoot => self.function_of("cbrt", &[expr]),
             U::BitwiseNot => {
                 let inner = self.expr(expr)?;
@@ -482,11 +490,22 @@ impl Binder<'_> {
                 }
                 let left = self.expr(expr)?;
                 let items = list.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>, _>>()?;
-                let mut kind = left.kind.clone();
-                for item in &items {
-                    kind = Self::common(&kind, &item.kind, "=")?;
+                let mut common = Ok(left.kind.clone());
+                for item in items.iter().filter(|item| item.kind != Type::Unknown) {
+                    common = common.and_then(|kind| match kind {
+                        Type::Unknown => Ok(item.kind.clone()),
+                        kind => Self::common(&kind, &item.kind, "="),
+                    });
                 }
-                let kind = kind.base();
+                let Ok(kind) = common else {
+                    // No type fits all of them: each is compared for itself.
+                    let any = items
+                        .into_iter()
+                        .map(|item| self.compare(Comparison::Eq, left.clone(), item))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    return Ok(not_if(negated, Expr::Or(any)));
+                };
+                let kind = if kind == Type::Unknown { Type::Text } else { kind.base() };
                 let left = self.coerce(left, &kind, Willing::Implicit)?;
                 let items = items
                     .into_iter()
@@ -594,6 +613,7 @@ impl Binder<'_> {
                 format!("invalid input syntax for type interval: \"{literal}\""),
             )
         })?;
+        let span = unit.map_or(span, |unit| datetime::down_to(span, &unit));
         Ok(Typed { expr: Expr::Const(Value::Interval(span)), kind: Type::Interval })
     }
 

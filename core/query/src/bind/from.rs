@@ -194,6 +194,14 @@ impl Binder<'_> {
                     ),
                 )
             };
+            for (side, columns) in [("left", &left), ("right", &right)] {
+                if columns.iter().filter(|c| c.name == name && !c.merged).count() > 1 {
+                    return Err(SqlError::new(
+                        SqlState::AmbiguousColumn,
+                        format!("common column name \"{name}\" appears more than once in {side} table"),
+                    ));
+                }
+            }
             let l = left.iter().position(|c| c.name == name && !c.merged).ok_or_else(missing)?;
             let r = right.iter().position(|c| c.name == name && !c.merged).ok_or_else(missing)?;
             let (a, b) = (left[l].clone(), right[r].clone());

@@ -61,6 +61,23 @@ impl Binder<'_> {
         if kind.is_text() { Err(refuse()) } else { Ok(kind) }
     }
 
+    /// The type in which the left side of `a = b` is compared: its own, where there is an operator for the two.
+    pub(super) fn left_of_equal(a: &Type, b: &Type) -> Result<Type, SqlError> {
+        let real = |kind: &Type| matches!(kind, Type::Real | Type::Double);
+        let alike = a.base() == b.base()
+            || a.is_integer() && b.is_integer()
+            || a.is_text() && b.is_text()
+            || real(a) && real(b)
+            || a.is_datetime() && b.is_datetime();
+        if alike && *a != Type::Unknown || *b == Type::Unknown && *a != Type::Unknown {
+            return Ok(a.clone());
+        }
+        Ok(match Self::common(a, b, "=")? {
+            Type::Real if *a != Type::Unknown => Type::Double,
+            kind => kind,
+        })
+    }
+
     /// `a op b` for a comparison.
     pub(super) fn compare(&mut self, comparison: Comparison, a: Typed, b: Typed) -> Result<Expr, SqlError> {
         let (a, b) = blank_padded(a, b);
@@ -320,7 +337,9 @@ impl Binder<'_> {
             return Some(0);
         }
         if *from == Type::Unknown {
-            return Some(if to.is_text() { 1 } else { 2 });
+            // Text first, then the preferred type of each category.
+            let preferred = matches!(to, Type::Double | Type::Bool | Type::TimestampTz | Type::Interval);
+            return Some(if to.is_text() { 1 } else { 3 - u32::from(preferred) });
         }
         if from.is_text() && to.is_text() {
             return Some(1);

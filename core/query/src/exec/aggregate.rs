@@ -144,12 +144,12 @@ impl State {
                 self.sum(value)?;
             }
             Aggregate::Min => {
-                if self.best.is_null() || *value < self.best {
+                if self.best.is_null() || *value < self.best || later_digits(value, &self.best) {
                     self.best = value.clone();
                 }
             }
             Aggregate::Max => {
-                if self.best.is_null() || *value > self.best {
+                if self.best.is_null() || *value > self.best || later_digits(value, &self.best) {
                     self.best = value.clone();
                 }
             }
@@ -301,14 +301,8 @@ impl State {
         if above.is_zero() {
             return Ok(Value::Decimal(Decimal::ZERO));
         }
-        let variance = Value::Decimal(above.div(below).map_err(decimal_error)?);
-        if !root {
-            return Ok(variance);
-        }
-        let sqrt = crate::function::named("sqrt")
-            .into_iter()
-            .find(|f| f.gives == crate::function::Gives::Is(Type::Decimal(None)));
-        sqrt.map_or(Ok(Value::Null), |f| (f.run)(&[variance], &Type::Decimal(None)))
+        let variance = above.div(below).map_err(decimal_error)?;
+        if root { crate::function::deviation(variance) } else { Ok(Value::Decimal(variance)) }
     }
 
     /// The items come in the order asked for; the fraction is the last argument's constant.
@@ -376,6 +370,11 @@ impl State {
             PairStatistic::Count => Value::Null,
         }
     }
+}
+
+/// Whether it is equal, and may be written otherwise: the last of equal numbers is the one that is shown.
+fn later_digits(value: &Value, best: &Value) -> bool {
+    matches!(value, Value::Decimal(_)) && value == best
 }
 
 fn to_decimal(value: &Value) -> Decimal {

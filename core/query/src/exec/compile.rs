@@ -582,6 +582,12 @@ impl Compiler<'_> {
     }
 
     fn join(&mut self, kind: JoinKind, left: Plan, right: Plan, on: Vec<Expr>) -> Result<Open, SqlError> {
+        if kind == JoinKind::Inner && on.iter().any(Expr::has_subquery) {
+            // What an inner join asks for may as well be asked of its rows, where subqueries can look at them.
+            let (asking, on) = on.into_iter().partition(Expr::has_subquery);
+            let joined = Plan::Join(kind, Box::new(left), Box::new(right), on);
+            return self.node(Plan::Filter(Box::new(joined), asking));
+        }
         let (left_cols, right_cols) = (left.columns(), right.columns());
         let right_open = self.node(right)?;
         let right_layout = right_open.layout.clone();

@@ -9,7 +9,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use kimberlite_row::{Row, SqlError, SqlState, Type, Value};
+use kimberlite_row::{Interval, Row, SqlError, SqlState, Type, Value};
 
 use super::aggregate::State;
 use super::sort::{compare_keys, key_of};
@@ -234,7 +234,10 @@ impl Partition<'_> {
         };
         let refuse = || SqlError::new(SqlState::InvalidFrame, "frame offset must not be null or negative");
         if self.call.unit == FrameUnit::Range {
-            return self.range_bound(at, &distance, back, end, scope);
+            if distance.is_null() || is_negative(&distance) {
+                return Err(refuse());
+            }
+            return self.range_bound(at, &distance, back, end);
         }
         let count = distance.as_int().filter(|n| *n >= 0).ok_or_else(refuse)?;
         let count = usize::try_from(count).map_err(|_| refuse())?;
@@ -257,19 +260,20 @@ impl Partition<'_> {
         Ok(if end { group.end } else { group.start })
     }
 
-    fn range_bound(
-        &self,
-        at: usize,
-        distance: &Value,
-        back: bool,
-        end: bool,
-        _scope: &mut Scope<'_>,
-    ) -> Result<usize, SqlError> {
+    fn range_bound(&self, at: usize, distance: &Value, back: bool, end: bool) -> Result<usize, SqlError> {
         let [key] = &self.call.order[..] else {
             return Err(SqlError::new(
                 SqlState::WindowingError,
                 "RANGE with offset requires exactly one ORDER BY column",
             ));
+        };
+        // A day and an interval make a time, and so all days are looked at as times.
+        let days = matches!(distance, Value::Interval(_));
+        let comparable = |value: &Value| match value {
+            Value::Date(_) if days => {
+                arithmetic(Arithmetic::Add, value, &Value::Interval(Interval::default()), &Type::Timestamp)
+            }
+            other => Ok(other.clone()),
         };
         let here = &self.order_key(at)[0];
         let border = if here.is_null() {
@@ -279,10 +283,31 @@ impl Partition<'_> {
             arithmetic(op, here, distance, &Type::BigInt)?
         };
         let order = core::slice::from_ref(key);
-        let inside = |place: usize| {
-            let comparison = compare_keys(&self.order_key(place)[..1], core::slice::from_ref(&border), order);
-            if end { comparison.is_le() } else { comparison.is_lt() }
-        };
-        Ok((0..self.len()).take_while(|place| inside(*place)).count())
+        // The rows stand in the order of their keys.
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let there = comparable(&self.order_key(middle)[0])?;
+            let comparison =
+                compare_keys(core::slice::from_ref(&there), core::slice::from_ref(&border), order);
+            if if end { comparison.is_le() } else { comparison.is_lt() } {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// Whether a distance points the other way.
+fn is_negative(distance: &Value) -> bool {
+    match distance {
+        Value::Int(n) => *n < 0,
+        Value::Decimal(n) => n.is_negative(),
+        Value::Real(n) => *n < 0.0,
+        Value::Double(n) => *n < 0.0,
+        Value::Interval(span) => span.length() < 0,
+        _ => false,
     }
 }

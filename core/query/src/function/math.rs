@@ -92,6 +92,12 @@ fn sqrt_numeric(v: &[Value], kind: &Type) -> Answer {
     root(number, places).map_or_else(|| numeric(libm::sqrt(number.to_f64())), |root| Ok(Value::Decimal(root)))
 }
 
+/// The root of a number that is not negative, with as many places as it has.
+pub(super) fn root_alike(number: Decimal) -> Answer {
+    root(number, number.scale())
+        .map_or_else(|| numeric(libm::sqrt(number.to_f64())), |root| Ok(Value::Decimal(root)))
+}
+
 /// The root of a number that is not negative, with so many places; none if it has too many digits.
 fn root(number: Decimal, places: u8) -> Option<Decimal> {
     let even =

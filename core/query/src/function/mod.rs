@@ -146,6 +146,11 @@ pub fn named(name: &str) -> Vec<&'static Function> {
     tables().into_iter().flatten().filter(|function| function.name == name).collect()
 }
 
+/// The root of a variance, with as many places as that has.
+pub fn deviation(variance: Decimal) -> Result<Value, SqlError> {
+    math::root_alike(variance)
+}
+
 /// What `regexp_matches` and `regexp_split_to_table` give.
 pub fn regex_rows(split: bool, given: &[Value]) -> Result<Vec<Value>, SqlError> {
     if split { regex::split(given) } else { regex::matches(given) }

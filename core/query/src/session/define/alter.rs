@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use kimberlite_row::cast::Willing;
-use kimberlite_row::{Object, SqlError, SqlState, Table};
+use kimberlite_row::{Object, ObjectId, SqlError, SqlState, Table, View};
 use sqlparser::ast;
 
 use super::{Definer, exists, quoted};
@@ -29,14 +29,9 @@ impl Definer<'_> {
     #[allow(clippy::too_many_lines, reason = "one arm per form of ALTER TABLE")]
     fn alter_one(&mut self, name: &str, operation: &ast::AlterTableOperation) -> Result<(), SqlError> {
         use ast::AlterTableOperation as A;
-        if let (A::RenameTable { table_name }, Some(Object::View(view))) =
-            (operation, self.catalogue.named(name))
+        if let A::RenameTable { table_name } = operation
+            && self.rename_other(name, table_name)?
         {
-            let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
-            let mut view = (**view).clone();
-            view.name = own_name(to)?;
-            view.version += 1;
-            self.put(Object::View(Arc::new(view)));
             return Ok(());
         }
         let mut table = (*self.table(name)?).clone();
@@ -61,16 +56,20 @@ impl Definer<'_> {
                     table.checks.len(),
                 );
                 self.column(&mut table, column_def)?;
+                self.check_rules(&table)?;
                 let at = table.columns.len() - 1;
                 if table.primary_key.is_some() && !keys.0 {
-                    return Err(unsupported("ADD COLUMN with PRIMARY KEY"));
+                    let old = (*self.table(name)?).clone();
+                    return self.replace(&old, table, None);
                 }
+                let mut filled = false;
                 if let Some(text) = table.columns[at].default.clone() {
                     let parsed = crate::parse::expression(&text)?;
                     let mut binder = Binder::new(&self.catalogue, "", self.now);
                     let typed = binder.expr(&parsed)?;
                     let expr = binder.coerce(typed, &table.columns[at].kind, Willing::Assignment)?;
                     if expr.is_volatile() {
+                        filled = true;
                         self.follow.push(format!(
                             "UPDATE {} SET {} = DEFAULT",
                             quoted(name),
@@ -91,7 +90,9 @@ impl Definer<'_> {
                     ));
                 }
                 let added = (true, table.indexes.len(), table.foreign_keys.len(), table.checks.len());
-                if added.1 > keys.1 || added.2 > keys.2 || added.3 > keys.3 || table.columns[at].not_null {
+                let more = added.1 > keys.1 || added.2 > keys.2 || added.3 > keys.3;
+                // What fills the column checks all of it.
+                if !filled && (more || table.columns[at].not_null) {
                     self.recheck.push(table.id);
                 }
             }
@@ -106,9 +107,6 @@ impl Definer<'_> {
                     };
                     let id = table.columns[at].id;
                     let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
-                    if table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id)) {
-                        return Err(unsupported("dropping a column of the primary key"));
-                    }
                     let referenced =
                         self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
                     if referenced && !cascade {
@@ -124,13 +122,16 @@ impl Definer<'_> {
                     if let Some(owned) = table.columns[at].owns {
                         self.drop_object(owned);
                     }
+                    if table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id)) {
+                        if column_names.len() > 1 {
+                            return Err(unsupported("dropping a column of the primary key among others"));
+                        }
+                        return self.drop_key(&table, Some(at));
+                    }
                     table.columns.remove(at);
                     table.indexes.retain(|i| i.columns.iter().all(|c| c.column != id));
                     table.foreign_keys.retain(|k| !k.columns.contains(&id));
-                    let word = |text: &str| {
-                        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == column)
-                    };
-                    table.checks.retain(|c| !word(&c.expression));
+                    table.checks.retain(|c| !mentions(&c.expression, &column));
                 }
             }
             A::RenameColumn { old_column_name, new_column_name } => {
@@ -170,6 +171,7 @@ impl Definer<'_> {
                     return self.add_primary_key(&table, constraint);
                 }
                 self.constraint(&mut table, constraint)?;
+                self.check_rules(&table)?;
                 self.recheck.push(table.id);
             }
             A::DropConstraint { if_exists, name: ident, .. } => {
@@ -179,7 +181,7 @@ impl Definer<'_> {
                 table.checks.retain(|c| c.name != constraint);
                 table.foreign_keys.retain(|k| k.name != constraint);
                 if table.primary_key.as_ref().is_some_and(|k| k.name == constraint) {
-                    return Err(unsupported("dropping a primary key"));
+                    return self.drop_key(&table, None);
                 }
                 if before == (table.indexes.len(), table.checks.len(), table.foreign_keys.len()) {
                     if *if_exists {
@@ -245,6 +247,73 @@ impl Definer<'_> {
         self.put_table(table);
         Ok(())
     }
+}
+
+impl Definer<'_> {
+    /// Gives a view, a sequence or an index another name; whether it was one.
+    fn rename_other(&mut self, name: &str, to: &ast::RenameTableNameKind) -> Result<bool, SqlError> {
+        let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = to;
+        let to = own_name(to)?;
+        let found = self.catalogue.named(name).cloned();
+        if matches!(found, Some(Object::Table(_))) {
+            return Ok(false);
+        }
+        let indexed = self.catalogue.index_table(name).cloned();
+        if (found.is_some() || indexed.is_some()) && self.catalogue.taken(&to) {
+            return Err(exists("relation", &to));
+        }
+        match (found, indexed) {
+            (Some(Object::View(view)), _) => {
+                let version = view.version + 1;
+                self.put(Object::View(Arc::new(View { name: to, version, ..(*view).clone() })));
+            }
+            (Some(Object::Sequence(sequence)), _) => {
+                let old = sequence.name.clone();
+                let mut sequence = (*sequence).clone();
+                if let Some(own) = self.overlay.sequences.remove(&sequence.id) {
+                    sequence.last = own.last;
+                }
+                let id = sequence.id;
+                sequence.version += 1;
+                sequence.name.clone_from(&to);
+                self.put(Object::Sequence(Arc::new(sequence)));
+                self.follow_sequence(id, &old, &to);
+            }
+            (None, Some(table)) => {
+                let mut table = (*table).clone();
+                for index in table.indexes.iter_mut().filter(|index| index.name == name) {
+                    index.name.clone_from(&to);
+                }
+                for key in table.primary_key.iter_mut().filter(|key| key.name == name) {
+                    key.name.clone_from(&to);
+                }
+                self.put_table(table);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The default of the column that owns a sequence names it.
+    fn follow_sequence(&mut self, id: ObjectId, old: &str, new: &str) {
+        let (old, new) = (format!("nextval('{old}')"), format!("nextval('{new}')"));
+        let uses = |c: &kimberlite_row::Column| c.owns == Some(id) && c.default.as_ref() == Some(&old);
+        let owner = self.catalogue.objects().find_map(|object| match object {
+            Object::Table(table) if table.columns.iter().any(uses) => Some((**table).clone()),
+            _ => None,
+        });
+        if let Some(mut table) = owner {
+            for column in table.columns.iter_mut().filter(|c| uses(c)) {
+                column.default = Some(new.clone());
+            }
+            self.put_table(table);
+        }
+    }
+}
+
+/// Whether a word is in an expression kept as text.
+pub(super) fn mentions(text: &str, column: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == column)
 }
 
 /// Renames a column in an expression kept as text: words outside of quotes.

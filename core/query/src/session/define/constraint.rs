@@ -10,7 +10,8 @@ use kimberlite_row::{SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
 use super::Definer;
-use crate::bind::{folded, own_name, unsupported};
+use crate::bind::{Binder, folded, own_name, unsupported};
+use crate::session::write;
 
 impl Definer<'_> {
     pub(super) fn ids(table: &Table, names: &[String]) -> Result<Vec<ColumnId>, SqlError> {
@@ -86,6 +87,12 @@ impl Definer<'_> {
             unique = format!("{name}{count}");
         }
         table.checks.push(Check { name: unique, expression: expr.to_string() });
+    }
+
+    /// Refuses a CHECK or a generated column that could not be decided from the row alone.
+    pub(super) fn check_rules(&self, table: &Table) -> Result<(), SqlError> {
+        let mut binder = Binder::new(&self.catalogue, "", self.now);
+        write::checks(&mut binder, table).map(|_| ())
     }
 
     pub(super) fn foreign_key(

@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::schema::PrimaryKey;
-use kimberlite_row::{Object, SqlError, Table};
+use kimberlite_row::schema::{ColumnId, PrimaryKey};
+use kimberlite_row::{Column, Object, SqlError, SqlState, Table};
 use sqlparser::ast;
 
+use super::alter::mentions;
 use super::{Definer, quoted};
 use crate::bind::{Binder, unsupported};
 
@@ -35,11 +36,10 @@ impl Definer<'_> {
         let mut table = old.clone();
         let kind = Binder::type_of(kind)?;
         let id = table.columns[at].id;
-        let keyed = table.primary_key.as_ref().is_some_and(|k| k.columns.contains(&id))
-            || table.foreign_keys.iter().any(|k| k.columns.contains(&id))
+        let keyed = table.foreign_keys.iter().any(|k| k.columns.contains(&id))
             || self.catalogue.children(table.id).any(|(_, k)| k.parent_columns.contains(&id));
         if keyed && kind.base() != table.columns[at].kind.base() {
-            return Err(unsupported("changing the type of a key column"));
+            return Err(unsupported("changing the type of a column of a foreign key"));
         }
         let name = quoted(&table.columns[at].name);
         let source =
@@ -49,7 +49,27 @@ impl Definer<'_> {
         self.replace(old, table, Some(&(at, source)))
     }
 
-    fn replace(
+    /// The table without its primary key, and without a column of it.
+    pub(super) fn drop_key(&mut self, old: &Table, column: Option<usize>) -> Result<(), SqlError> {
+        let key = old.primary_key.as_ref().map_or(&[][..], |key| &key.columns);
+        if self.catalogue.children(old.id).any(|(_, k)| k.parent_columns == key) {
+            return Err(SqlError::new(
+                SqlState::DependentObjectsStillExist,
+                "cannot drop the primary key because a foreign key depends on it",
+            )
+            .hint("Drop the foreign key first."));
+        }
+        let mut table = old.clone();
+        table.primary_key = None;
+        let Some(at) = column else { return self.replace(old, table, None) };
+        let gone = table.columns.remove(at);
+        table.indexes.retain(|i| i.columns.iter().all(|c| c.column != gone.id));
+        table.foreign_keys.retain(|k| !k.columns.contains(&gone.id));
+        table.checks.retain(|c| !mentions(&c.expression, &gone.name));
+        self.replace(old, table, None)
+    }
+
+    pub(super) fn replace(
         &mut self,
         old: &Table,
         mut table: Table,
@@ -75,18 +95,19 @@ impl Definer<'_> {
                 key.parent = table.id;
             }
         }
+        let place = |id: ColumnId| table.columns.iter().any(|c| c.id == id);
+        let kept = |column: &Column| column.generated.is_none() && place(column.id);
         let list: Vec<String> = old
             .columns
             .iter()
             .enumerate()
-            .filter(|(_, c)| c.generated.is_none())
+            .filter(|(_, c)| kept(c))
             .map(|(at, c)| match changed {
                 Some((place, source)) if *place == at => source.clone(),
                 _ => quoted(&c.name),
             })
             .collect();
-        let names: Vec<String> =
-            old.columns.iter().filter(|c| c.generated.is_none()).map(|c| quoted(&c.name)).collect();
+        let names: Vec<String> = old.columns.iter().filter(|c| kept(c)).map(|c| quoted(&c.name)).collect();
         self.follow.push(format!(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             quoted(&name),

@@ -1,5 +1,6 @@
 //! CREATE SEQUENCE.
 
+use alloc::format;
 use alloc::sync::Arc;
 
 use kimberlite_row::cast::Willing;
@@ -8,6 +9,7 @@ use sqlparser::ast;
 
 use super::{Definer, exists};
 use crate::bind::{Binder, own_name, unsupported};
+use crate::dialect::{ALTER_SEQUENCE, Restart, restart};
 use crate::expr::Expr;
 
 impl Definer<'_> {
@@ -18,6 +20,13 @@ impl Definer<'_> {
         if_not_exists: bool,
         options: &[ast::SequenceOptions],
     ) -> Result<(), SqlError> {
+        if let [schema, part, rest @ ..] = &name.0[..]
+            && schema.as_ident().is_some_and(|ident| ident.value == ALTER_SEQUENCE)
+        {
+            let from = part.as_ident().map_or(Restart::No, |ident| restart(&ident.value));
+            let name = ast::ObjectName(rest.to_vec());
+            return self.alter_sequence(&name, if_not_exists, options, from);
+        }
         let name = own_name(name)?;
         if self.catalogue.taken(&name) {
             return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
@@ -34,6 +43,70 @@ impl Definer<'_> {
             last: None,
         };
         sequence_options(&mut sequence, options)?;
+        self.put(Object::Sequence(Arc::new(sequence)));
+        Ok(())
+    }
+
+    /// ALTER SEQUENCE: what an option does not name stays as it is.
+    fn alter_sequence(
+        &mut self,
+        name: &ast::ObjectName,
+        if_exists: bool,
+        options: &[ast::SequenceOptions],
+        from: Restart,
+    ) -> Result<(), SqlError> {
+        let name = own_name(name)?;
+        let mut sequence = match self.catalogue.named(&name) {
+            Some(Object::Sequence(sequence)) => (**sequence).clone(),
+            Some(_) => {
+                return Err(SqlError::new(
+                    SqlState::WrongObjectType,
+                    format!("\"{name}\" is not a sequence"),
+                ));
+            }
+            None if if_exists => {
+                self.notices.push(format!("relation \"{name}\" does not exist, skipping"));
+                return Ok(());
+            }
+            None => return Err(self.missing("relation", &name)),
+        };
+        // Numbers that this transaction took are its own still.
+        if let Some(own) = self.overlay.sequences.get(&sequence.id) {
+            sequence.last = own.last;
+        }
+        let (start, named) =
+            (sequence.start, |wanted: fn(&ast::SequenceOptions) -> bool| options.iter().any(wanted));
+        let before = sequence.clone();
+        sequence_options(&mut sequence, options)?;
+        let turned = (before.step < 0) != (sequence.step < 0);
+        if !turned && !named(|o| matches!(o, ast::SequenceOptions::MinValue(_))) {
+            sequence.low = before.low;
+        }
+        if !turned && !named(|o| matches!(o, ast::SequenceOptions::MaxValue(_))) {
+            sequence.high = before.high;
+        }
+        if !named(|o| matches!(o, ast::SequenceOptions::StartWith(..))) {
+            sequence.start = start;
+        }
+        let restart = match from {
+            Restart::No => None,
+            Restart::AtStart => Some(sequence.start),
+            Restart::At(number) => Some(number),
+        };
+        if let Some(number) = restart {
+            // The next number is this one, which is what no number taken and another start say; or one step before it.
+            sequence.last = number.checked_sub(sequence.step);
+        }
+        let bounds = sequence.low..=sequence.high;
+        let next = restart.or(sequence.last).unwrap_or(sequence.start);
+        if !bounds.contains(&next) || !bounds.contains(&sequence.start) {
+            return Err(SqlError::new(
+                SqlState::InvalidParameterValue,
+                "the bounds of the sequence exclude its start or the number it is at",
+            ));
+        }
+        sequence.version += 1;
+        self.overlay.sequences.remove(&sequence.id);
         self.put(Object::Sequence(Arc::new(sequence)));
         Ok(())
     }

@@ -67,6 +67,7 @@ impl Definer<'_> {
             self.constraint(&mut table, constraint)?;
         }
         table.version = 0;
+        self.check_rules(&table)?;
         self.put_table(table);
         Ok(true)
     }

@@ -43,7 +43,9 @@ pub use datetime::Interval;
 pub use decimal::{DIGITS_MAX, Decimal, DecimalError, SCALE_MAX};
 pub use error::{Parts, SqlError, SqlState};
 pub use json::Json;
-pub use schema::{Catalogue, Column, ColumnId, Index, Object, ObjectId, Sequence, Table, View};
+pub use schema::{
+    Catalogue, Column, ColumnId, Index, Namespace, Object, ObjectId, Routine, Sequence, Table, View,
+};
 pub use types::Type;
 pub use value::{Row, Value, compare_doubles};
 pub use wire::DIMENSIONS_MAX;

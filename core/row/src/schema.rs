@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +221,36 @@ pub struct Sequence {
     pub last: Option<i64>,
 }
 
+/// A schema beside `public`, which is always there: the names of what stands in it begin with its name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its object id.
+    pub id: ObjectId,
+    /// What the names of its objects begin with: its name and a point, so that nothing else has this name.
+    pub prefix: String,
+    /// How often it was changed.
+    pub version: SchemaVersion,
+}
+
+/// A function that is an expression over its arguments.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Routine {
+    /// Its object id.
+    pub id: ObjectId,
+    /// Its name with the types of its arguments, `add(integer,integer)`: names are shared by functions of other arguments.
+    pub name: String,
+    /// How often it was changed.
+    pub version: SchemaVersion,
+    /// Its arguments: their names, which are empty where they have none, and types.
+    pub arguments: Vec<(String, Type)>,
+    /// What it gives.
+    pub gives: Type,
+    /// Whether one NULL makes the result NULL.
+    pub strict: bool,
+    /// The expression, as SQL.
+    pub body: String,
+}
+
 /// An object of the catalogue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Object {
@@ -229,6 +260,10 @@ pub enum Object {
     View(Arc<View>),
     /// A sequence.
     Sequence(Arc<Sequence>),
+    /// A schema.
+    Schema(Arc<Namespace>),
+    /// A function.
+    Function(Arc<Routine>),
 }
 
 impl Object {
@@ -238,6 +273,8 @@ impl Object {
             Self::Table(table) => table.id,
             Self::View(view) => view.id,
             Self::Sequence(sequence) => sequence.id,
+            Self::Schema(schema) => schema.id,
+            Self::Function(function) => function.id,
         }
     }
 
@@ -247,6 +284,8 @@ impl Object {
             Self::Table(table) => &table.name,
             Self::View(view) => &view.name,
             Self::Sequence(sequence) => &sequence.name,
+            Self::Schema(schema) => &schema.prefix,
+            Self::Function(function) => &function.name,
         }
     }
 
@@ -256,6 +295,8 @@ impl Object {
             Self::Table(table) => table.version,
             Self::View(view) => view.version,
             Self::Sequence(sequence) => sequence.version,
+            Self::Schema(schema) => schema.version,
+            Self::Function(function) => function.version,
         }
     }
 
@@ -265,6 +306,8 @@ impl Object {
             Self::Table(_) => "table",
             Self::View(_) => "view",
             Self::Sequence(_) => "sequence",
+            Self::Schema(_) => "schema",
+            Self::Function(_) => "function",
         }
     }
 }
@@ -333,6 +376,12 @@ impl Catalogue {
     /// The object of that name.
     pub fn named(&self, name: &str) -> Option<&Object> {
         self.objects.get(self.names.get(name)?)
+    }
+
+    /// The objects whose names begin so.
+    pub fn beginning<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Object> {
+        let names = self.names.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        names.take_while(move |(name, _)| name.starts_with(prefix)).filter_map(|(_, id)| self.objects.get(id))
     }
 
     /// The table of that id.

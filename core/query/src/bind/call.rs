@@ -10,7 +10,7 @@ use kimberlite_row::cast::Willing;
 use kimberlite_row::{Object, SqlError, SqlState, Type, Value};
 use sqlparser::ast;
 
-use super::{Binder, Typed, last_part, near, unsupported};
+use super::{Binder, PUBLIC, Typed, kept, last_part, near, parts_of, unsupported};
 use crate::dialect::EXCLUDES;
 use crate::expr::{Ask, Comparison, Expr};
 use crate::function::{self, Arg, Function, Gives};
@@ -158,6 +158,11 @@ impl Binder<'_> {
         if let Some(table) = table_function(&name) {
             return self.series(table, &name, args);
         }
+        if function::named(&name).is_empty()
+            && let Some(typed) = self.routine(&function.name, &args)?
+        {
+            return Ok(typed);
+        }
         self.special(&name, args)
     }
 
@@ -261,17 +266,19 @@ impl Binder<'_> {
         let Some(Expr::Const(Value::Text(name))) = &folded else {
             return Err(unsupported("a sequence whose name is not a literal"));
         };
-        let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
-        match self.catalogue.named(bare) {
+        let mut parts = parts_of(name, true);
+        let own = parts.pop().unwrap_or_default();
+        let kept = kept(parts.last().map_or(PUBLIC, String::as_str), &own);
+        match self.catalogue.named(&kept) {
             Some(Object::Sequence(sequence)) => {
                 if !self.sequences.contains(&sequence.id) {
                     self.sequences.push(sequence.id);
                 }
                 Ok(sequence.id)
             }
-            Some(_) => Err(SqlError::new(SqlState::WrongObjectType, format!("\"{bare}\" is not a sequence"))),
+            Some(_) => Err(SqlError::new(SqlState::WrongObjectType, format!("\"{kept}\" is not a sequence"))),
             None => {
-                Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist")))
+                Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{kept}\" does not exist")))
             }
         }
     }

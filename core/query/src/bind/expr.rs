@@ -248,6 +248,9 @@ impl Binder<'_> {
         if let Some(column) = self.find(None, &name).map_err(|e| e.at(self.position(ident)))? {
             return Ok(Self::visible(column));
         }
+        if let Some(typed) = self.argument_named(&name) {
+            return Ok(typed);
+        }
         if ident.quote_style.is_none()
             && let Some(typed) = self.bare_function(&name)
         {
@@ -279,6 +282,9 @@ impl Binder<'_> {
                     .ok_or_else(|| {
                         SqlError::new(SqlState::SyntaxError, format!("\"{name}\" is no parameter"))
                     })?;
+                if let Some(argument) = self.argument(at - 1) {
+                    return Ok(argument);
+                }
                 self.param(at - 1, &Type::Unknown);
                 let kind = self.params[at - 1].clone();
                 Typed { expr: Expr::Param(at - 1), kind }

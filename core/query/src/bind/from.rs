@@ -16,7 +16,8 @@ use sqlparser::ast;
 use super::call::table_function;
 use super::query::known_type;
 use super::{
-    Binder, NamedColumn, Scope, Typed, Visible, folded, last_part, near, parts, row_name, unsupported,
+    Binder, NO_SCHEMA, NamedColumn, Scope, Typed, Visible, bare, folded, has_schema, last_part, near, parts,
+    row_name, split, unsupported,
 };
 use crate::dialect::{AS_OF_POSITION, AS_OF_TIME, HISTORY_OF};
 use crate::expr::{Col, Comparison, Expr};
@@ -456,8 +457,9 @@ impl Binder<'_> {
         let all = parts(name);
         let bare = all.last().cloned().unwrap_or_default();
         let schema = (all.len() > 1).then(|| all[all.len() - 2].clone());
-        if schema.as_deref() == Some(HISTORY_OF) {
-            return self.history(name, &bare, alias, version);
+        if all.first().is_some_and(|first| first == HISTORY_OF) {
+            let of = ast::ObjectName(name.0[1..].to_vec());
+            return self.history(&of, &row_name(&of)?, alias, version);
         }
         if schema.is_none()
             && let Some((plan, columns)) = self.cte_plan(&bare)
@@ -477,8 +479,8 @@ impl Binder<'_> {
         };
         let catalogue = past.as_ref().map_or(self.catalogue, |p| &p.catalogue);
         let position = name.0.last().and_then(|p| p.as_ident()).and_then(|i| self.position(i));
-        row_name(name).map_err(|error| error.at(position))?;
-        match catalogue.named(&bare) {
+        let kept = row_name(name).map_err(|error| error.at(position))?;
+        match catalogue.named(&kept) {
             Some(Object::Table(table)) => {
                 let table = table.clone();
                 self.reads.push(table.id);
@@ -527,7 +529,9 @@ impl Binder<'_> {
                     aliased(Some(&bare), columns.into(), alias)?,
                 ))
             }
-            None => Err(unknown(&bare, catalogue).at(position)),
+            Some(Object::Schema(_) | Object::Function(_)) | None => {
+                Err(unknown(&kept, catalogue).at(position))
+            }
         }
     }
 
@@ -535,7 +539,7 @@ impl Binder<'_> {
     fn history(
         &mut self,
         name: &ast::ObjectName,
-        bare: &str,
+        kept: &str,
         alias: Option<&ast::TableAlias>,
         version: Option<&ast::TableVersion>,
     ) -> Result<(Plan, Vec<Visible>), SqlError> {
@@ -545,16 +549,16 @@ impl Binder<'_> {
         };
         let catalogue = past.as_ref().map_or(self.catalogue, |past| &past.catalogue);
         let position = name.0.last().and_then(|part| part.as_ident()).and_then(|ident| self.position(ident));
-        let table = match catalogue.named(bare) {
+        let table = match catalogue.named(kept) {
             Some(Object::Table(table)) => table.clone(),
             Some(_) => {
-                let message = format!("\"{bare}\" is not a table");
+                let message = format!("\"{kept}\" is not a table");
                 return Err(SqlError::new(SqlState::WrongObjectType, message)
                     .hint("Only the rows of tables have a history.")
                     .at(position));
             }
             None => {
-                return Err(unknown(bare, catalogue)
+                return Err(unknown(kept, catalogue)
                     .hint("The history of a table that was dropped is asked AT POSITION or AS OF TIMESTAMP.")
                     .at(position));
             }
@@ -572,7 +576,7 @@ impl Binder<'_> {
             // A key has many versions: no column follows from it.
             let columns = scan.columns.iter().map(|(col, _)| *col);
             let list = names.zip(kinds).zip(columns).map(|((name, kind), col)| (name, kind, col)).collect();
-            visible = aliased(Some(&table.name), list, alias)?;
+            visible = aliased(Some(&bare(&table.name)), list, alias)?;
         }
         Ok((plan, visible))
     }
@@ -591,14 +595,14 @@ impl Binder<'_> {
             .zip(&columns)
             .map(|(c, (col, _))| (c.name.clone(), c.kind.clone(), *col))
             .collect();
-        let mut visible = aliased(Some(&table.name), list, alias)?;
+        let mut visible = aliased(Some(&bare(&table.name)), list, alias)?;
         if let Some(places) = table.key_places() {
             let key: Arc<Vec<Col>> = Arc::new(places.iter().map(|at| columns[*at].0).collect());
             for column in &mut visible {
                 column.key = Some(key.clone());
             }
         }
-        let alias = alias.map_or_else(|| table.name.clone(), |a| folded(&a.name));
+        let alias = alias.map_or_else(|| bare(&table.name), |a| folded(&a.name));
         let scan = ScanPlan {
             table: table.clone(),
             alias,
@@ -646,9 +650,10 @@ impl Binder<'_> {
                     let kind = match object {
                         Object::Table(_) => "BASE TABLE",
                         Object::View(_) => "VIEW",
-                        Object::Sequence(_) => continue,
+                        Object::Sequence(_) | Object::Schema(_) | Object::Function(_) => continue,
                     };
-                    rows.push([text("kimberlite"), text("public"), text(object.name()), text(kind)].into());
+                    let (schema, own) = split(object.name());
+                    rows.push([text("kimberlite"), text(&schema), text(&own), text(kind)].into());
                 }
                 &[
                     ("table_catalog", Type::Text),
@@ -657,9 +662,18 @@ impl Binder<'_> {
                     ("table_type", Type::Text),
                 ]
             }
+            ("information_schema", "schemata") => {
+                rows.push([text("kimberlite"), text("public")].into());
+                for object in self.catalogue.objects() {
+                    let Object::Schema(schema) = object else { continue };
+                    rows.push([text("kimberlite"), text(&split(&schema.prefix).0)].into());
+                }
+                &[("catalog_name", Type::Text), ("schema_name", Type::Text)]
+            }
             ("information_schema", "columns") => {
                 for object in self.catalogue.objects() {
                     let Object::Table(table) = object else { continue };
+                    let (schema, own) = split(&table.name);
                     for (at, column) in table.columns.iter().enumerate() {
                         let length = match column.kind {
                             Type::Varchar(Some(n)) | Type::Char(n) => Value::Int(i64::from(n)),
@@ -668,8 +682,8 @@ impl Binder<'_> {
                         rows.push(
                             [
                                 text("kimberlite"),
-                                text("public"),
-                                text(&table.name),
+                                text(&schema),
+                                text(&own),
                                 text(&column.name),
                                 Value::Int(i64::try_from(at + 1).unwrap_or(i64::MAX)),
                                 column.default.as_deref().map_or(Value::Null, text),
@@ -703,10 +717,10 @@ impl Binder<'_> {
                         .chain(table.indexes.iter().filter(|i| i.constraint).map(|i| (&i.name, "UNIQUE")))
                         .chain(table.foreign_keys.iter().map(|k| (&k.name, "FOREIGN KEY")))
                         .chain(table.checks.iter().map(|c| (&c.name, "CHECK")));
+                    let (schema, own) = split(&table.name);
                     for (name, kind) in list {
                         rows.push(
-                            [text("public"), text(name), text("public"), text(&table.name), text(kind)]
-                                .into(),
+                            [text(&schema), text(&bare(name)), text(&schema), text(&own), text(kind)].into(),
                         );
                     }
                 }
@@ -721,22 +735,25 @@ impl Binder<'_> {
             ("information_schema", "views") => {
                 for object in self.catalogue.objects() {
                     let Object::View(view) = object else { continue };
-                    rows.push([text("public"), text(&view.name), text(&view.query)].into());
+                    let (schema, own) = split(&view.name);
+                    rows.push([text(&schema), text(&own), text(&view.query)].into());
                 }
                 &[("table_schema", Type::Text), ("table_name", Type::Text), ("view_definition", Type::Text)]
             }
             ("pg_catalog", "pg_tables") => {
                 for object in self.catalogue.objects() {
                     let Object::Table(table) = object else { continue };
-                    rows.push([text("public"), text(&table.name)].into());
+                    let (schema, own) = split(&table.name);
+                    rows.push([text(&schema), text(&own)].into());
                 }
                 &[("schemaname", Type::Text), ("tablename", Type::Text)]
             }
             ("pg_catalog", "pg_indexes") => {
                 for object in self.catalogue.objects() {
                     let Object::Table(table) = object else { continue };
+                    let (schema, own) = split(&table.name);
                     for index in &table.indexes {
-                        rows.push([text("public"), text(&table.name), text(&index.name)].into());
+                        rows.push([text(&schema), text(&own), text(&bare(&index.name))].into());
                     }
                 }
                 &[("schemaname", Type::Text), ("tablename", Type::Text), ("indexname", Type::Text)]
@@ -754,6 +771,9 @@ impl Binder<'_> {
 /// No object has this name; perhaps another one was meant.
 pub fn unknown(name: &str, catalogue: &Catalogue) -> SqlError {
     let error = SqlError::new(SqlState::UndefinedTable, format!("relation \"{name}\" does not exist"));
+    if !has_schema(catalogue, &split(name).0) {
+        return error.hint(NO_SCHEMA);
+    }
     match near(name, catalogue.objects().map(Object::name).collect::<Vec<_>>()) {
         Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
         None => error,

@@ -6,6 +6,7 @@ mod from;
 mod group;
 mod operator;
 mod query;
+mod routine;
 mod select;
 
 use alloc::boxed::Box;
@@ -106,6 +107,8 @@ pub struct Binder<'a> {
     next: Col,
     scopes: Vec<Scope>,
     ctes: Vec<Cte>,
+    /// What the arguments of the function stand for whose expression is bound.
+    arguments: Vec<(String, Typed)>,
     depth: usize,
     statement_at: Option<from::Past>,
     missed: Option<kimberlite_row::fact::Miss>,
@@ -127,47 +130,95 @@ pub fn parts(name: &ast::ObjectName) -> Vec<String> {
         .collect()
 }
 
-/// The one schema there is.
+/// The schema that is always there.
 pub const PUBLIC: &str = "public";
 /// The one database there is.
 pub const DATABASE: &str = "kimberlite";
 
-/// A schema or database that is not there.
-fn no_schema(all: &[String]) -> Option<&String> {
-    match all {
-        [_] | [] => None,
-        [schema, _] => Some(schema).filter(|schema| *schema != PUBLIC),
-        [database, schema, _] if database == DATABASE => Some(schema).filter(|schema| *schema != PUBLIC),
-        [first, ..] => Some(first),
-    }
+/// A part of a name as the catalogue keeps it: quoted if it could be taken for more than one part.
+fn written(part: &str) -> String {
+    if part.contains(['.', '"']) { format!("\"{}\"", part.replace('"', "\"\"")) } else { part.into() }
 }
 
-/// The name of a table, view, index or sequence that a statement makes or changes: all of them are of the schema `public`.
-pub fn own_name(name: &ast::ObjectName) -> Result<String, SqlError> {
-    let all = parts(name);
-    match no_schema(&all) {
-        None => Ok(all.into_iter().next_back().unwrap_or_default()),
-        Some(schema) => {
-            Err(SqlError::new(SqlState::InvalidSchemaName, format!("schema \"{schema}\" does not exist"))
-                .hint("There is one schema, public; a tenant is a database of its own."))
+/// The name under which the catalogue keeps an object: that of its schema comes first, if it is not `public`.
+pub fn kept(schema: &str, name: &str) -> String {
+    if schema == PUBLIC { written(name) } else { format!("{}.{}", written(schema), written(name)) }
+}
+
+/// What the names of all objects of a schema begin with.
+pub fn prefix(schema: &str) -> String {
+    format!("{}.", written(schema))
+}
+
+/// The parts of a name in a text, between points that are not quoted; what is not quoted is folded if asked for.
+pub fn parts_of(text: &str, fold: bool) -> Vec<String> {
+    let mut parts = Vec::from([String::new()]);
+    let (mut quoted, mut rest) = (false, text.chars().peekable());
+    while let Some(c) = rest.next() {
+        let last = parts.len() - 1;
+        match c {
+            '"' if quoted && rest.peek() == Some(&'"') => {
+                rest.next();
+                parts[last].push('"');
+            }
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            c if fold && !quoted => parts[last].extend(c.to_lowercase()),
+            c => parts[last].push(c),
         }
     }
+    parts
 }
 
-/// The name of a table or view that a statement reads or writes rows of.
-pub fn row_name(name: &ast::ObjectName) -> Result<String, SqlError> {
-    let all = parts(name);
-    match no_schema(&all) {
-        None => Ok(all.into_iter().next_back().unwrap_or_default()),
-        Some(_) => Err(SqlError::new(
-            SqlState::UndefinedTable,
-            format!("relation \"{}\" does not exist", all.join(".")),
-        )
-        .hint("There is one schema, public; a tenant is a database of its own.")),
+/// The schema and the own name of what the catalogue keeps under a name.
+pub fn split(name: &str) -> (String, String) {
+    let mut parts = parts_of(name, false);
+    let own = parts.pop().unwrap_or_default();
+    (parts.pop().unwrap_or_else(|| PUBLIC.to_string()), own)
+}
+
+/// The own name of what the catalogue keeps under a name.
+pub fn bare(name: &str) -> String {
+    split(name).1
+}
+
+/// Whether there is a schema of the name.
+pub fn has_schema(catalogue: &Catalogue, schema: &str) -> bool {
+    schema == PUBLIC || catalogue.named(&prefix(schema)).is_some()
+}
+
+/// There is no schema of the name.
+pub fn no_schema(schema: &str) -> SqlError {
+    SqlError::new(SqlState::InvalidSchemaName, format!("schema \"{schema}\" does not exist")).hint(NO_SCHEMA)
+}
+
+/// What to do when a schema is not there.
+pub const NO_SCHEMA: &str =
+    "CREATE SCHEMA makes one, and public is always there; a tenant is a database of its own.";
+
+/// The name under which the catalogue keeps what a statement names.
+pub fn own_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    let mut all = parts(name);
+    if all.len() == 3 && all[0] == DATABASE {
+        all.remove(0);
+    }
+    match &all[..] {
+        [own] => Ok(kept(PUBLIC, own)),
+        [schema, own] => Ok(kept(schema, own)),
+        [first, ..] => Err(no_schema(first)),
+        [] => Ok(String::new()),
     }
 }
 
-/// The last part of a name, the others having been looked at: only `public` and `pg_catalog` can be named.
+/// The same, for a table or view that a statement reads or writes rows of.
+pub fn row_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    own_name(name).map_err(|_| {
+        let message = format!("relation \"{}\" does not exist", parts(name).join("."));
+        SqlError::new(SqlState::UndefinedTable, message).hint(NO_SCHEMA)
+    })
+}
+
+/// The last part of a name, the others having been looked at.
 pub fn last_part(name: &ast::ObjectName) -> String {
     parts(name).pop().unwrap_or_default()
 }
@@ -225,6 +276,7 @@ impl<'a> Binder<'a> {
             next: 1,
             scopes: Vec::new(),
             ctes: Vec::new(),
+            arguments: Vec::new(),
             depth: 0,
             statement_at: None,
             missed: None,

@@ -69,7 +69,7 @@ impl Binder<'_> {
             || a.is_text() && b.is_text()
             || real(a) && real(b)
             || a.is_datetime() && b.is_datetime();
-        if alike && *a != Type::Unknown || *b == Type::Unknown && *a != Type::Unknown {
+        if *a != Type::Unknown && (alike || *b == Type::Unknown) {
             return Ok(a.clone());
         }
         Ok(match Self::common(a, b, "=")? {

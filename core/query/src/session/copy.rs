@@ -9,6 +9,7 @@ use kimberlite_row::check::Stop;
 use kimberlite_row::{Catalogue, Object, SqlError, SqlState, Table, Type, Value, text};
 use sqlparser::ast;
 
+use super::define::in_sql;
 use super::{Answer, Running, Session, Stage, Step};
 use crate::bind::{Output, folded, row_name, unknown, unsupported};
 use crate::copy::{Format, malformed, records};
@@ -60,7 +61,7 @@ fn target<'c>(
                 format!("cannot copy {direction} sequence \"{bare}\""),
             ));
         }
-        None => return Err(unknown(&bare, catalogue)),
+        Some(Object::Schema(_) | Object::Function(_)) | None => return Err(unknown(&bare, catalogue)),
     };
     let mut names: Vec<String> = Vec::new();
     for name in columns.iter().map(folded) {
@@ -142,7 +143,7 @@ fn insert(
     }
     let template = format!(
         "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES (NULL)",
-        quoted(&table.name),
+        in_sql(&table.name),
         list(names)
     );
     let mut statement = crate::parse::statements(&template)?.pop();
@@ -193,7 +194,7 @@ impl Session {
                     }
                 }
                 if *to {
-                    let query = format!("SELECT {} FROM {}", list(&names), quoted(&table.name));
+                    let query = format!("SELECT {} FROM {}", list(&names), in_sql(&table.name));
                     (ast::Statement::Query(crate::parse::query(&query)?), Copied::Out(format))
                 } else {
                     let Some(data) = payload else {

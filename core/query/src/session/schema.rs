@@ -13,9 +13,10 @@ use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Table, Value};
 use kimberlite_types::LogPosition;
 use sqlparser::ast;
 
-use super::define::Definer;
+use super::define::{Definer, in_sql};
 use super::{Answer, Running, Session, Stage, Step, Travel, in_transaction_only, write};
-use crate::bind::{Binder, own_name, unsupported};
+use crate::bind::{Binder, has_schema, last_part, no_schema, own_name, split, unsupported};
+use crate::dialect::ALTER_SEQUENCE;
 use crate::eval::{Scope, Shared};
 use crate::limits::BATCH_ROWS;
 use crate::overlay::View;
@@ -41,7 +42,7 @@ impl Session {
         running.queue.pop_front();
         if created {
             let name = own_name(&create.name)?;
-            let insert = format!("INSERT INTO \"{}\" {query}", name.replace('"', "\"\""));
+            let insert = format!("INSERT INTO {} {query}", in_sql(&name));
             if let Some(statement) = crate::parse::statements(&insert)?.pop() {
                 running.queue.push_front((Arc::new(statement), insert.into()));
                 running.direct = false;
@@ -127,7 +128,28 @@ impl Session {
                 self.change(running, catalogue, |d| {
                     d.create_sequence(name, *if_not_exists, sequence_options)
                 })?;
-                "CREATE SEQUENCE"
+                if name.0.first().and_then(|part| part.as_ident()).is_some_and(|i| i.value == ALTER_SEQUENCE)
+                {
+                    "ALTER SEQUENCE"
+                } else {
+                    "CREATE SEQUENCE"
+                }
+            }
+            S::CreateFunction(create) => {
+                self.change(running, catalogue, |d| d.create_function(create))?;
+                "CREATE FUNCTION"
+            }
+            S::DropFunction(drop) => {
+                self.change(running, catalogue, |d| d.drop_function(drop))?;
+                "DROP FUNCTION"
+            }
+            S::CreateSchema { schema_name, if_not_exists, .. } => {
+                let ast::SchemaName::Simple(name) = schema_name else {
+                    return Err(unsupported("a schema that belongs to a role").into());
+                };
+                let name = last_part(name);
+                self.change(running, catalogue, |d| d.create_schema(&name, *if_not_exists))?;
+                "CREATE SCHEMA"
             }
             S::Drop { object_type, if_exists, names, cascade, .. } => {
                 self.change(running, catalogue, |d| d.drop(*object_type, names, *if_exists, *cascade))?;
@@ -162,6 +184,7 @@ impl Session {
             match catalogue.named(&name) {
                 Some(kimberlite_row::Object::Table(table)) => ids.push(table.id),
                 _ if truncate.if_exists => {}
+                None if !has_schema(catalogue, &split(&name).0) => return Err(no_schema(&split(&name).0)),
                 _ => {
                     return Err(SqlError::new(
                         SqlState::UndefinedTable,

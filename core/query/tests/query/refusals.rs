@@ -51,7 +51,7 @@ fn unknown_names_are_refused_where_they_stand() {
 }
 
 #[test]
-fn there_is_one_schema() {
+fn schemas_are_public_or_made() {
     for sql in [
         "SELECT count(*) FROM public.people",
         "SELECT count(*) FROM kimberlite.public.people",
@@ -78,8 +78,9 @@ fn there_is_one_schema() {
     refused("TRUNCATE other.people", "3F000", None, "public");
     refused("CREATE INDEX ON other.people (age)", "3F000", None, "public");
     refused("CREATE SCHEMA public", "42P06", None, "");
-    refused("CREATE SCHEMA other", "0A000", None, "tenant");
-    refused("DROP SCHEMA other", "3F000", None, "");
+    refused("DROP SCHEMA other", "3F000", None, "public");
+    refused("CREATE SCHEMA o; CREATE TABLE o.t (a int); DROP SCHEMA o", "2BP01", None, "CASCADE");
+    refused("CREATE SCHEMA o; CREATE SCHEMA o", "42P06", None, "");
     refused("DROP SCHEMA public CASCADE", "0A000", None, "one by one");
     refused("SET search_path TO other", "0A000", None, "");
     refused("GRANT SELECT ON people TO someone", "0A000", None, "no roles");
@@ -152,6 +153,15 @@ fn constraints_are_refused_by_their_sqlstate() {
         ("DROP TABLE people", "2BP01"),
         ("ALTER TABLE people DROP COLUMN nosuch", "42703"),
         ("DROP VIEW people", "42809"),
+        ("CREATE TABLE x (a int CHECK (a > (SELECT 1)))", "0A000"),
+        ("CREATE TABLE x (a int CHECK (a > sum(a)))", "42803"),
+        ("CREATE TABLE x (a int CHECK (y.a > 1))", "42P01"),
+        ("ALTER TABLE people ADD CHECK (nosuch > 1)", "42703"),
+        ("ALTER TABLE people DROP CONSTRAINT people_pkey", "2BP01"),
+        ("ALTER SEQUENCE people RESTART", "42809"),
+        ("ALTER SEQUENCE nosuch RESTART", "42P01"),
+        ("ALTER SEQUENCE numbers MAXVALUE 5 RESTART 9", "22023"),
+        ("SELECT * FROM people p JOIN people q USING (id) NATURAL JOIN people r", "42702"),
     ] {
         assert_eq!(refusal(sql).state().code(), state, "{sql}");
     }

@@ -256,6 +256,14 @@ impl Rows for Memory {
         };
         let mut rows: Vec<(RowId, (LogPosition, Row))> =
             self.within(scan.at, scan.table.id, index, scan.range).into_iter().collect();
+        // What a transaction made of the table is not what the rows were written under.
+        if let Some(stored) = self.at(scan.at).catalogue.table(scan.table.id)
+            && stored.version != scan.table.version
+        {
+            for (_, (_, row)) in &mut rows {
+                *row = reshaped(row, stored, scan.table);
+            }
+        }
         rows.sort_by(|(a_id, (_, a)), (b_id, (_, b))| {
             let columns = places.iter().map(|(at, descending, nulls_first)| {
                 let (a, b) = (&a[*at], &b[*at]);

@@ -207,6 +207,151 @@ fn a_sequence_is_set() {
     assert_eq!(answers, [["55000"], ["50,51,51"], ["7,7"], ["22003"], ["null"], ["7"]]);
 }
 
+/// Whether a statement that gives no rows was done: it answers its tag, and else the SQLSTATE.
+fn done(answer: &[String]) -> bool {
+    answer.iter().all(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()))
+}
+
+#[test]
+fn a_sequence_is_altered() {
+    let answers = same_with_misses(
+        "CREATE SEQUENCE s; CREATE TABLE t (id serial, v int); INSERT INTO t (v) VALUES (7);",
+        &[
+            "SELECT nextval('s'), nextval('s')",
+            "ALTER SEQUENCE s INCREMENT BY 5",
+            "SELECT nextval('s')",
+            "ALTER SEQUENCE s RESTART WITH 100 MAXVALUE 101 INCREMENT 1 CYCLE",
+            "SELECT nextval('s'), nextval('s'), nextval('s')",
+            "ALTER SEQUENCE IF EXISTS s RESTART",
+            "SELECT nextval('s' || '')",
+            "ALTER SEQUENCE t_id_seq RENAME TO numbers",
+            "INSERT INTO t (v) VALUES (8) RETURNING id",
+            "SELECT nextval('numbers')",
+            "ALTER SEQUENCE IF EXISTS nosuch RESTART",
+        ],
+    );
+    let altered = ["ALTER SEQUENCE"];
+    let renamed = ["ALTER TABLE"];
+    assert_eq!(
+        answers,
+        [["1,2"], altered, ["7"], altered, ["100,101,1"], altered, ["1"], renamed, ["2"], ["3"], altered]
+    );
+}
+
+#[test]
+fn schemas_hold_names_of_their_own() {
+    let answers = same_with_misses(
+        "CREATE SCHEMA s; CREATE SCHEMA IF NOT EXISTS s; CREATE SCHEMA \"a.b\";
+         CREATE TABLE t (id int PRIMARY KEY, v text);
+         CREATE TABLE s.t (id serial PRIMARY KEY, n int UNIQUE CHECK (t.n > 0), CONSTRAINT low CHECK (n < 100));
+         CREATE TABLE \"a.b\".t (id int); CREATE TABLE \"a.b.t\" (x int); INSERT INTO \"a.b.t\" VALUES (5);
+         CREATE VIEW s.v AS SELECT n FROM s.t; CREATE SEQUENCE s.q;",
+        &[
+            "INSERT INTO s.t (n) VALUES (7), (8)",
+            "SELECT s.t.id, t.n, v.n FROM s.t, s.v WHERE t.n = v.n ORDER BY 1",
+            "SELECT count(*) FROM t",
+            "INSERT INTO s.t (n) VALUES (7)",
+            "UPDATE s.t SET n = 9 WHERE t.n = 8 RETURNING t.id",
+            "ALTER TABLE s.t ALTER COLUMN n TYPE bigint",
+            "SELECT nextval('s.q'), nextval('S.\"q\"'), nextval('s.t_id_seq')",
+            "DROP VIEW s.v",
+            "ALTER TABLE s.t ALTER COLUMN n TYPE bigint",
+            "ALTER TABLE s.t RENAME TO u",
+            "ALTER TABLE s.u DROP CONSTRAINT t_n_key",
+            "CREATE INDEX i ON s.u (n)",
+            "CREATE TABLE s.c AS SELECT n FROM s.u",
+            "SELECT table_schema, table_name FROM information_schema.tables ORDER BY 1, 2",
+            "SELECT schema_name FROM information_schema.schemata ORDER BY 1",
+            "SELECT count(*) FROM HISTORY OF s.u WHERE n = 7",
+            "TABLE \"a.b.t\"",
+            "DROP SCHEMA s",
+            "DROP INDEX s.i",
+            "DROP SCHEMA s, \"a.b\" CASCADE",
+            "SELECT * FROM s.c",
+            "SELECT x FROM \"a.b.t\"",
+        ],
+    );
+    assert_eq!(answers[1], ["1,7,7", "2,8,8"]);
+    assert_eq!(answers[2..5], [["0"], ["23505"], ["2"]]);
+    assert_eq!(answers[5], ["0A000"], "a view reads it");
+    assert_eq!(answers[6], ["1,2,3"]);
+    assert_eq!(answers[13], ["a.b,t", "public,a.b.t", "public,t", "s,c", "s,u"]);
+    assert_eq!(answers[14], ["a.b", "public", "s"]);
+    assert_eq!(answers[15..18], [["1"], ["5"], ["2BP01"]]);
+    assert_eq!(answers[20..], [["42P01"], ["5"]]);
+    assert!(answers[7..13].iter().chain(&answers[18..20]).all(|answer| done(answer)), "{answers:?}");
+}
+
+#[test]
+fn functions_are_expressions_over_their_arguments() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 2), (3, 4);
+         CREATE FUNCTION plus(INT, INT) RETURNS int LANGUAGE sql AS $$select $1 + $2$$;
+         CREATE FUNCTION plus(x text, y text) RETURNS text LANGUAGE sql AS 'select x || y';
+         CREATE FUNCTION twice(a float) RETURNS float LANGUAGE sql RETURN a * 2;
+         CREATE FUNCTION nothing() RETURNS int LANGUAGE sql AS 'select plus(1, 1) + 1';
+         CREATE FUNCTION most(low int) RETURNS int LANGUAGE sql STRICT AS 'select max(b) from t where a >= low';
+         CREATE VIEW v AS SELECT twice(a) AS d FROM t;",
+        &[
+            "SELECT plus(a, b), plus(a::text, 'x'), twice(b) FROM t ORDER BY a",
+            "SELECT nothing(), most(2), most(9), most(NULL)",
+            "SELECT sum(plus(a, b)), plus(min(a), max(b)) FROM t GROUP BY twice(a) ORDER BY twice(a)",
+            "SELECT d FROM v ORDER BY d",
+            "SELECT plus(1)",
+            "SELECT plus(1, nosuch)",
+            "CREATE FUNCTION wrong(INT) RETURNS int LANGUAGE sql AS 'select nosuch'",
+            "CREATE FUNCTION plus(INT, INT) RETURNS int LANGUAGE sql AS 'select 1'",
+            "CREATE OR REPLACE FUNCTION plus(INT, INT) RETURNS int LANGUAGE sql AS 'select $1 - $2'",
+            "SELECT nothing()",
+            "DROP FUNCTION plus",
+            "DROP FUNCTION twice",
+            "DROP FUNCTION plus(int, int)",
+            "SELECT nothing()",
+            "DROP FUNCTION IF EXISTS nosuch",
+        ],
+    );
+    assert_eq!(answers[0], ["3,1x,4", "7,3x,8"]);
+    assert_eq!(answers[1], ["3,4,null,null"]);
+    assert_eq!(answers[2], ["3,3", "7,7"]);
+    assert_eq!(answers[3], ["2", "6"]);
+    assert_eq!(answers[4..8], [["42883"], ["42703"], ["42703"], ["42P07"]]);
+    assert_eq!(answers[9], ["1"]);
+    assert_eq!(answers[10..12], [["42725"], ["2BP01"]]);
+    assert_eq!(answers[13], ["42883"]);
+}
+
+#[test]
+fn keys_go_and_come() {
+    let answers = same_with_misses(
+        "CREATE TABLE t (a int PRIMARY KEY, b int UNIQUE, c text);
+         INSERT INTO t VALUES (1, 2, 'x'), (2, 3, 'y');",
+        &[
+            "ALTER TABLE t ALTER COLUMN a TYPE bigint",
+            "INSERT INTO t VALUES (2, 9, 'z')",
+            "INSERT INTO t VALUES (5000000000, 4, 'z')",
+            "ALTER TABLE t ADD COLUMN n serial",
+            "SELECT a, n FROM t ORDER BY a",
+            "ALTER TABLE t DROP CONSTRAINT t_pkey",
+            "INSERT INTO t VALUES (2, 9, 'w')",
+            "ALTER TABLE t DROP COLUMN a",
+            "ALTER TABLE t ADD COLUMN d int PRIMARY KEY DEFAULT 1",
+            "ALTER TABLE t ADD PRIMARY KEY (b)",
+            "ALTER TABLE t DROP COLUMN b",
+            "SELECT c, n FROM t ORDER BY c",
+            "CREATE INDEX i ON t (c)",
+            "ALTER INDEX i RENAME TO j",
+            "DROP INDEX j",
+            "CHECKPOINT",
+            "VACUUM ANALYZE t",
+        ],
+    );
+    assert_eq!(answers[1], ["23505"]);
+    assert_eq!(answers[4], ["1,1", "2,2", "5000000000,3"]);
+    assert_eq!(answers[8], ["23505"], "one key for all rows");
+    assert_eq!(answers[11].len(), 4);
+    assert!(answers[5..8].iter().chain(&answers[12..]).all(|answer| done(answer)), "{answers:?}");
+}
+
 #[test]
 fn tables_are_made_of_queries() {
     let answers = same_with_misses(

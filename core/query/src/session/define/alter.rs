@@ -8,8 +8,8 @@ use kimberlite_row::cast::Willing;
 use kimberlite_row::{Object, ObjectId, SqlError, SqlState, Table, View};
 use sqlparser::ast;
 
-use super::{Definer, exists, quoted};
-use crate::bind::{Binder, folded, own_name, unsupported};
+use super::{Definer, beside, exists, in_sql, next_of, quoted};
+use crate::bind::{Binder, folded, last_part, own_name, unsupported};
 use crate::eval::Scope as Seen;
 
 impl Definer<'_> {
@@ -72,7 +72,7 @@ impl Definer<'_> {
                         filled = true;
                         self.follow.push(format!(
                             "UPDATE {} SET {} = DEFAULT",
-                            quoted(name),
+                            in_sql(name),
                             quoted(&table.columns[at].name)
                         ));
                     } else {
@@ -85,7 +85,7 @@ impl Definer<'_> {
                 if table.columns[at].generated.is_some() {
                     self.follow.push(format!(
                         "UPDATE {} SET {1} = {1}",
-                        quoted(name),
+                        in_sql(name),
                         quoted(&table.columns[0].name)
                     ));
                 }
@@ -153,7 +153,7 @@ impl Definer<'_> {
             }
             A::RenameTable { table_name } => {
                 let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
-                let to = own_name(to)?;
+                let to = beside(name, &last_part(to));
                 if self.catalogue.taken(&to) {
                     return Err(exists("relation", &to));
                 }
@@ -176,11 +176,12 @@ impl Definer<'_> {
             }
             A::DropConstraint { if_exists, name: ident, .. } => {
                 let constraint = folded(ident);
+                let indexed = beside(name, &constraint);
                 let before = (table.indexes.len(), table.checks.len(), table.foreign_keys.len());
-                table.indexes.retain(|i| !(i.constraint && i.name == constraint));
+                table.indexes.retain(|i| !(i.constraint && i.name == indexed));
                 table.checks.retain(|c| c.name != constraint);
                 table.foreign_keys.retain(|k| k.name != constraint);
-                if table.primary_key.as_ref().is_some_and(|k| k.name == constraint) {
+                if table.primary_key.as_ref().is_some_and(|k| k.name == indexed) {
                     return self.drop_key(&table, None);
                 }
                 if before == (table.indexes.len(), table.checks.len(), table.foreign_keys.len()) {
@@ -199,13 +200,15 @@ impl Definer<'_> {
                     .checks
                     .iter_mut()
                     .map(|c| &mut c.name)
-                    .chain(table.indexes.iter_mut().map(|i| &mut i.name))
-                    .chain(table.foreign_keys.iter_mut().map(|k| &mut k.name))
-                    .chain(table.primary_key.iter_mut().map(|k| &mut k.name));
-                for constraint in names {
-                    if *constraint == old {
-                        constraint.clone_from(&new);
-                    }
+                    .chain(table.foreign_keys.iter_mut().map(|k| &mut k.name));
+                for constraint in names.filter(|constraint| **constraint == old) {
+                    constraint.clone_from(&new);
+                }
+                let (old, new) = (beside(name, &old), beside(name, &new));
+                let names = table.indexes.iter_mut().map(|i| &mut i.name);
+                let names = names.chain(table.primary_key.iter_mut().map(|k| &mut k.name));
+                for constraint in names.filter(|constraint| **constraint == old) {
+                    constraint.clone_from(&new);
                 }
             }
             A::AlterColumn { column_name, op } => {
@@ -253,7 +256,7 @@ impl Definer<'_> {
     /// Gives a view, a sequence or an index another name; whether it was one.
     fn rename_other(&mut self, name: &str, to: &ast::RenameTableNameKind) -> Result<bool, SqlError> {
         let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = to;
-        let to = own_name(to)?;
+        let to = beside(name, &last_part(to));
         let found = self.catalogue.named(name).cloned();
         if matches!(found, Some(Object::Table(_))) {
             return Ok(false);
@@ -296,7 +299,7 @@ impl Definer<'_> {
 
     /// The default of the column that owns a sequence names it.
     fn follow_sequence(&mut self, id: ObjectId, old: &str, new: &str) {
-        let (old, new) = (format!("nextval('{old}')"), format!("nextval('{new}')"));
+        let (old, new) = (next_of(old), next_of(new));
         let uses = |c: &kimberlite_row::Column| c.owns == Some(id) && c.default.as_ref() == Some(&old);
         let owner = self.catalogue.objects().find_map(|object| match object {
             Object::Table(table) if table.columns.iter().any(uses) => Some((**table).clone()),

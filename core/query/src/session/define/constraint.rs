@@ -9,8 +9,8 @@ use kimberlite_row::schema::{Action, Check, ColumnId, ForeignKey, Index, IndexCo
 use kimberlite_row::{SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
-use super::Definer;
-use crate::bind::{Binder, folded, own_name, unsupported};
+use super::{Definer, beside};
+use crate::bind::{Binder, bare, folded, own_name, unsupported};
 use crate::session::write;
 
 impl Definer<'_> {
@@ -46,7 +46,10 @@ impl Definer<'_> {
                 table.columns[at].not_null = true;
             }
         }
-        let name = name.unwrap_or_else(|| self.free_name(&format!("{}_pkey", table.name)));
+        let name = match name {
+            Some(name) => beside(&table.name, &name),
+            None => self.free_name(&format!("{}_pkey", table.name)),
+        };
         table.primary_key = Some(PrimaryKey { name, columns });
         Ok(())
     }
@@ -58,13 +61,16 @@ impl Definer<'_> {
         names: &[String],
     ) -> Result<(), SqlError> {
         let columns = Self::ids(table, names)?;
-        let name = name.unwrap_or_else(|| {
-            let mut name = self.free_name(&format!("{}_{}_key", table.name, names.join("_")));
-            while table.indexes.iter().any(|i| i.name == name) {
-                name.push('1');
-            }
-            name
-        });
+        let name = name.map_or_else(
+            || {
+                let mut name = self.free_name(&format!("{}_{}_key", table.name, names.join("_")));
+                while table.indexes.iter().any(|i| i.name == name) {
+                    name.push('1');
+                }
+                name
+            },
+            |name| beside(&table.name, &name),
+        );
         let columns = columns
             .into_iter()
             .map(|column| IndexColumn { column, descending: false, nulls_first: false })
@@ -160,7 +166,7 @@ impl Definer<'_> {
         };
         let name = name
             .or_else(|| key.name.as_ref().map(folded))
-            .unwrap_or_else(|| format!("{}_{}_fkey", table.name, names.join("_")));
+            .unwrap_or_else(|| format!("{}_{}_fkey", bare(&table.name), names.join("_")));
         table.foreign_keys.push(ForeignKey {
             name,
             columns,
@@ -199,7 +205,7 @@ impl Definer<'_> {
                 self.foreign_key(table, key.name.as_ref().map(folded), key)
             }
             ast::TableConstraint::Check(check) => {
-                let name = check.name.as_ref().map_or_else(|| format!("{}_check", table.name), folded);
+                let name = check.name.as_ref().map_or_else(|| format!("{}_check", bare(&table.name)), folded);
                 Self::check(table, &name, &check.expr);
                 Ok(())
             }

@@ -9,7 +9,7 @@ use kimberlite_row::{Object, SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::Definer;
-use crate::bind::{own_name, unsupported};
+use crate::bind::{last_part, own_name, unsupported};
 
 impl Definer<'_> {
     /// DROP of anything.
@@ -21,6 +21,10 @@ impl Definer<'_> {
         cascade: bool,
     ) -> Result<(), SqlError> {
         for name in names {
+            if kind == ast::ObjectType::Schema {
+                self.drop_schema(&last_part(name), if_exists, cascade)?;
+                continue;
+            }
             let name = own_name(name)?;
             if kind == ast::ObjectType::Index {
                 self.drop_index(&name, if_exists)?;
@@ -53,7 +57,7 @@ impl Definer<'_> {
         Ok(())
     }
 
-    fn drop_one(&mut self, object: &Object, cascade: bool) -> Result<(), SqlError> {
+    pub(super) fn drop_one(&mut self, object: &Object, cascade: bool) -> Result<(), SqlError> {
         let id = object.id();
         let views: Vec<Object> = self
             .catalogue

@@ -7,8 +7,8 @@ use kimberlite_row::schema::{Index, IndexColumn};
 use kimberlite_row::{SqlError, SqlState};
 use sqlparser::ast;
 
-use super::{Definer, exists};
-use crate::bind::{folded, own_name, unsupported};
+use super::{Definer, beside, exists};
+use crate::bind::{folded, last_part, own_name, unsupported};
 
 impl Definer<'_> {
     /// CREATE INDEX.
@@ -35,7 +35,7 @@ impl Definer<'_> {
             return Err(unsupported("a partial index"));
         }
         let name = match &create.name {
-            Some(name) => own_name(name)?,
+            Some(name) => beside(&table_name, &last_part(name)),
             None => self.free_name(&format!("{table_name}_{}_idx", names.join("_"))),
         };
         if self.catalogue.taken(&name) {

@@ -4,7 +4,9 @@ mod alter;
 mod constraint;
 mod drop;
 mod index;
+mod namespace;
 mod replace;
+mod routine;
 mod sequence;
 mod table;
 mod view;
@@ -16,8 +18,9 @@ use alloc::vec::Vec;
 
 use kimberlite_row::fact::{Guard, SchemaFact};
 use kimberlite_row::{Catalogue, Object, ObjectId, SqlError, SqlState, Table};
+use sqlparser::ast;
 
-use crate::bind::near;
+use crate::bind::{PUBLIC, has_schema, kept, near, no_schema, own_name, prefix, split};
 use crate::eval::Shared;
 use crate::overlay::Overlay;
 
@@ -47,7 +50,35 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A name that the catalogue keeps, as SQL.
+pub(super) fn in_sql(name: &str) -> String {
+    let (schema, own) = split(name);
+    format!("{}.{}", quoted(&schema), quoted(&own))
+}
+
+/// A name in the schema of another object.
+fn beside(other: &str, name: &str) -> String {
+    kept(&split(other).0, name)
+}
+
+/// A default that takes numbers from a sequence.
+fn next_of(sequence: &str) -> String {
+    format!("nextval('{}')", sequence.replace('\'', "''"))
+}
+
 impl Definer<'_> {
+    /// The name of an object that is made: its schema must be there, and must still be when it is.
+    fn new_name(&mut self, name: &ast::ObjectName) -> Result<String, SqlError> {
+        let name = own_name(name)?;
+        let (schema, _) = split(&name);
+        if schema != PUBLIC {
+            let found = self.catalogue.named(&prefix(&schema)).map(|found| (found.id(), found.version()));
+            let (id, version) = found.ok_or_else(|| no_schema(&schema))?;
+            self.overlay.guard_schema(id, version);
+        }
+        Ok(name)
+    }
+
     /// Puts an object in place and notes the fact.
     fn put(&mut self, object: Object) {
         if let Some(old) = self.catalogue.object(object.id()) {
@@ -81,6 +112,10 @@ impl Definer<'_> {
     }
 
     fn missing(&self, kind: &str, name: &str) -> SqlError {
+        let (schema, _) = split(name);
+        if !has_schema(&self.catalogue, &schema) {
+            return no_schema(&schema);
+        }
         let state = if kind == "index" { SqlState::UndefinedObject } else { SqlState::UndefinedTable };
         let error = SqlError::new(state, format!("{kind} \"{name}\" does not exist"));
         match near(name, self.catalogue.objects().map(Object::name).collect::<Vec<_>>()) {
@@ -98,11 +133,12 @@ impl Definer<'_> {
     }
 
     fn free_name(&self, base: &str) -> String {
-        let mut name = base.to_string();
+        let (schema, own) = split(base);
+        let mut name = kept(&schema, &own);
         let mut count = 0;
         while self.catalogue.taken(&name) {
             count += 1;
-            name = format!("{base}{count}");
+            name = kept(&schema, &format!("{own}{count}"));
         }
         name
     }

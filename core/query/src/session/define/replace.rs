@@ -10,7 +10,7 @@ use kimberlite_row::{Column, Object, SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::alter::mentions;
-use super::{Definer, quoted};
+use super::{Definer, in_sql, quoted};
 use crate::bind::{Binder, unsupported};
 
 impl Definer<'_> {
@@ -110,12 +110,12 @@ impl Definer<'_> {
         let names: Vec<String> = old.columns.iter().filter(|c| kept(c)).map(|c| quoted(&c.name)).collect();
         self.follow.push(format!(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
-            quoted(&name),
+            in_sql(&name),
             names.join(", "),
             list.join(", "),
-            quoted(&moved.name)
+            in_sql(&moved.name)
         ));
-        self.follow.push(format!("DROP TABLE {}", quoted(&moved.name)));
+        self.follow.push(format!("DROP TABLE {}", in_sql(&moved.name)));
         let children: Vec<Arc<Table>> = self
             .catalogue
             .children(old.id)

@@ -27,7 +27,7 @@ impl Definer<'_> {
             let name = ast::ObjectName(rest.to_vec());
             return self.alter_sequence(&name, if_not_exists, options, from);
         }
-        let name = own_name(name)?;
+        let name = self.new_name(name)?;
         if self.catalogue.taken(&name) {
             return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
         }

@@ -11,8 +11,8 @@ use kimberlite_row::{Column, Object, Sequence, SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
 use super::sequence::sequence_options;
-use super::{Definer, exists};
-use crate::bind::{Binder, Output, folded, own_name, unsupported};
+use super::{Definer, exists, next_of};
+use crate::bind::{Binder, Output, bare, folded, own_name, unsupported};
 
 impl Definer<'_> {
     /// CREATE TABLE.
@@ -21,7 +21,7 @@ impl Definer<'_> {
         create: &ast::CreateTable,
         rows: Option<&[Output]>,
     ) -> Result<bool, SqlError> {
-        let name = own_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         if self.catalogue.taken(&name) {
             if create.if_not_exists {
                 self.notices.push(format!("relation \"{name}\" already exists, skipping"));
@@ -117,7 +117,7 @@ impl Definer<'_> {
             last: None,
         };
         sequence_options(&mut sequence, options)?;
-        table.columns[at].default = Some(format!("nextval('{name}')"));
+        table.columns[at].default = Some(next_of(&name));
         table.columns[at].not_null = true;
         table.columns[at].owns = Some(sequence.id);
         self.put(Object::Sequence(Arc::new(sequence)));
@@ -154,8 +154,8 @@ impl Definer<'_> {
                     self.foreign_key(table, named, &key)?;
                 }
                 ast::ColumnOption::Check(check) => {
-                    let name =
-                        named.unwrap_or_else(|| format!("{}_{}_check", table.name, table.columns[at].name));
+                    let name = named
+                        .unwrap_or_else(|| format!("{}_{}_check", bare(&table.name), table.columns[at].name));
                     Self::check(table, &name, &check.expr);
                 }
                 ast::ColumnOption::Generated { generation_expr: Some(expr), .. } => {

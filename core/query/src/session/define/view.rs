@@ -9,7 +9,7 @@ use kimberlite_row::{Object, ObjectId, SqlError, SqlState, View};
 use sqlparser::ast;
 
 use super::{Definer, exists};
-use crate::bind::{Output, folded, own_name};
+use crate::bind::{Output, folded};
 
 impl Definer<'_> {
     /// CREATE VIEW.
@@ -19,7 +19,7 @@ impl Definer<'_> {
         output: &[Output],
         reads: Vec<ObjectId>,
     ) -> Result<(), SqlError> {
-        let name = own_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         let mut columns: Vec<String> = output.iter().map(|o| o.name.clone()).collect();
         if create.columns.len() > columns.len() {
             return Err(SqlError::new(

@@ -14,7 +14,7 @@ use super::{
     Conflict, ConflictUpdate, Kind, WritePlan, assign, assignments, default_of, is_default, own_columns,
     place, returning, rules, target,
 };
-use crate::bind::{Binder, Typed, folded, last_part, unsupported};
+use crate::bind::{Binder, Typed, bare, folded, last_part, unsupported};
 use crate::exec::{LateQuery, compile_late};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
@@ -108,7 +108,7 @@ pub(super) fn insert(binder: &mut Binder<'_>, insert: &ast::Insert) -> Result<Wr
             Plan::Project(Box::new(plan), full.into_iter().zip(cols.iter().copied()).collect())
         }
     };
-    let alias = insert.table_alias.as_ref().map_or_else(|| table.name.clone(), |a| folded(&a.alias));
+    let alias = insert.table_alias.as_ref().map_or_else(|| bare(&table.name), |a| folded(&a.alias));
     let mut late = Vec::new();
     let conflict = match &insert.on {
         None => None,

@@ -15,7 +15,9 @@ use kimberlite_row::schema::{ColumnId, Identity};
 use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
-use crate::bind::{Binder, Output, Scope, Typed, Visible, last_part, near, row_name, unsupported};
+use crate::bind::{
+    Binder, Output, Scope, Typed, Visible, bare, last_part, near, row_name, unknown, unsupported,
+};
 use crate::exec::{LateQuery, compile_expression, compile_late};
 use crate::expr::{Col, Expr};
 use crate::plan::Plan;
@@ -103,26 +105,14 @@ pub(in crate::session) struct WritePlan {
 }
 
 fn target(binder: &Binder<'_>, name: &ast::ObjectName) -> Result<Arc<Table>, SqlError> {
-    let bare = row_name(name)?;
-    match binder.catalogue.named(&bare) {
+    let kept = row_name(name)?;
+    match binder.catalogue.named(&kept) {
         Some(kimberlite_row::Object::Table(table)) => Ok(table.clone()),
         Some(other) => Err(SqlError::new(
             SqlState::WrongObjectType,
-            format!("cannot change {} \"{bare}\"", other.kind()),
+            format!("cannot change {} \"{kept}\"", other.kind()),
         )),
-        None => {
-            let error =
-                SqlError::new(SqlState::UndefinedTable, format!("relation \"{bare}\" does not exist"));
-            Err(
-                match near(
-                    &bare,
-                    binder.catalogue.objects().map(kimberlite_row::Object::name).collect::<Vec<_>>(),
-                ) {
-                    Some(near) => error.hint(format!("Perhaps you meant the table \"{near}\".")),
-                    None => error,
-                },
-            )
-        }
+        None => Err(unknown(&kept, binder.catalogue)),
     }
 }
 
@@ -182,7 +172,7 @@ fn rules(
     binder: &mut Binder<'_>,
     table: &Table,
 ) -> Result<(Vec<(String, Expr)>, Vec<(usize, Expr)>), SqlError> {
-    let (visible, cols) = own_columns(binder, table, &table.name);
+    let (visible, cols) = own_columns(binder, table, &bare(&table.name));
     let mut checks = Vec::new();
     let mut generated = Vec::new();
     for rule in &table.checks {

@@ -371,7 +371,7 @@ impl Rows for View<'_> {
                 RowId::Hidden(hidden) => Some(*hidden),
                 RowId::Key(_) => None,
             };
-            each(Found { key: &name(at + 1, stored), hidden, version: self.at, row })
+            each(Found { key: name(at + 1, stored)[..].into(), hidden, version: self.at, row })
         };
         if !self.overlay.truncated.contains(&id) {
             let after = stored.clone();
@@ -389,8 +389,9 @@ impl Rows for View<'_> {
                     return wanted;
                 }
                 stored.clear();
-                stored.extend_from_slice(found.key);
-                wanted = each(Found { key: &name(given, &stored), ..found });
+                stored.extend_from_slice(found.key.0);
+                stored.extend_from_slice(found.key.1);
+                wanted = each(Found { key: name(given, &stored)[..].into(), ..found });
                 wanted
             })?;
         }

@@ -97,11 +97,28 @@ pub struct Scan<'a> {
 /// The key the machine gave a row of a table without a primary key.
 pub type Hidden = [u8; 16];
 
+/// Where a scan may go on, in two parts, one behind the other: opaque.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundKey<'a>(pub &'a [u8], pub &'a [u8]);
+
+impl FoundKey<'_> {
+    /// In one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [self.0, self.1].concat()
+    }
+}
+
+impl<'a> From<&'a [u8]> for FoundKey<'a> {
+    fn from(whole: &'a [u8]) -> Self {
+        Self(whole, &[])
+    }
+}
+
 /// A row that a scan found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// Where to go on from: opaque.
-    pub key: &'a [u8],
+    /// Where to go on from.
+    pub key: FoundKey<'a>,
     /// The hidden key, if the table has no primary key.
     pub hidden: Option<Hidden>,
     /// The position of the command that wrote this version.

@@ -105,7 +105,7 @@ pub use cursor::Direction;
 pub use guard::KeyRange;
 pub use layout::HEADER_SIZE;
 pub use object::{OBJECT_SIZE, behind_prefix, object_key, object_prefix};
-pub use page::{Malformed, Page, Wrong};
+pub use page::{Key, Malformed, Page, Wrong};
 pub use parts::Part;
 pub use plan::Draft;
 pub use pointer::{Address, Miss, PageKind, PageRef, Pages, Pointer, Tree};

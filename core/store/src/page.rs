@@ -26,6 +26,28 @@ pub struct Page {
     prefix: u16,
     /// Bytes of a cell before its key.
     fixed: u8,
+    /// What all keys but the first one have in common behind the prefix. The first separator of a branch may be nothing, and
+    /// then there is no prefix.
+    shared: u16,
+    /// Of each key but the first one, what stands behind that. A search looks at these, which stand side by side, and then
+    /// mostly at one cell; not a part of the page as it is written.
+    hints: Box<[Hint]>,
+}
+
+/// The first bytes of a key's end, the highest first, zeros behind its last one: of two ends whose hints differ, the
+/// greater one has the greater hint.
+type Hint = u32;
+
+#[inline]
+fn hint_of(end: &[u8]) -> Hint {
+    let bytes = match *end {
+        [a, b, c, d, ..] => [a, b, c, d],
+        [a, b, c] => [a, b, c, 0],
+        [a, b] => [a, b, 0, 0],
+        [a] => [a, 0, 0, 0],
+        [] => [0; 4],
+    };
+    Hint::from_be_bytes(bytes)
 }
 
 impl fmt::Debug for Page {
@@ -87,7 +109,7 @@ impl fmt::Display for Wrong {
 
 /// A key in two parts: what the page's keys have in common, and the rest.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Key<'p> {
+pub struct Key<'p> {
     pub(crate) head: &'p [u8],
     pub(crate) tail: &'p [u8],
 }
@@ -101,6 +123,17 @@ impl<'p> Key<'p> {
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.head.len() + self.tail.len()
+    }
+
+    /// Both parts.
+    #[inline]
+    pub const fn parts(&self) -> (&'p [u8], &'p [u8]) {
+        (self.head, self.tail)
+    }
+
+    /// The key in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [self.head, self.tail].concat()
     }
 
     #[inline]
@@ -138,7 +171,8 @@ impl<'p> Key<'p> {
         bytes
     }
 
-    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
+    /// Appends the key.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.head);
         bytes.extend_from_slice(self.tail);
     }
@@ -228,7 +262,8 @@ impl Page {
             return Err(Wrong::Padding);
         }
         let (count, prefix) = (u16_at(&bytes, at::COUNT), u16_at(&bytes, at::PREFIX));
-        let page = Self { bytes, kind, level, count, prefix, fixed: fixed_of(kind) };
+        let hints = Box::default();
+        let mut page = Self { bytes, kind, level, count, prefix, fixed: fixed_of(kind), shared: 0, hints };
         match kind {
             PageKind::Value | PageKind::ValueIndex => page.check_value(at, used)?,
             PageKind::Leaf(_) | PageKind::Branch(_) => {
@@ -237,6 +272,7 @@ impl Page {
                 }
                 page.check_cells(used)?;
                 page.check_order()?;
+                page.take_hints();
                 if (page.max(), page.entries()) != (at.max, at.entries) {
                     return Err(Wrong::Stranger);
                 }
@@ -340,7 +376,23 @@ impl Page {
             .find(|kind| kind.code() == bytes[at::KIND])
             .expect("a page is built with a kind");
         let (count, prefix) = (u16_at(&bytes, at::COUNT), u16_at(&bytes, at::PREFIX));
-        Self { level: bytes[at::LEVEL], kind, count, prefix, fixed: fixed_of(kind), bytes }
+        let (level, hints) = (bytes[at::LEVEL], Box::default());
+        let mut page = Self { bytes, kind, level, count, prefix, fixed: fixed_of(kind), shared: 0, hints };
+        if !matches!(kind, PageKind::Value | PageKind::ValueIndex) {
+            page.take_hints();
+        }
+        page
+    }
+
+    /// Reads the hints of keys that are in order.
+    fn take_hints(&mut self) {
+        let count = self.count();
+        if count > 1 {
+            let (first, last) = (Key::whole(self.tail(1)), Key::whole(self.tail(count - 1)));
+            let shared = first.common(&last);
+            self.hints = (1..count).map(|index| hint_of(&self.tail(index)[shared..])).collect();
+            self.shared = shared as u16;
+        }
     }
 
     /// The bytes, as they are written.
@@ -396,9 +448,33 @@ impl Page {
     /// Where the bytes of some cells stand. They follow each other.
     #[inline]
     pub(crate) fn cells(&self, indexes: core::ops::Range<usize>) -> core::ops::Range<usize> {
-        let end = HEADER_SIZE + self.used();
-        let place = |index: usize| if index < self.count() { self.slot(index) } else { end };
-        place(indexes.start)..place(indexes.end)
+        self.place(indexes.start)..self.place(indexes.end)
+    }
+
+    /// Where the cell of an entry stands, and behind the last one where all cells end.
+    #[inline]
+    pub(crate) fn place(&self, index: usize) -> usize {
+        if index < self.count() { self.slot(index) } else { HEADER_SIZE + self.used() }
+    }
+
+    /// The entry of a leaf of the current tree whose cell stands here, and where the next one does. Cells follow each other, so
+    /// whoever wants one after another looks at no slot.
+    #[inline]
+    pub(crate) fn cell_at(&self, place: usize) -> (LeafCell<'_>, usize) {
+        let bytes = &self.bytes[..];
+        let tail = place + CURRENT_LEAF_FIXED;
+        let fixed = &bytes[place..tail];
+        let value = tail + usize::from(u16_at(fixed, 0));
+        let size = u16_at(fixed, 2);
+        let (stored, next) = if size == ELSEWHERE {
+            let blob = BlobRef::read(bytes, value).expect("a page was checked when it came, or built here");
+            (Stored::Elsewhere(blob), value + BLOB_REF_SIZE)
+        } else {
+            let next = value + usize::from(size);
+            (Stored::Inline(&bytes[value..next]), next)
+        };
+        let begin = position_at(fixed, 4);
+        (LeafCell { begin, end: POSITION_MIN, tail: &bytes[tail..value], value: stored }, next)
     }
 
     #[inline]
@@ -453,17 +529,91 @@ impl Page {
         rest: &[u8],
         rank: LogPosition,
     ) -> Result<usize, usize> {
-        let (mut low, mut high) = (from, self.count());
-        while low < high {
-            let middle = low.midpoint(high);
-            let order = self.tail(middle).cmp(rest).then_with(|| self.rank(middle).cmp(&rank));
-            match order {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(middle),
+        let low = match self.search_hints(from.max(1), rest, rank) {
+            Ok(index) => return Ok(index),
+            Err(low) => low,
+        };
+        // The first key has no hint.
+        if from > 0 || low > 1 || self.count == 0 {
+            return Err(low.min(self.count()));
+        }
+        match self.order(0, rest, rank) {
+            Ordering::Less => Err(1),
+            Ordering::Equal => Ok(0),
+            Ordering::Greater => Err(0),
+        }
+    }
+
+    /// As [`Page::search_tail_from`], from the second entry on or a later one.
+    #[inline]
+    fn search_hints(&self, from: usize, rest: &[u8], rank: LogPosition) -> Result<usize, usize> {
+        let Some(hints) = self.hints.get(from - 1..) else { return Err(from) };
+        let mut end = rest;
+        if self.shared > 0 {
+            let shared = &self.tail(1)[..usize::from(self.shared)];
+            let common = shared.len().min(rest.len());
+            match rest[..common].cmp(&shared[..common]) {
+                Ordering::Less => return Err(from),
+                Ordering::Greater => return Err(self.count()),
+                Ordering::Equal if common < shared.len() => return Err(from),
+                Ordering::Equal => end = &rest[common..],
             }
         }
-        Err(low)
+        let hint = hint_of(end);
+        let mut low = hints.partition_point(|other| *other < hint);
+        let same = &hints[low..];
+        if same.first() != Some(&hint) {
+            return Err(from + low);
+        }
+        let alike = if same.get(1) == Some(&hint) { same.partition_point(|other| *other == hint) } else { 1 };
+        let mut high = low + alike;
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.order(from + middle, rest, rank) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(from + middle),
+            }
+        }
+        Err(from + low)
+    }
+
+    /// How an entry stands to a key, by what is behind the prefix, and rank.
+    #[inline]
+    fn order(&self, index: usize, rest: &[u8], rank: LogPosition) -> Ordering {
+        self.tail(index).cmp(rest).then_with(|| self.rank(index).cmp(&rank))
+    }
+
+    /// Behind an entry, the first one with another key.
+    pub(crate) fn behind_key(&self, index: usize) -> usize {
+        let (tail, mut from) = (self.tail(index), index + 1);
+        if from >= self.count() || self.tail(from) != tail {
+            return from;
+        }
+        // All of the same key have the same hint, and mostly no other has it.
+        let hints = &self.hints[from - 1..];
+        let mut until = from + hints.partition_point(|hint| *hint <= hints[0]);
+        while from < until && self.tail(until - 1) != tail {
+            let middle = from.midpoint(until);
+            if self.tail(middle) == tail { from = middle + 1 } else { until = middle }
+        }
+        until
+    }
+
+    /// Of some entries of a leaf of the history that are of one key, the first one that ended behind a position. It is mostly
+    /// a recent one, so steps from the end on double until they are behind it.
+    pub(crate) fn first_behind(&self, entries: core::ops::Range<usize>, at: LogPosition) -> usize {
+        let (mut low, mut high, mut back) = (entries.start, entries.end, 1);
+        while low < high {
+            let middle = low.midpoint(high).max(high.saturating_sub(back));
+            if self.rank(middle) > at {
+                high = middle;
+                back *= 2;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
     }
 
     /// The first entry that is not less.

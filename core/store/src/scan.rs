@@ -39,10 +39,10 @@ pub enum Progress {
 }
 
 /// One row of a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Row<'r> {
-    /// The whole key.
-    pub key: &'r [u8],
+    /// The whole key, in two parts.
+    pub key: Key<'r>,
     /// The command that wrote this version.
     pub begin: LogPosition,
     /// What was written.
@@ -72,6 +72,8 @@ enum Side<'a> {
     At(&'a Page, usize),
     /// There are no more.
     End,
+    /// All up to this entry, it included, was looked at and is not seen; behind it nothing was looked at.
+    Passed(&'a Page, usize),
     /// The step ends; all up to this entry, it included, was looked at and is not seen.
     Stopped(Option<(&'a Page, usize)>, Option<Miss>),
 }
@@ -83,11 +85,11 @@ impl Scan {
     }
 
     /// Nothing at or in front of this key is to be seen any more.
-    fn pass(&mut self, key: &[u8]) {
+    fn pass(&mut self, key: &Key<'_>) {
         match self.direction {
             Direction::Forward => {
                 self.low.clear();
-                self.low.extend_from_slice(key);
+                key.append_to(&mut self.low);
                 self.low.push(0);
             }
             Direction::Backward => self.high = Some(key.to_vec()),
@@ -157,13 +159,13 @@ impl Store {
         scan: &mut Scan,
         limits: StepLimits,
         pages: &dyn Pages,
-        visit: impl FnMut(Row<'_>) -> ControlFlow<()>,
+        visit: impl FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<Progress, Stop> {
         self.check_horizon(scan.tenant, scan.snapshot)?;
         if scan.is_empty() {
             return Ok(Progress::Done);
         }
-        let step = Step { store: self, pages, limits, rows: 0, key: Vec::new(), value: Vec::new(), visit };
+        let step = Step { store: self, pages, limits, rows: 0, last: None, value: Vec::new(), visit };
         match scan.snapshot {
             Snapshot::At(at) if !self.is_present(scan.tenant, at) => step.past(scan, at),
             _ => step.present(scan),
@@ -176,12 +178,13 @@ struct Step<'a, V> {
     pages: &'a dyn Pages,
     limits: StepLimits,
     rows: u32,
-    key: Vec<u8>,
+    /// The entry that was shown last.
+    last: Option<(&'a Page, usize)>,
     value: Vec<u8>,
     visit: V,
 }
 
-impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
+impl<V: FnMut(&Row<'_>) -> ControlFlow<()>> Step<'_, V> {
     /// The current tree alone.
     fn present(mut self, scan: &mut Scan) -> Result<Progress, Stop> {
         let mut cursor = Cursor::new(self.store, self.pages, scan.tenant, Tree::Current, scan.direction)
@@ -193,17 +196,21 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
             }
             let Some((page, from)) = cursor.entry() else { return Ok(Progress::Done) };
             let (indexes, ends) = leaf_range(scan, page, from);
-            let prefix = page.prefix();
-            // Until the first row of this leaf is shown, the key is still that of the last one of the leaf before.
-            let mut fresh = true;
-            let mut left = indexes.len();
-            let mut at = indexes.start;
-            while left > 0 {
-                let index = match scan.direction {
-                    Direction::Forward => at,
-                    Direction::Backward => indexes.end - 1 - (at - indexes.start),
+            let head = page.prefix();
+            let (mut left, mut next) = (indexes.clone(), page.place(indexes.start));
+            while !left.is_empty() {
+                let (index, place) = match scan.direction {
+                    Direction::Forward => {
+                        left.start += 1;
+                        (left.start - 1, next)
+                    }
+                    Direction::Backward => {
+                        left.end -= 1;
+                        (left.end, page.place(left.end))
+                    }
                 };
-                let cell = page.leaf_cell(index);
+                let (cell, behind) = page.cell_at(place);
+                next = behind;
                 let value = match cell.value {
                     Stored::Inline(bytes) => bytes,
                     Stored::Elsewhere(blob) => {
@@ -215,30 +222,30 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
                         &self.value
                     }
                 };
-                if fresh {
-                    self.key.clear();
-                    self.key.extend_from_slice(prefix);
-                    fresh = false;
-                }
-                self.key.truncate(prefix.len());
-                self.key.extend_from_slice(cell.tail);
                 self.rows += 1;
-                let flow = (self.visit)(Row { key: &self.key, begin: cell.begin, value });
+                self.last = Some((page, index));
+                let key = Key { head, tail: cell.tail };
+                let flow = (self.visit)(&Row { key, begin: cell.begin, value });
                 if flow.is_break() || self.rows >= self.limits.rows {
-                    scan.pass(&self.key);
+                    scan.pass(&key);
                     return Ok(if flow.is_break() { Progress::Done } else { Progress::More });
                 }
-                at += 1;
-                left -= 1;
             }
             if ends {
                 return Ok(Progress::Done);
             }
             if cursor.touched >= self.limits.pages && self.rows > 0 {
-                scan.pass(&self.key);
+                self.pass_last(scan);
                 return Ok(Progress::More);
             }
             moved = cursor.next_leaf();
+        }
+    }
+
+    /// Nothing up to the entry that was shown last is to be seen any more.
+    fn pass_last(&self, scan: &mut Scan) {
+        if let Some((page, index)) = self.last {
+            scan.pass(&page.key(index));
         }
     }
 
@@ -246,7 +253,7 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
         if self.rows == 0 {
             return Err(miss.into());
         }
-        scan.pass(&self.key);
+        self.pass_last(scan);
         Ok(Progress::More)
     }
 
@@ -264,18 +271,31 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
             finder: Cursor::new(self.store, self.pages, scan.tenant, Tree::History, Direction::Forward)
                 .skipping(at),
             inside: [None; 2],
+            edge: 0,
             key: Vec::new(),
         };
         let mut now = opened(scan.start(&mut merge.now));
         let mut then = opened(scan.start(&mut merge.then));
         loop {
-            if matches!(now, Side::Open) {
-                now = merge.seen_now(scan);
-            }
             if matches!(then, Side::Open) {
                 then = merge.seen_then(scan);
             }
+            if matches!(now, Side::Open) {
+                now = merge.seen_now(scan, &then);
+            }
             let first = match (&now, &then) {
+                // The current tree is not looked at further than the history has come: for a recent position that might be
+                // far, and each step would do so again.
+                (Side::Passed(b, j), Side::At(a, i)) if merge.is_up_to(&a.key(*i), &b.key(*j)) => false,
+                (Side::Passed(b, j), Side::Stopped(Some((a, i)), _))
+                    if merge.is_up_to(&a.key(*i), &b.key(*j)) =>
+                {
+                    return self.stop(scan, now, then);
+                }
+                (Side::Passed(b, j), _) => {
+                    now = merge.go_on_now(b, *j);
+                    continue;
+                }
                 (Side::End, Side::End) => return Ok(Progress::Done),
                 // The other side looked at all up to here and beyond: this is the next one.
                 (Side::At(a, i), Side::Stopped(Some((b, j)), _))
@@ -296,7 +316,9 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
                     assert!(order.is_ne(), "a position sees one version of a key");
                     order.is_lt() == (scan.direction == Direction::Forward)
                 }
-                (Side::Open, _) | (_, Side::Open) => unreachable!("both sides were just looked at"),
+                (Side::Open, _) | (_, Side::Open | Side::Passed(..)) => {
+                    unreachable!("both sides were just looked at")
+                }
             };
             let Side::At(page, index) = *(if first { &now } else { &then }) else {
                 unreachable!("the first side has an entry")
@@ -309,12 +331,12 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
                     return self.stop_at(scan, &page.key(index), stopped);
                 }
             };
-            self.key.clear();
-            page.key(index).append_to(&mut self.key);
+            let key = page.key(index);
             self.rows += 1;
-            let flow = (self.visit)(Row { key: &self.key, begin: cell.begin, value: &value });
+            self.last = Some((page, index));
+            let flow = (self.visit)(&Row { key, begin: cell.begin, value: &value });
             if flow.is_break() || self.rows >= self.limits.rows {
-                scan.pass(&self.key);
+                scan.pass(&key);
                 return Ok(if flow.is_break() { Progress::Done } else { Progress::More });
             }
             if first {
@@ -325,7 +347,7 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
         }
     }
 
-    fn value_of<'p>(&mut self, tenant: TenantId, cell: &LeafCell<'p>) -> Result<Cow<'p, [u8]>, Miss> {
+    fn value_of<'p>(&self, tenant: TenantId, cell: &LeafCell<'p>) -> Result<Cow<'p, [u8]>, Miss> {
         match cell.value {
             Stored::Inline(bytes) => Ok(Cow::Borrowed(bytes)),
             Stored::Elsewhere(blob) => {
@@ -351,9 +373,7 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
     fn stop(&self, scan: &mut Scan, now: Side<'_>, then: Side<'_>) -> Result<Progress, Stop> {
         let before = scan.clone();
         let forward = scan.direction == Direction::Forward;
-        if self.rows > 0 {
-            scan.pass(&self.key);
-        }
+        self.pass_last(scan);
         let start = scan.clone();
         let mut missing = Vec::new();
         let mut reached: Option<Scan> = None;
@@ -362,10 +382,10 @@ impl<V: FnMut(Row<'_>) -> ControlFlow<()>> Step<'_, V> {
             match side {
                 Side::End | Side::Open => continue,
                 Side::At(page, index) => here.reach(&page.key(index)),
+                Side::Passed(page, index) => here.pass(&page.key(index)),
                 Side::Stopped(examined, miss) => {
                     if let Some((page, index)) = examined {
-                        let key = page.key(index);
-                        here.pass(&key.first(key.len()));
+                        here.pass(&page.key(index));
                     }
                     missing.extend(miss.into_iter().flat_map(Miss::into_pages));
                 }
@@ -436,6 +456,8 @@ struct Merge<'a> {
     finder: Cursor<'a>,
     /// The leaves of both trees that were last held against the range, and whether it holds what is left of them.
     inside: [Option<(&'a Page, bool)>; 2],
+    /// Where in its leaf the versions of the key that the history is at end, when going forward.
+    edge: usize,
     key: Vec<u8>,
 }
 
@@ -470,8 +492,8 @@ impl<'a> Merge<'a> {
         whole || scan.holds(&page.key(index))
     }
 
-    /// The next entry of the current tree that began in time.
-    fn seen_now(&mut self, scan: &Scan) -> Side<'a> {
+    /// The next entry of the current tree that began in time, if it comes before what the history has.
+    fn seen_now(&mut self, scan: &Scan, then: &Side<'a>) -> Side<'a> {
         loop {
             let Some((page, mut index)) = self.now.entry() else { return Side::End };
             loop {
@@ -491,13 +513,27 @@ impl<'a> Merge<'a> {
                     None => break,
                 }
             }
-            let examined = Some((page, index));
-            if self.now.touched >= self.limit {
-                return Side::Stopped(examined, None);
+            if let Side::At(other, at) | Side::Stopped(Some((other, at)), _) = then
+                && self.is_up_to(&other.key(*at), &page.key(index))
+            {
+                return Side::Passed(page, index);
             }
-            if let Err(miss) = self.now.next_leaf() {
-                return Side::Stopped(examined, Some(miss));
+            match self.go_on_now(page, index) {
+                Side::Open => {}
+                stopped => return stopped,
             }
+        }
+    }
+
+    /// Goes to the next leaf of the current tree, behind an entry that is not seen.
+    fn go_on_now(&mut self, page: &'a Page, index: usize) -> Side<'a> {
+        let examined = Some((page, index));
+        if self.now.touched >= self.limit {
+            return Side::Stopped(examined, None);
+        }
+        match self.now.next_leaf() {
+            Ok(()) => Side::Open,
+            Err(miss) => Side::Stopped(examined, Some(miss)),
         }
     }
 
@@ -554,12 +590,12 @@ impl<'a> Merge<'a> {
 
     /// Of the key of this entry, the version in this leaf that the position sees. Versions of a key follow each other in
     /// time, so the first that ended later is the only candidate.
-    fn versions_from(&self, page: &Page, index: usize) -> Versions {
-        let tail = page.tail(index);
-        let (Ok(first) | Err(first)) = page.search_tail_from(index, tail, after(self.at));
+    fn versions_from(&mut self, page: &Page, index: usize) -> Versions {
+        self.edge = page.behind_key(index);
+        let first = page.first_behind(index..self.edge, self.at);
         if first == page.count() {
             Versions::Behind
-        } else if page.tail(first) != tail {
+        } else if first == self.edge {
             Versions::Over(first)
         } else if page.begin(first) <= self.at {
             Versions::Seen(first)
@@ -621,9 +657,8 @@ impl<'a> Merge<'a> {
 
     fn pass_then_forward(&mut self) -> Result<(), Miss> {
         let Some((page, index)) = self.then.entry() else { return Ok(()) };
-        let edge = edge_of(page, index);
-        if edge < page.count() {
-            return self.then.go_to(edge);
+        if self.edge < page.count() {
+            return self.then.go_to(self.edge);
         }
         self.then.next_leaf()?;
         let Some((next, at)) = self.then.entry() else { return Ok(()) };
@@ -631,7 +666,7 @@ impl<'a> Merge<'a> {
             return Ok(());
         }
         // More versions of the same key: however many leaves they fill, a path from the root gets behind them.
-        let edge = edge_of(next, at);
+        let edge = next.behind_key(at);
         if edge < next.count() {
             return self.then.go_to(edge);
         }
@@ -654,15 +689,4 @@ impl<'a> Merge<'a> {
             self.then.entry().is_some_and(|(page, index)| page.key(index).cmp_slice(&self.key).is_eq());
         if same { self.then.seek_before(Some((&self.key, POSITION_MIN))) } else { Ok(()) }
     }
-}
-
-/// Where in a leaf of the history the versions of an entry's key end.
-fn edge_of(page: &Page, index: usize) -> usize {
-    let (tail, next) = (page.tail(index), index + 1);
-    // Mostly few are left.
-    if next == page.count() || page.tail(next) != tail {
-        return next;
-    }
-    let (Ok(edge) | Err(edge)) = page.search_tail_from(next, tail, POSITION_MAX);
-    edge
 }

@@ -8,7 +8,7 @@ use core::ops::{Bound, ControlFlow};
 use kimberlite_probe::mutant;
 use kimberlite_row::codec::{Layout, Projection};
 use kimberlite_row::fact::{
-    Found, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Record, Rows, Scan, StreamScan, TimePoint,
+    Found, FoundKey, HISTORY_COLUMNS, KeyRange, Lifetime, Miss, Record, Rows, Scan, StreamScan, TimePoint,
 };
 use kimberlite_row::{Catalogue, Index, Object, Row, Table, Value};
 use kimberlite_store::{Direction, OBJECT_SIZE, Pages, Progress, Snapshot, StepLimits, Store, VersionScan};
@@ -42,6 +42,14 @@ struct StreamsAtHand<'a> {
 /// Ops that one miss of a stream's records names.
 const STREAM_OPS_AHEAD: usize = 8;
 
+/// What stands under a key.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'r> {
+    pub(super) key: &'r [u8],
+    pub(super) begin: LogPosition,
+    pub(super) value: &'r [u8],
+}
+
 impl<'a> TableRows<'a> {
     pub(super) fn new(tables: &'a Tables, tenant: TenantId, last: LogPosition, pages: &'a dyn Pages) -> Self {
         Self { tables, tenant, last, pages, streams: None }
@@ -56,12 +64,27 @@ impl<'a> TableRows<'a> {
         &self.tables.store
     }
 
-    /// Gives the keys and values of an interval until `each` answers `false`.
+    /// Gives the keys, in one piece, and values of an interval until `each` answers `false`.
     pub(super) fn interval(
+        &self,
+        interval: Interval,
+        at: LogPosition,
+        mut each: impl FnMut(Stored<'_>) -> Result<bool, Miss>,
+    ) -> Result<bool, Miss> {
+        let mut key = Vec::new();
+        self.interval_in_parts(interval, at, |row| {
+            key.clear();
+            row.key.append_to(&mut key);
+            each(Stored { key: &key, begin: row.begin, value: row.value })
+        })
+    }
+
+    /// The same, the keys as their pages have them.
+    fn interval_in_parts(
         &self,
         (low, high): Interval,
         at: LogPosition,
-        mut each: impl FnMut(kimberlite_store::Row<'_>) -> Result<bool, Miss>,
+        mut each: impl FnMut(&kimberlite_store::Row<'_>) -> Result<bool, Miss>,
     ) -> Result<bool, Miss> {
         let early = LogPosition { op: Op(at.op.0.saturating_sub(1)), ..at };
         let at = if mutant!(AsOfEarly, at < self.last) { early } else { at };
@@ -108,7 +131,7 @@ impl<'a> TableRows<'a> {
         let mut own: Option<Projection> = None;
         let object = scan.index.map_or(table.id, |index| index.id);
         let mut row = Vec::new();
-        let (mut entry, mut behind) = (Vec::new(), Vec::new());
+        let (mut stored, mut entry, mut behind) = (Vec::new(), Vec::new(), Vec::new());
         for (low, high) in intervals(object, &orders(table, scan.index), scan.range) {
             let low = match scan.after {
                 Some(after) if after >= &low[..] => {
@@ -119,7 +142,7 @@ impl<'a> TableRows<'a> {
                 }
                 _ => low,
             };
-            let wanted = self.interval((low, high), scan.at, |found| {
+            let wanted = self.interval_in_parts((low, high), scan.at, |found| {
                 let reader = match scan.reader {
                     Some(reader) => reader,
                     None => own.get_or_insert_with(|| layout_of(table).projection(None)),
@@ -127,14 +150,22 @@ impl<'a> TableRows<'a> {
                 if row.is_empty() {
                     row = reader.row();
                 }
+                let (head, tail) = found.key.parts();
+                if scan.index.is_none() && table.primary_key.is_some() {
+                    reader.read(found.value, &mut row).expect("the kernel wrote this row");
+                    let key = FoundKey(head, tail);
+                    return Ok(each(Found { key, hidden: None, version: found.begin, row: &row }));
+                }
+                stored.clear();
+                found.key.append_to(&mut stored);
                 let (version, hidden) = match scan.index {
                     None => {
                         reader.read(found.value, &mut row).expect("the kernel wrote this row");
-                        (found.begin, hidden_of(table, found.key))
+                        (found.begin, hidden_of(table, &stored))
                     }
                     Some(index) => {
                         entry.clear();
-                        row_key_of_entry(table, index, found.key, &mut entry);
+                        row_key_of_entry(table, index, &stored, &mut entry);
                         let stored = self.store().get(self.tenant, &entry, Snapshot::At(scan.at), self.pages);
                         let stored = stored.map_err(|stop| stopped(&stop))?;
                         let stored = stored.expect("an index entry leads to a row");
@@ -142,7 +173,7 @@ impl<'a> TableRows<'a> {
                         (stored.begin, hidden_of(table, &entry))
                     }
                 };
-                Ok(each(Found { key: found.key, hidden, version, row: &row }))
+                Ok(each(Found { key: FoundKey(head, tail), hidden, version, row: &row }))
             })?;
             if !wanted {
                 break;
@@ -172,7 +203,7 @@ impl<'a> TableRows<'a> {
         };
         let mut row = reader.row();
         reader.read(&version.value, &mut row).expect("the kernel wrote this row");
-        each(Found { key, hidden: None, version: version.begin, row: &row });
+        each(Found { key: key.into(), hidden: None, version: version.begin, row: &row });
         Ok(())
     }
 
@@ -199,7 +230,7 @@ impl<'a> TableRows<'a> {
         })?;
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         for (key, hidden, version, row) in &rows {
-            if !each(Found { key, hidden: *hidden, version: *version, row }) {
+            if !each(Found { key: key[..].into(), hidden: *hidden, version: *version, row }) {
                 break;
             }
         }
@@ -236,7 +267,7 @@ impl<'a> TableRows<'a> {
         let mut found = None;
         let one = StepLimits { rows: 1, ..StepLimits::default() };
         let step = self.store().scan(&mut scan, one, self.pages, |row| {
-            found = Some((time_in(row.key), row.begin));
+            found = Some((time_in(&row.key.to_vec()), row.begin));
             ControlFlow::Break(())
         });
         step.map_err(|stop| stopped(&stop))?;
@@ -417,7 +448,7 @@ impl Rows for TableRows<'_> {
                             rest.clone_from_slice(&lifetime.values());
                             let key = version_name(version.key, version.end);
                             let hidden = hidden_of(table, version.key);
-                            Ok(each(Found { key: &key, hidden, version: version.begin, row: &row }))
+                            Ok(each(Found { key: key[..].into(), hidden, version: version.begin, row: &row }))
                         })();
                         if matches!(wanted, Ok(true)) {
                             ControlFlow::Continue(())

@@ -287,7 +287,7 @@ impl Rows for Memory {
                 RowId::Hidden(hidden) => Some(*hidden),
                 RowId::Key(_) => None,
             };
-            if !each(Found { key: &at.to_be_bytes(), hidden, version: *version, row }) {
+            if !each(Found { key: at.to_be_bytes()[..].into(), hidden, version: *version, row }) {
                 break;
             }
         }
@@ -369,7 +369,12 @@ impl Rows for Memory {
                 };
                 let hidden = if let RowId::Hidden(hidden) = id { Some(*hidden) } else { None };
                 let row: Row = row.iter().cloned().chain(lifetime.values()).collect();
-                if !each(Found { key: &(number - 1).to_be_bytes(), hidden, version: *begin, row: &row }) {
+                if !each(Found {
+                    key: (number - 1).to_be_bytes()[..].into(),
+                    hidden,
+                    version: *begin,
+                    row: &row,
+                }) {
                     return Ok(());
                 }
             }

@@ -7,9 +7,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use kimberlite_crypto::checksum;
+
 use super::check::check;
 use super::disk::{Disk, Memory};
 use super::model::{Model, at};
+use crate::build::{BranchItem, LeafItem, branch, leaf};
+use crate::page::{Key, Stored};
+use crate::pointer::{POSITION_MIN, Pointer, Tree};
 use crate::{
     Checkpoint, Direction, KeyRange, Progress, PruneFrom, Scan, Shape, Snapshot, StepLimits, Stop, Store,
     VersionScan, WriteBatch, object_key,
@@ -465,9 +470,79 @@ fn bounds() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     )
 }
 
+/// Ends of keys of which many begin alike.
+fn end() -> impl Strategy<Value = Vec<u8>> {
+    let byte = || prop_oneof![3 => Just(0u8), 2 => Just(1), 1 => Just(255)];
+    prop_oneof![
+        3 => vec(byte(), 0..8),
+        1 => any::<u16>().prop_map(|n| n.to_be_bytes().to_vec()),
+        1 => vec(byte(), 4..6).prop_map(|end| [b"alike".as_slice(), &end].concat()),
+    ]
+}
+
+/// A page finds what one who looks at all of its entries finds.
+fn search(tree: Tree, level: u8, entries: &[(Vec<u8>, u64)], sought: &[(Vec<u8>, u64)], from: Index) {
+    let shape = Shape::default();
+    let page = if level == 0 {
+        let mut items = Vec::new();
+        for (key, rank) in entries {
+            let (key, rank, value) = (Key::whole(key), at(*rank), Stored::Inline(&[7]));
+            items.push(LeafItem { key, rank, begin: POSITION_MIN, value });
+        }
+        leaf(shape, TENANT, tree, &items)
+    } else {
+        let pointer = Pointer { address: crate::Address(1), digest: checksum(b""), max: at(1), entries: 1 };
+        let mut items = Vec::new();
+        for (key, rank) in entries {
+            items.push(BranchItem { key: Key::whole(key), rank: at(*rank), pointer });
+        }
+        branch(shape, TENANT, tree, level, &items)
+    };
+    for (key, rank) in entries.iter().chain(sought) {
+        let whole = (key.clone(), *rank);
+        let expected = entries.binary_search(&whole);
+        assert_eq!(page.search(key, at(*rank)), expected);
+        let (Ok(place) | Err(place)) = expected;
+        assert_eq!(page.search_from(from.index(place + 1), key, at(*rank)), expected);
+    }
+    if level == 0 && tree == Tree::History {
+        for (index, (key, _)) in entries.iter().enumerate() {
+            let edge = entries.iter().rposition(|(other, _)| other == key).expect("its own") + 1;
+            assert_eq!(page.behind_key(index), edge);
+            for (_, rank) in sought {
+                let ended = entries[index..edge].iter().take_while(|(_, end)| end <= rank).count();
+                assert_eq!(page.first_behind(index..edge, at(*rank)), index + ended);
+            }
+        }
+    }
+}
+
 /// A few seconds' worth, unless the environment asks for more.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
+}
+
+proptest! {
+    #[test]
+    fn a_search_finds_what_is_there(
+        ends in proptest::collection::btree_set((end(), 1u64..6), 1..60),
+        sought in vec((end(), 0u64..7), 1..40),
+        head in end(),
+        from in any::<Index>(),
+    ) {
+        let with_head = |(end, rank): (Vec<u8>, u64)| ([&head[..], &end].concat(), rank);
+        let mut sought: Vec<_> = sought.into_iter().flat_map(|one| [with_head(one.clone()), one]).collect();
+        for entries in [ends.clone(), ends.into_iter().map(with_head).collect()] {
+            let mut entries: Vec<_> = entries.into_iter().collect();
+            search(Tree::History, 0, &entries, &sought, from);
+            search(Tree::History, 1, &entries, &sought, from);
+            // Of the current tree, each key is there once.
+            entries.iter_mut().chain(&mut sought).for_each(|(_, rank)| *rank = 0);
+            entries.dedup();
+            search(Tree::Current, 0, &entries, &sought, from);
+            search(Tree::Current, 1, &entries, &sought, from);
+        }
+    }
 }
 
 proptest! {

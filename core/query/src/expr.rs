@@ -46,6 +46,7 @@ pub enum Comparison {
 
 impl Comparison {
     /// Whether an order fits.
+    #[inline]
     pub fn holds(self, order: core::cmp::Ordering) -> bool {
         match self {
             Self::Eq => order.is_eq(),

@@ -165,7 +165,11 @@ impl Layout {
             }
         };
         let until = self.columns.iter().rposition(|(_, place, _)| wanted[*place]).map_or(0, |last| last + 1);
-        Projection { layout: self, wanted, until }
+        let mut plain = Vec::new();
+        if self.columns.iter().zip(0..).all(|((id, ..), number)| id.0 == number) {
+            plain.extend(self.columns[..until].iter().map(|(_, place, _)| wanted[*place].then_some(*place)));
+        }
+        Projection { layout: self, wanted, until, plain }
     }
 
     /// Reads the wanted ones of the first `until` columns, by id. Answers whether the row ends there.
@@ -245,16 +249,44 @@ pub struct Projection {
     wanted: Vec<bool>,
     /// Columns behind these, by id, are not looked at.
     until: usize,
+    /// Where each of these goes, if it is wanted; nothing if ids are missing among them.
+    plain: Vec<Option<usize>>,
 }
 
 impl Projection {
     /// Reads the columns of a row into their places. What is not read is left as it was, except that it may be overwritten by
     /// what older rows hold; `row` has as many places as the table has columns.
     pub fn read(&self, bytes: &[u8], row: &mut [Value]) -> Result<(), Malformed> {
-        if self.until == 0 {
+        if self.until == 0 || self.read_plain(bytes, row)? {
             return Ok(());
         }
         self.layout.read(bytes, self.until, |place| self.wanted[place], row).map(drop)
+    }
+
+    /// Reads a row that has all of its columns, as most have. Answers whether it was one; if not, anything may be in its
+    /// places.
+    #[inline]
+    fn read_plain(&self, bytes: &[u8], row: &mut [Value]) -> Result<bool, Malformed> {
+        let [VERSION, count @ 0..=0x7f, columns @ ..] = bytes else { return Ok(false) };
+        let whole = self.until == self.layout.columns.len();
+        if self.plain.is_empty()
+            || usize::from(*count) < self.until
+            || whole && usize::from(*count) > self.until
+        {
+            return Ok(false);
+        }
+        let mut reader = Reader { bytes: columns };
+        for place in &self.plain {
+            let head = reader.byte()?;
+            if head >> 5 != 0 {
+                return Ok(false);
+            }
+            match place {
+                Some(place) => reader.take(head, &mut row[*place])?,
+                None => reader.pass(head)?,
+            }
+        }
+        if whole && !reader.bytes.is_empty() { Err(Malformed) } else { Ok(true) }
     }
 
     /// Whether a place is looked at.
@@ -472,6 +504,24 @@ impl<'b> Reader<'b> {
     /// As [`Reader::number`], for the most frequent case.
     #[inline]
     pub(crate) fn int(&mut self) -> Result<i64, Malformed> {
+        if let Some(bytes) = self.bytes.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            let last = !word & 0x8080_8080_8080_8080;
+            if last != 0 {
+                // All groups at once: those of seven bits are joined to such of 14, of 28, and of 56.
+                let bits = last.trailing_zeros() + 1;
+                let groups = word & u64::MAX >> (64 - bits);
+                if bits > 8 && groups >> (bits - 8) == 0 {
+                    return Err(Malformed);
+                }
+                let groups = groups & 0x7f7f_7f7f_7f7f_7f7f;
+                let groups = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+                let groups = groups & 0x0000_3fff_0000_3fff | (groups & 0x3fff_0000_3fff_0000) >> 2;
+                let value = groups & 0x0000_0000_0fff_ffff | (groups & 0x0fff_ffff_0000_0000) >> 4;
+                self.bytes = &self.bytes[bits as usize / 8..];
+                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            }
+        }
         let (mut value, mut shift) = (0u64, 0);
         loop {
             let byte = self.byte()?;
@@ -530,7 +580,11 @@ impl<'b> Reader<'b> {
     /// Reads a value of a row. The most frequent kind is not taken through all others.
     #[inline]
     fn take(&mut self, kind: u8, to: &mut Value) -> Result<(), Malformed> {
-        *to = if kind == 3 { Value::Int(self.int()?) } else { self.value(kind, 0)? };
+        match (kind, &mut *to) {
+            (3, Value::Int(to)) => *to = self.int()?,
+            (3, to) => *to = Value::Int(self.int()?),
+            (kind, to) => *to = self.value(kind, 0)?,
+        }
         Ok(())
     }
 

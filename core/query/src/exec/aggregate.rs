@@ -18,6 +18,7 @@ use kimberlite_row::json::Key;
 use kimberlite_row::text::out_of_range;
 use kimberlite_row::{Decimal, Interval, Json, Row, SqlError, SqlState, Type, Value};
 
+use super::batch::Batch;
 use super::hash::Keys;
 use crate::eval::Scope;
 use crate::exec::sort::compare_keys;
@@ -95,6 +96,29 @@ impl State {
         scope.shared.hold(key.iter().chain(&arguments).map(Value::size).sum())?;
         self.waiting.push((key, arguments));
         Ok(())
+    }
+
+    /// Takes the rows of a batch.
+    pub(super) fn add_all(
+        &mut self,
+        call: &AggregateCall,
+        batch: &Batch,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), SqlError> {
+        let plain = call.filter.is_none() && !call.distinct && call.order.is_empty();
+        let ([Expr::At(at)], Aggregate::Sum | Aggregate::Avg, true) =
+            (&call.arguments[..], call.function, plain)
+        else {
+            return batch.try_each(|row| self.add(call, row, scope));
+        };
+        batch.try_each(|row| match &row[*at] {
+            Value::Int(n) => {
+                self.count += 1;
+                self.whole += i128::from(*n);
+                Ok(())
+            }
+            value => self.take(call, slice::from_ref(value)),
+        })
     }
 
     /// One pair more, as Youngs and Cramer have it.

@@ -21,6 +21,14 @@ impl Flat {
         Self { width, count: 0, values: Vec::new() }
     }
 
+    /// Makes room for so many rows in all, once there is one.
+    #[inline]
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        if self.values.capacity() == 0 {
+            self.values.reserve_exact(rows * self.width);
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -37,7 +45,11 @@ impl Flat {
     #[inline]
     pub(crate) fn push_picked(&mut self, row: &[Value], places: &[usize]) {
         match places {
-            [place] => self.values.push(row[*place].clone()),
+            // An integer is not taken through all other kinds.
+            [place] => self.values.push(match &row[*place] {
+                Value::Int(value) => Value::Int(*value),
+                value => value.clone(),
+            }),
             places => self.values.extend(places.iter().map(|place| row[*place].clone())),
         }
         self.count += 1;

@@ -428,18 +428,16 @@ impl Execution {
             (Collected::Groups(keys, states), Sink::Aggregate(_, spec)) => {
                 // One set of plain columns is by far the most frequent.
                 let plain = spec.sets.len() == 1 && spec.sets[0].len() == spec.groups.len() && !spec.grouping;
+                // Without groups, all rows behind those of the first batch meet in the one group there is.
+                if plain
+                    && spec.groups.is_empty()
+                    && let Some(states) = states.first_mut()
+                {
+                    let mut each = states.iter_mut().zip(&spec.calls);
+                    return each.try_for_each(|(state, call)| state.add_all(call, &batch, &mut scope));
+                }
                 let mut all = Vec::with_capacity(spec.groups.len());
                 batch.try_each(|row| {
-                    // Without groups, all rows behind the first meet in the one there is.
-                    if plain
-                        && spec.groups.is_empty()
-                        && let Some(states) = states.first_mut()
-                    {
-                        for (state, call) in states.iter_mut().zip(&spec.calls) {
-                            state.add(call, row, &mut scope)?;
-                        }
-                        return Ok(());
-                    }
                     all.clear();
                     for group in &spec.groups {
                         all.push(group.eval(row, &mut scope)?);

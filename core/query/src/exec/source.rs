@@ -128,10 +128,17 @@ impl Cursor {
                             ids.push(RowId::of(table, found.row, found.hidden));
                         }
                         let fits = scan.tests.iter().zip(values).all(|(test, value)| {
-                            compare(&found.row[scan.places[test.place]], value)
-                                .is_some_and(|order| test.comparison.holds(order))
+                            match (&found.row[scan.places[test.place]], value) {
+                                (Value::Int(found), Value::Int(value)) => {
+                                    test.comparison.holds(found.cmp(value))
+                                }
+                                (found, value) => {
+                                    compare(found, value).is_some_and(|order| test.comparison.holds(order))
+                                }
+                            }
                         });
                         if fits {
+                            batch.expect_rows(*most);
                             if scan.identity {
                                 let row = scan.places.iter().map(|at| found.row[*at].clone());
                                 let hidden = found.hidden;

@@ -238,6 +238,21 @@ pub trait Rows {
         })?;
         Ok(held)
     }
+    /// The row of a table with this primary key.
+    fn find(
+        &self,
+        table: &Table,
+        key: Vec<Value>,
+        at: LogPosition,
+        reader: &Projection,
+    ) -> Result<Option<Row>, Miss> {
+        let (range, reader, mut row) = (KeyRange::equal(key), Some(reader), None);
+        self.scan(&Scan { table, index: None, at, range: &range, after: None, reader }, &mut |found| {
+            row = Some(found.row.to_vec());
+            false
+        })?;
+        Ok(row)
+    }
     /// Gives rows in key order until `each` answers `false` or there are no more.
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss>;
     /// Gives every version of the rows of a range of the table's key that a command at or before the position began, by key and

@@ -101,23 +101,25 @@ pub(crate) mod at {
     pub(crate) const RESERVED: usize = 68;
 }
 
+/// Some bytes at a place: read at once, not copied one range to another.
+#[inline]
+fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("a page was checked when it came, or built here")
+}
+
 #[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    u16::from_le_bytes(*chunk_at(bytes, at))
 }
 
 #[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut value = [0; 4];
-    value.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(value)
+    u32::from_le_bytes(*chunk_at(bytes, at))
 }
 
 #[inline]
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut value = [0; 8];
-    value.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(value)
+    u64::from_le_bytes(*chunk_at(bytes, at))
 }
 
 #[inline]
@@ -133,9 +135,7 @@ pub(crate) fn put_position(bytes: &mut [u8], at: usize, position: LogPosition) {
 
 #[inline]
 pub(crate) fn checksum_at(bytes: &[u8], at: usize) -> Checksum {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(&bytes[at..at + 32]);
-    Checksum::from_bytes(digest)
+    Checksum::from_bytes(*chunk_at(bytes, at))
 }
 
 #[inline]

@@ -225,6 +225,35 @@ const fn fixed_of(kind: PageKind) -> u8 {
     }) as u8
 }
 
+/// Where the hints stand, among some in order, that are this one.
+#[inline]
+fn alike(hints: &[Hint], hint: Hint) -> (usize, usize) {
+    let (mut from, mut rest) = (0, hints);
+    // To count all of a few is faster than to halve them: no step waits for what the one before finds in memory.
+    while rest.len() > COUNTED_MAX {
+        let (left, right) = rest.split_at(rest.len() / 2);
+        if left.last().is_some_and(|last| *last < hint) {
+            from += left.len();
+            rest = right;
+        } else if right.first().is_some_and(|first| *first > hint) {
+            rest = left;
+        } else {
+            let until = rest.partition_point(|other| *other <= hint);
+            return (from + rest.partition_point(|other| *other < hint), from + until);
+        }
+    }
+    let (mut less, mut same) = (0u32, 0u32);
+    for other in rest {
+        // Few are counted; a check of each sum would keep the compiler from counting several at once.
+        less = less.wrapping_add(u32::from(*other < hint));
+        same = same.wrapping_add(u32::from(*other == hint));
+    }
+    (from + less as usize, from + (less + same) as usize)
+}
+
+/// Hints of which each is looked at: of a leaf of the usual size, or of a branch.
+const COUNTED_MAX: usize = 128;
+
 impl Page {
     /// Takes bytes that came from a disk or a peer, if they are the page that was asked for. Any bytes give a page
     /// or an error, and nothing that is done with the page later can fail because of them.
@@ -559,14 +588,7 @@ impl Page {
                 Ordering::Equal => end = &rest[common..],
             }
         }
-        let hint = hint_of(end);
-        let mut low = hints.partition_point(|other| *other < hint);
-        let same = &hints[low..];
-        if same.first() != Some(&hint) {
-            return Err(from + low);
-        }
-        let alike = if same.get(1) == Some(&hint) { same.partition_point(|other| *other == hint) } else { 1 };
-        let mut high = low + alike;
+        let (mut low, mut high) = alike(hints, hint_of(end));
         while low < high {
             let middle = low.midpoint(high);
             match self.order(from + middle, rest, rank) {
@@ -587,12 +609,12 @@ impl Page {
     /// Behind an entry, the first one with another key.
     pub(crate) fn behind_key(&self, index: usize) -> usize {
         let (tail, mut from) = (self.tail(index), index + 1);
-        if from >= self.count() || self.tail(from) != tail {
-            return from;
+        if index == 0 && (self.count == 1 || self.tail(1) != tail) {
+            return 1;
         }
         // All of the same key have the same hint, and mostly no other has it.
-        let hints = &self.hints[from - 1..];
-        let mut until = from + hints.partition_point(|hint| *hint <= hints[0]);
+        let hints = &self.hints[index.max(1) - 1..];
+        let mut until = index.max(1) + alike(hints, hints[0]).1;
         while from < until && self.tail(until - 1) != tail {
             let middle = from.midpoint(until);
             if self.tail(middle) == tail { from = middle + 1 } else { until = middle }

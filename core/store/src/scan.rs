@@ -270,7 +270,7 @@ impl<V: FnMut(&Row<'_>) -> ControlFlow<()>> Step<'_, V> {
             then: new(Tree::History).skipping(at),
             finder: Cursor::new(self.store, self.pages, scan.tenant, Tree::History, Direction::Forward)
                 .skipping(at),
-            inside: [None; 2],
+            inside: None,
             edge: 0,
             key: Vec::new(),
         };
@@ -454,8 +454,9 @@ struct Merge<'a> {
     then: Cursor<'a>,
     /// Looks for a version whose key's versions span leaves, when going backward.
     finder: Cursor<'a>,
-    /// The leaves of both trees that were last held against the range, and whether it holds what is left of them.
-    inside: [Option<(&'a Page, bool)>; 2],
+    /// The leaf of the current tree that was last held against the range, and whether it holds what is left of it. Of the
+    /// history, whose leaves have few keys, each key is.
+    inside: Option<(&'a Page, bool)>,
     /// Where in its leaf the versions of the key that the history is at end, when going forward.
     edge: usize,
     key: Vec<u8>,
@@ -482,10 +483,9 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Whether the range of the scan holds an entry.
-    fn is_inside(&mut self, tree: Tree, scan: &Scan, page: &'a Page, index: usize) -> bool {
-        let known = &mut self.inside[usize::from(tree == Tree::History)];
-        let whole = match known {
+    /// Whether the range of the scan holds an entry of the current tree.
+    fn is_inside(&mut self, scan: &Scan, page: &'a Page, index: usize) -> bool {
+        let whole = match &mut self.inside {
             Some((known, whole)) if core::ptr::eq(*known, page) => *whole,
             other => other.insert((page, scan.holds_rest(page))).1,
         };
@@ -497,7 +497,7 @@ impl<'a> Merge<'a> {
         loop {
             let Some((page, mut index)) = self.now.entry() else { return Side::End };
             loop {
-                if !self.is_inside(Tree::Current, scan, page, index) {
+                if !self.is_inside(scan, page, index) {
                     return Side::End;
                 }
                 if page.begin(index) <= self.at {
@@ -549,7 +549,7 @@ impl<'a> Merge<'a> {
         let mut examined = None;
         loop {
             let Some((page, index)) = self.then.entry() else { return Side::End };
-            if !self.is_inside(Tree::History, scan, page, index) {
+            if !scan.holds(&page.key(index)) {
                 return Side::End;
             }
             let moved = match self.versions_from(page, index) {
@@ -608,7 +608,7 @@ impl<'a> Merge<'a> {
         let mut examined = None;
         loop {
             let Some((page, index)) = self.then.entry() else { return Side::End };
-            if !self.is_inside(Tree::History, scan, page, index) {
+            if !scan.holds(&page.key(index)) {
                 return Side::End;
             }
             match self.version_of(page, index) {

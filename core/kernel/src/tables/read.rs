@@ -565,6 +565,16 @@ impl Rows for TableRows<'_> {
         Ok(found.map_err(|stop| stopped(&stop))?.is_some())
     }
 
+    fn find(
+        &self,
+        table: &Table,
+        key: Vec<Value>,
+        at: LogPosition,
+        reader: &Projection,
+    ) -> Result<Option<Row>, Miss> {
+        self.row(&key_of(table.id, &key), at, reader)
+    }
+
     fn scan(&self, scan: &Scan<'_>, each: &mut dyn FnMut(Found<'_>) -> bool) -> Result<(), Miss> {
         if let Some(index) = scan.index {
             let catalogue = self.catalogue(scan.at)?;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::codec::Projection;
-use kimberlite_row::fact::{Miss, Rows, Scan};
+use kimberlite_row::fact::{Miss, Rows};
 use kimberlite_row::{Row, Table, Value};
 use kimberlite_types::LogPosition;
 
@@ -102,14 +102,14 @@ impl Lookup {
 
     /// The rows it gives: one, or none.
     pub(crate) fn find(&self, key: Vec<Value>, rows: &dyn Rows, at: LogPosition) -> Result<Vec<Row>, Miss> {
-        let mut found = Vec::new();
         // What equals NULL is unknown.
-        let Some(range) = crate::plan::key_range(key, None, None) else { return Ok(found) };
-        let (table, range, reader) = (&self.table, &range, Some(&self.reader));
-        rows.scan(&Scan { table, index: None, at, range, after: None, reader }, &mut |row| {
-            found.push(self.places.iter().map(|place| row.row[*place].clone()).collect());
-            true
-        })?;
-        Ok(found)
+        if key.iter().any(Value::is_null) {
+            return Ok(Vec::new());
+        }
+        let Some(mut row) = rows.find(&self.table, key, at, &self.reader)? else { return Ok(Vec::new()) };
+        if self.places.iter().copied().ne(0..row.len()) {
+            row = self.places.iter().map(|place| row[*place].clone()).collect();
+        }
+        Ok(alloc::vec![row])
     }
 }

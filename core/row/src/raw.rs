@@ -98,6 +98,18 @@ impl<'b> Inserts<'b> {
         Some(())
     }
 
+    /// Appends the values in these places of the row at hand as an index keeps them, and says whether one is NULL; `None` if
+    /// there is no such place.
+    pub fn put_columns(&self, columns: &[(usize, KeyOrder)], to: &mut Vec<u8>) -> Option<bool> {
+        let mut null = false;
+        for (at, order) in columns {
+            let value = decode_value(self.row.get(*at)?).ok()?;
+            null |= value.is_null();
+            encode(&value, *order, to);
+        }
+        Some(null)
+    }
+
     /// Appends the row at hand as it is stored: the same bytes that [`Layout::encode`] gives for its values. `None` if it is
     /// no row of the table, or has no value where one must be.
     pub fn put_row(&self, table: &Table, layout: &Layout, to: &mut Vec<u8>) -> Option<()> {

@@ -1,16 +1,19 @@
 //! Facts that only insert rows, in the order of their keys, into tables of which nothing but the key asks for a look at
-//! other rows. They are decided from their encoding, without making values of it.
+//! other rows: no index is unique, and there is no foreign key. They are decided from their encoding, without making values of it.
 //!
 //! Whether they are allowed is said by [`Tables::decide`] alone: what is not, or is anything else, is left to it. What is
 //! taken here is what it would take, and becomes the same keys and values.
 
 use alloc::vec::Vec;
 
+use kimberlite_probe::mutant;
 use kimberlite_row::codec::Layout;
 use kimberlite_row::fact::{Facts, Miss, RowId, hidden_at};
+use kimberlite_row::key::KeyOrder;
 use kimberlite_row::raw::Inserts;
-use kimberlite_row::{Catalogue, Table};
-use kimberlite_store::{Pages, WriteBatch, object_prefix};
+use kimberlite_row::schema::IndexColumn;
+use kimberlite_row::{Catalogue, Index, ObjectId, Table};
+use kimberlite_store::{BATCH_WRITES_MAX, OBJECT_SIZE, Pages, WriteBatch, object_prefix};
 use kimberlite_types::{LogPosition, TenantId, WallTime};
 
 use super::guard::Guards;
@@ -25,12 +28,21 @@ struct Target<'a> {
     table: &'a Table,
     key_places: Option<Vec<usize>>,
     layout: Layout,
+    /// Indexes, and where their columns stand in a row.
+    indexes: Vec<(ObjectId, Vec<(usize, KeyOrder)>)>,
 }
 
 impl<'a> Target<'a> {
     fn of(table: &'a Table) -> Option<Self> {
-        let alone = table.indexes.is_empty() && table.foreign_keys.is_empty();
-        alone.then(|| Self { table, key_places: table.key_places(), layout: layout_of(table) })
+        if !table.foreign_keys.is_empty() || table.indexes.iter().any(|index| index.unique) {
+            return None;
+        }
+        let columns = |index: &Index| {
+            let column = |of: &IndexColumn| Some((table.place(of.column)?, KeyOrder::from(of)));
+            Some((index.id, index.columns.iter().map(column).collect::<Option<_>>()?))
+        };
+        let indexes = table.indexes.iter().map(columns).collect::<Option<_>>()?;
+        Some(Self { table, key_places: table.key_places(), layout: layout_of(table), indexes })
     }
 }
 
@@ -52,7 +64,8 @@ impl Tables {
         time: WallTime,
         pages: &dyn Pages,
     ) -> Result<Option<TableChange>, Miss> {
-        let Some(inserts) = Inserts::of(rest).filter(|inserts| inserts.left() > 0) else { return Ok(None) };
+        let fits = |inserts: &Inserts<'_>| (1..BATCH_WRITES_MAX).contains(&inserts.left());
+        let Some(inserts) = Inserts::of(rest).filter(fits) else { return Ok(None) };
         if guards.guards.len() > GUARDS_MAX {
             return Ok(None);
         }
@@ -97,7 +110,7 @@ fn written(
         batch.put(key, value).ok()
     };
     let mut target: Option<Target<'_>> = None;
-    let (mut key, mut last, mut value) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut key, mut last, mut value, mut entry) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut rows = 0;
     while inserts.advance()? {
         let target = match &target {
@@ -119,6 +132,15 @@ fn written(
         value.clear();
         inserts.put_row(target.table, &target.layout, &mut value)?;
         put(&key, &value)?;
+        for (index, columns) in &target.indexes {
+            entry.clear();
+            entry.extend_from_slice(&object_prefix(*index));
+            let null = inserts.put_columns(columns, &mut entry)?;
+            entry.extend_from_slice(&key[OBJECT_SIZE..]);
+            if !mutant!(IndexDropsNull, null) {
+                put(&entry, &[])?;
+            }
+        }
         core::mem::swap(&mut key, &mut last);
         rows += 1;
     }

@@ -42,6 +42,8 @@ states! {
     AmbiguousColumn = "42702",
     /// More than one function fits.
     AmbiguousFunction = "42725",
+    /// A function of that name takes these types already.
+    DuplicateFunction = "42723",
     /// A table, index, view or sequence of that name exists.
     DuplicateTable = "42P07",
     /// The table has that column already.

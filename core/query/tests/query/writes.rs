@@ -314,7 +314,7 @@ fn functions_are_expressions_over_their_arguments() {
     assert_eq!(answers[1], ["3,4,null,null"]);
     assert_eq!(answers[2], ["3,3", "7,7"]);
     assert_eq!(answers[3], ["2", "6"]);
-    assert_eq!(answers[4..8], [["42883"], ["42703"], ["42703"], ["42P07"]]);
+    assert_eq!(answers[4..8], [["42883"], ["42703"], ["42703"], ["42723"]]);
     assert_eq!(answers[9], ["1"]);
     assert_eq!(answers[10..12], [["42725"], ["2BP01"]]);
     assert_eq!(answers[13], ["42883"]);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use kimberlite_row::{Object, Routine, SqlError, SqlState};
 use sqlparser::ast;
 
-use super::{Definer, exists};
+use super::Definer;
 use crate::bind::{Binder, Typed, folded, own_name, unsupported};
 use crate::expr::Expr;
 
@@ -82,7 +82,12 @@ impl Definer<'_> {
             Some(Object::Function(old)) if create.or_replace && old.gives == gives => {
                 (old.id, old.version + 1)
             }
-            Some(_) => return Err(exists("function", &name)),
+            Some(_) => {
+                return Err(SqlError::new(
+                    SqlState::DuplicateFunction,
+                    format!("function {name} already exists with the same argument types"),
+                ));
+            }
             None => (self.catalogue.take_id(), 1),
         };
         let strict = matches!(

@@ -21,6 +21,14 @@ impl Definer<'_> {
         create: &ast::CreateTable,
         rows: Option<&[Output]>,
     ) -> Result<bool, SqlError> {
+        let elsewhere = [
+            (create.inherits.is_some(), "INHERITS"),
+            (create.partition_by.is_some() || create.partition_of.is_some(), "PARTITION"),
+            (matches!(create.on_commit, Some(ast::OnCommit::DeleteRows | ast::OnCommit::Drop)), "ON COMMIT"),
+        ];
+        if let Some((_, what)) = elsewhere.iter().find(|(there, _)| *there) {
+            return Err(unsupported(format!("CREATE TABLE with {what}")));
+        }
         let name = self.new_name(&create.name)?;
         if self.catalogue.taken(&name) {
             if create.if_not_exists {

@@ -9,7 +9,7 @@ use kimberlite_row::{Object, ObjectId, SqlError, SqlState, View};
 use sqlparser::ast;
 
 use super::{Definer, exists};
-use crate::bind::{Output, folded};
+use crate::bind::{Output, folded, unsupported};
 
 impl Definer<'_> {
     /// CREATE VIEW.
@@ -19,6 +19,9 @@ impl Definer<'_> {
         output: &[Output],
         reads: Vec<ObjectId>,
     ) -> Result<(), SqlError> {
+        if create.materialized {
+            return Err(unsupported("a materialized view").hint("CREATE VIEW asks its query each time."));
+        }
         let name = self.new_name(&create.name)?;
         let mut columns: Vec<String> = output.iter().map(|o| o.name.clone()).collect();
         if create.columns.len() > columns.len() {

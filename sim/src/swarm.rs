@@ -536,7 +536,7 @@ mod tests {
     }
 
     /// Seeds that failed when there were storms, SQL and harm to checkpoints already.
-    const FOUND_LATER: [u64; 1] = [894];
+    const FOUND_LATER: [u64; 5] = [894, 304_824, 304_852, 306_454, 309_227];
 
     #[test]
     fn the_seeds_that_failed_before_there_were_storms_keep_their_configurations() {

@@ -300,6 +300,34 @@ fn joined(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     out
 }
 
+/// `TABLE t`, wherever a query may stand, is `SELECT * FROM t`.
+fn tables(statement: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let query = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| statement.get(before));
+        let opens = matches!(before.map(|t| &t.token), None | Some(Token::LParen));
+        let named = matches!(statement.get(at + 1).map(|t| &t.token), Some(Token::Word(_)));
+        let behind = ["as", "union", "all", "except", "intersect"].iter().any(|w| word(before, w));
+        word(statement.get(at), "table") && named && (opens || behind)
+    };
+    if !(0..statement.len()).any(query) {
+        return statement;
+    }
+    let mut out = Vec::with_capacity(statement.len() + 4);
+    for (at, token) in statement.iter().enumerate() {
+        if query(at) {
+            let put = |token_here: Token| TokenWithSpan::new(token_here, token.span);
+            out.extend([
+                put(Token::make_keyword("SELECT")),
+                put(Token::Mul),
+                put(Token::make_keyword("FROM")),
+            ]);
+        } else {
+            out.push(token.clone());
+        }
+    }
+    out
+}
+
 /// Where the parenthesis that opens at `from` is closed.
 fn closing(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
     let mut depth = 0_usize;
@@ -863,6 +891,7 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if word(statement.first(), "checkpoint") || word(statement.first(), "vacuum") {
             housekeeping(&mut statement);
         }
+        let statement = tables(statement);
         let first = statement.first();
         if word(first, "create")
             && let Some(known) = create_as(&statement)
@@ -870,17 +899,7 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             out.extend(known);
             continue;
         }
-        let mut rest = &statement[..];
-        if let (Some(table), true) = (first, word(first, "table")) {
-            let put = |token: Token| TokenWithSpan::new(token, table.span);
-            out.extend([
-                put(Token::make_keyword("SELECT")),
-                put(Token::Mul),
-                put(Token::make_keyword("FROM")),
-            ]);
-            rest = &statement[1..];
-        }
-        out.extend_from_slice(rest);
+        out.extend(statement);
     }
     out
 }

@@ -172,6 +172,8 @@ states! {
     UndefinedSetting = "42P13",
     /// ON CONFLICT names what no unique index holds.
     InvalidConflictTarget = "42P11",
+    /// What an index or a type is made of cannot be one.
+    InvalidObjectDefinition = "42P17",
 }
 
 /// A refusal: what a client is told.

@@ -330,6 +330,10 @@ impl Binder<'_> {
                 let expr = Expr::SetValue(id, Box::new(value), Box::new(taken));
                 Ok(Typed { expr, kind: Type::BigInt })
             }
+            ("timezone", 2) => {
+                let value = args.remove(1);
+                self.at_time_zone(&args[0], value)
+            }
             ("gen_random_uuid", 0) => Ok(Typed { expr: Expr::RandomUuid, kind: Type::Uuid }),
             ("pg_typeof", 1) => {
                 Ok(Typed { expr: Expr::Const(Value::from(args[0].kind.name())), kind: Type::Text })
@@ -759,7 +763,10 @@ fn both(column: &super::Visible, cols: &[crate::expr::Col]) -> bool {
 
 /// A sort key with its options: NULL is the largest.
 pub(super) fn with_options(expr: Expr, options: &ast::OrderByOptions) -> SortKey {
-    let descending = matches!(options.sort, Some(ast::OrderBySort::Desc));
+    let descending = match &options.sort {
+        Some(ast::OrderBySort::Using(operator)) => last_part(operator) == ">",
+        sort => matches!(sort, Some(ast::OrderBySort::Desc)),
+    };
     SortKey { expr, descending, nulls_first: options.nulls_first.unwrap_or(descending) }
 }
 

@@ -58,11 +58,25 @@ impl Binder<'_> {
             E::IsNotDistinctFrom(a, b) => self.distinct(a, b, false),
             E::In { expr, target, negated, .. } => self.in_expr(expr, target, *negated),
             E::Between { expr, negated, low, high } => {
+                if let Some(value) = self.row(expr)? {
+                    let row = "this comparison of rows";
+                    let low = self.row(low)?.ok_or_else(|| unsupported(row))?;
+                    let high = self.row(high)?.ok_or_else(|| unsupported(row))?;
+                    let above = self.compare_rows(Comparison::Ge, value.clone(), low)?;
+                    let below = self.compare_rows(Comparison::Le, value, high)?;
+                    return Ok(not_if(*negated, Expr::And([above, below].into())));
+                }
                 let value = self.expr(expr)?;
                 let (low, high) = (self.expr(low)?, self.expr(high)?);
                 let above = self.compare(Comparison::Ge, value.clone(), low)?;
                 let below = self.compare(Comparison::Le, value, high)?;
                 Ok(not_if(*negated, Expr::And([above, below].into())))
+            }
+            E::Like { negated, expr, pattern, any, .. } if patterns(pattern, *any).is_some() => {
+                self.like_each("like", *negated, expr, patterns(pattern, *any))
+            }
+            E::ILike { negated, expr, pattern, any, .. } if patterns(pattern, *any).is_some() => {
+                self.like_each("ilike", *negated, expr, patterns(pattern, *any))
             }
             E::Like { negated, expr, pattern, escape_char, any: false } => {
                 self.like("like", *negated, expr, pattern, escape_char.as_deref())
@@ -129,11 +143,9 @@ impl Binder<'_> {
                 args.extend(overlay_for.as_deref());
                 self.function_of("overlay", &args)
             }
-            E::AtTimeZone { timestamp, .. } => {
-                // The only time zone is UTC.
-                let value = self.expr(timestamp)?;
-                let kind = if value.kind == Type::TimestampTz { Type::Timestamp } else { Type::TimestampTz };
-                Ok(Typed { expr: self.coerce(value, &kind, Willing::Explicit)?, kind })
+            E::AtTimeZone { timestamp, time_zone } => {
+                let (zone, value) = (self.expr(time_zone)?, self.expr(timestamp)?);
+                self.at_time_zone(&zone, value)
             }
             E::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref())
@@ -175,6 +187,18 @@ impl Binder<'_> {
         let list = Vec::from([(Expr::Col(plan.columns()[which]), self.col())]);
         let plan = crate::plan::Plan::Project(Box::new(plan), list);
         Ok(Typed { expr: Expr::Subquery(Box::new(Ask::Scalar), Box::new(plan)), kind })
+    }
+
+    /// `timestamp AT TIME ZONE zone`: the only zone is UTC.
+    pub(super) fn at_time_zone(&mut self, zone: &Typed, value: Typed) -> Result<Typed, SqlError> {
+        let utc = ["utc", "gmt", "z", "zulu", "uct", "etc/utc", "universal", "+00", "00:00", "+00:00"];
+        match &zone.expr {
+            Expr::Const(Value::Text(name)) if utc.contains(&name.to_lowercase().as_str()) => {
+                let kind = if value.kind == Type::TimestampTz { Type::Timestamp } else { Type::TimestampTz };
+                Ok(Typed { expr: self.coerce(value, &kind, Willing::Explicit)?, kind })
+            }
+            _ => Err(unsupported("a time zone other than UTC")),
+        }
     }
 
     fn function_of(&mut self, name: &str, args: &[&ast::Expr]) -> Result<Typed, SqlError> {
@@ -296,8 +320,17 @@ impl Binder<'_> {
         })
     }
 
+    /// The row of a table in sight that is named like a column, if no column is.
+    fn whole_row(&mut self, name: &str) -> Option<Vec<Typed>> {
+        let of = |column: &&Visible| column.table.as_deref() == Some(name);
+        let scope = self.scopes.iter().rev().find(|scope| scope.columns.iter().any(|c| of(&c)))?;
+        let row = scope.columns.iter().filter(of).cloned().map(Self::visible).collect();
+        matches!(self.find(None, name), Ok(None)).then_some(row)
+    }
+
     fn row(&mut self, expr: &ast::Expr) -> Result<Option<Vec<Typed>>, SqlError> {
         match unwrapped(expr) {
+            ast::Expr::Identifier(ident) => Ok(self.whole_row(&folded(ident))),
             ast::Expr::Tuple(list) => list.iter().map(|e| self.expr(e)).collect::<Result<_, _>>().map(Some),
             ast::Expr::Function(f) if super::last_part(&f.name) == "row" => match &f.args {
                 ast::FunctionArguments::List(list) => {
@@ -402,7 +435,14 @@ impl Binder<'_> {
                     return number(&literal);
                 }
                 let inner = self.expr(expr)?;
-                let kind = if inner.kind == Type::Unknown { Type::Integer } else { inner.kind.clone() };
+                let kind = inner.kind.clone();
+                if kind == Type::Unknown {
+                    return Err(SqlError::new(
+                        SqlState::AmbiguousFunction,
+                        "operator is not unique: - unknown",
+                    )
+                    .hint("Could not choose a best candidate operator. You might need to add explicit type casts."));
+                }
                 if !kind.is_number() && kind != Type::Interval {
                     return Err(SqlError::new(
                         SqlState::UndefinedFunction,
@@ -563,8 +603,17 @@ impl Binder<'_> {
         right: &ast::Expr,
         all: bool,
     ) -> Result<Typed, SqlError> {
-        let comparison =
-            operator::comparison(op).ok_or_else(|| unsupported("this operator with ANY or ALL"))?;
+        let Some(comparison) = operator::comparison(op) else {
+            let items = elements(right).ok_or_else(|| unsupported("this operator with ANY or ALL"))?;
+            let left = self.expr(left)?;
+            let mut list = Vec::new();
+            for item in items {
+                let item = self.expr(item)?;
+                let found = self.binary(op, left.clone(), item)?;
+                list.push(self.boolean(found, "ANY/ALL")?);
+            }
+            return Ok(boolean(if all { Expr::And(list) } else { Expr::Or(list) }));
+        };
         if let ast::Expr::Subquery(query) = unwrapped(right) {
             let left = match self.row(left)? {
                 Some(row) => row,
@@ -601,6 +650,20 @@ impl Binder<'_> {
         args.extend(escape);
         let found = self.function_of(name, &args)?;
         Ok(not_if(negated, found.expr))
+    }
+
+    /// `LIKE ANY (ARRAY[…])` or `ALL`: one pattern after the other.
+    fn like_each(
+        &mut self,
+        name: &str,
+        negated: bool,
+        expr: &ast::Expr,
+        patterns: Option<(&[ast::Expr], bool)>,
+    ) -> Result<Typed, SqlError> {
+        let (patterns, all) = patterns.unwrap_or_default();
+        let each = patterns.iter().map(|pattern| self.like(name, negated, expr, pattern, None));
+        let list = each.map(|found| found.map(|typed| typed.expr)).collect::<Result<Vec<_>, _>>()?;
+        Ok(boolean(if all { Expr::And(list) } else { Expr::Or(list) }))
     }
 
     fn interval(interval: &ast::Interval) -> Result<Typed, SqlError> {
@@ -730,6 +793,31 @@ impl Binder<'_> {
             };
         }
         Ok(value)
+    }
+}
+
+/// The elements of `ARRAY[…]`.
+fn elements(expr: &ast::Expr) -> Option<&[ast::Expr]> {
+    match unwrapped(expr) {
+        ast::Expr::Array(array) => Some(&array.elem),
+        _ => None,
+    }
+}
+
+/// The patterns behind `LIKE ANY` or `LIKE ALL`, and whether all must fit; the parser takes ALL for a function.
+fn patterns(pattern: &ast::Expr, any: bool) -> Option<(&[ast::Expr], bool)> {
+    if any {
+        return elements(pattern).map(|list| (list, false));
+    }
+    let ast::Expr::Function(function) = pattern else { return None };
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match &list.args[..] {
+        [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr))]
+            if super::last_part(&function.name) == "all" =>
+        {
+            elements(expr).map(|list| (list, true))
+        }
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Type, Value, text}
 use sqlparser::ast;
 
 pub use from::{TimeTravel, unknown};
-pub use query::Output;
+pub use query::{Output, known_type};
 
 use crate::expr::{Col, Expr};
 use crate::limits::NESTING_MAX;

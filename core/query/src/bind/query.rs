@@ -382,7 +382,8 @@ pub(super) fn wrap(
     if limit.is_none() && offset.is_none() { plan } else { Plan::Limit(Box::new(plan), limit, offset, ties) }
 }
 
-pub(super) fn known_type(kind: &Type) -> Type {
+/// A type that a column can have: a literal whose type nothing tells is text.
+pub fn known_type(kind: &Type) -> Type {
     if *kind == Type::Unknown { Type::Text } else { kind.clone() }
 }
 

@@ -148,17 +148,16 @@ impl Session {
                     .hint("There are no roles: who is let in to a tenant may do everything in it.")
                     .into());
             }
-            S::Comment { .. } => {
-                return Err(unsupported("COMMENT ON").hint("Comments are kept nowhere.").into());
-            }
             S::Reset(_) => {
                 self.settings.clear();
                 Self::done(running, "RESET")
             }
             S::ShowVariable { variable } => {
                 let name = variable.iter().map(folded).collect::<Vec<_>>().join("_");
-                let value = match (name.as_str(), self.settings.get(&name)) {
+                let own = self.settings.get(&name).or_else(|| self.settings.get(&name.replacen('_', ".", 1)));
+                let value = match (name.as_str(), own) {
                     (_, Some(value)) => value.clone(),
+                    ("server_version_num", _) => "150000".to_string(),
                     ("server_version", _) => "15.0".to_string(),
                     ("server_encoding" | "client_encoding", _) => "UTF8".to_string(),
                     ("transaction_isolation" | "transaction_isolation_level", _) => {

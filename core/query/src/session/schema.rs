@@ -15,7 +15,7 @@ use sqlparser::ast;
 
 use super::define::{Definer, in_sql};
 use super::{Answer, Running, Session, Stage, Step, Travel, in_transaction_only, write};
-use crate::bind::{Binder, has_schema, last_part, no_schema, own_name, split, unsupported};
+use crate::bind::{Binder, has_schema, last_part, no_schema, own_name, split, unknown, unsupported};
 use crate::dialect::ALTER_SEQUENCE;
 use crate::eval::{Scope, Shared};
 use crate::limits::BATCH_ROWS;
@@ -120,8 +120,15 @@ impl Session {
                 let mut binder = Binder::new(catalogue, text, now);
                 let (_, output) = binder.query(&create.query)?;
                 let reads = core::mem::take(&mut binder.reads);
+                let old = match catalogue.named(&own_name(&create.name)?) {
+                    Some(kimberlite_row::Object::View(view)) if create.or_replace => {
+                        let all = format!("SELECT * FROM {}", in_sql(&view.name));
+                        binder.query(&*crate::parse::query(&all)?)?.1
+                    }
+                    _ => Vec::new(),
+                };
                 drop(binder);
-                self.change(running, catalogue, |d| d.create_view(create, &output, reads))?;
+                self.change(running, catalogue, |d| d.create_view(create, &output, &old, reads))?;
                 "CREATE VIEW"
             }
             S::CreateSequence { name, if_not_exists, sequence_options, .. } => {
@@ -158,6 +165,12 @@ impl Session {
             S::AlterTable(alter) => {
                 self.change(running, catalogue, |d| d.alter_table(alter))?;
                 "ALTER TABLE"
+            }
+            S::Comment { object_type, object_name, if_exists, .. } => {
+                commented(*object_type, object_name, *if_exists, catalogue)?;
+                let notices = ["comments are kept nowhere".to_string()].into();
+                running.answer.get_or_insert(Answer { tag: "COMMENT".into(), notices, ..Answer::default() });
+                "COMMENT"
             }
             S::Truncate(truncate) => {
                 self.remember(running)?;
@@ -219,6 +232,36 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What COMMENT ON speaks of must be there.
+fn commented(
+    kind: ast::CommentObject,
+    name: &ast::ObjectName,
+    if_exists: bool,
+    catalogue: &Catalogue,
+) -> Result<(), SqlError> {
+    use ast::CommentObject as O;
+    let mut owner = name.clone();
+    let column = if kind == O::Column { owner.0.pop() } else { None };
+    let kept = own_name(&owner)?;
+    let found = match kind {
+        O::Table | O::View | O::Sequence | O::Column => catalogue.named(&kept).is_some(),
+        O::Index => catalogue.index_table(&kept).is_some(),
+        O::Schema => has_schema(catalogue, &last_part(name)),
+        _ => return Err(unsupported(format!("COMMENT ON {kind}"))),
+    };
+    if !found && !if_exists {
+        return Err(unknown(&kept, catalogue));
+    }
+    if let (Some(column), Some(kimberlite_row::Object::Table(table))) = (column, catalogue.named(&kept)) {
+        let column = last_part(&ast::ObjectName([column].into()));
+        if table.place_of(&column).is_none() {
+            let message = format!("column \"{column}\" of relation \"{kept}\" does not exist");
+            return Err(SqlError::new(SqlState::UndefinedColumn, message));
+        }
+    }
+    Ok(())
 }
 
 fn first_words(text: &str) -> String {

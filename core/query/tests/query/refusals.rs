@@ -85,7 +85,8 @@ fn schemas_are_public_or_made() {
     refused("SET search_path TO other", "0A000", None, "");
     refused("GRANT SELECT ON people TO someone", "0A000", None, "no roles");
     refused("REVOKE ALL ON people FROM someone", "0A000", None, "no roles");
-    refused("COMMENT ON TABLE people IS 'x'", "0A000", None, "nowhere");
+    refused("COMMENT ON TABLE poeple IS 'x'", "42P01", None, "people");
+    refused("COMMENT ON COLUMN people.nmae IS 'x'", "42703", None, "");
 }
 
 #[test]
@@ -162,6 +163,17 @@ fn constraints_are_refused_by_their_sqlstate() {
         ("CREATE TABLE x () INHERITS (people)", "0A000"),
         ("CREATE TEMP TABLE x (a int) ON COMMIT DROP", "0A000"),
         ("CREATE MATERIALIZED VIEW x AS SELECT 1", "0A000"),
+        ("CREATE UNIQUE INDEX ON people (lower(name))", "0A000"),
+        ("CREATE UNIQUE INDEX ON people (name) WHERE age > 3", "0A000"),
+        ("CREATE INDEX ON people (lower(nosuch))", "42703"),
+        ("CREATE INDEX ON people (name) WHERE nosuch", "42703"),
+        ("CREATE INDEX ON people (name) WHERE age", "42804"),
+        ("CREATE INDEX ON people (count(name))", "42803"),
+        ("CREATE INDEX ON people ((age + random()))", "42P17"),
+        ("CREATE OR REPLACE VIEW adults AS SELECT id FROM people", "42P16"),
+        ("CREATE OR REPLACE VIEW adults AS SELECT id, name, age::text FROM people", "42P16"),
+        ("CREATE OR REPLACE VIEW adults AS SELECT id, name, age AS years FROM people", "42P16"),
+        ("SELECT timestamp '2020-01-01' AT TIME ZONE 'America/New_York'", "0A000"),
         ("ALTER SEQUENCE nosuch RESTART", "42P01"),
         ("ALTER SEQUENCE numbers MAXVALUE 5 RESTART 9", "22023"),
         ("SELECT * FROM people p JOIN people q USING (id) NATURAL JOIN people r", "42702"),

@@ -321,6 +321,38 @@ fn functions_are_expressions_over_their_arguments() {
 }
 
 #[test]
+fn an_index_on_an_expression_holds_the_columns_it_reads() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, a text, b int);
+        INSERT INTO t SELECT g, 'N' || g, g % 7 FROM generate_series(1, 100) g;";
+    let answers = same_with_misses(
+        setup,
+        &[
+            "CREATE INDEX lowered ON t (lower(a))",
+            "CREATE INDEX summed ON t ((b + id), b)",
+            "CREATE INDEX some ON t (b) WHERE id > 50",
+            "UPDATE t SET a = 'M' WHERE id = 5",
+            "SELECT id FROM t WHERE a = 'M'",
+            "SELECT id FROM t WHERE lower(a) = 'n7'",
+            "SELECT count(*) FROM t WHERE b = 3",
+            "CREATE INDEX lowered ON t (b)",
+            "DROP INDEX lowered",
+            "DROP INDEX summed, some",
+            "CREATE OR REPLACE VIEW v AS SELECT id, a FROM t",
+            "CREATE OR REPLACE VIEW v AS SELECT id + 1 AS id, a, b FROM t",
+            "SELECT * FROM v WHERE id = 6",
+            "CREATE TABLE u AS TABLE t",
+            "TABLE u UNION TABLE t ORDER BY 1 LIMIT 1",
+            "COMMENT ON COLUMN t.a IS 'a name'",
+        ],
+    );
+    assert_eq!(answers[4..7], [["5"], ["7"], ["14"]]);
+    assert_eq!(answers[7], ["42P07"]);
+    assert_eq!(answers[12], ["6,M,5"]);
+    assert_eq!(answers[14], ["1,N1,1"]);
+    assert!(answers[15] == ["COMMENT"], "{answers:?}");
+}
+
+#[test]
 fn keys_go_and_come() {
     let answers = same_with_misses(
         "CREATE TABLE t (a int PRIMARY KEY, b int UNIQUE, c text);

@@ -3,12 +3,14 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use kimberlite_row::schema::{Index, IndexColumn};
-use kimberlite_row::{SqlError, SqlState};
+use kimberlite_row::schema::{ColumnId, Index, IndexColumn};
+use kimberlite_row::{SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::{Definer, beside, exists};
-use crate::bind::{folded, last_part, own_name, unsupported};
+use crate::bind::{Binder, bare, folded, last_part, own_name, unsupported};
+use crate::expr::Expr;
+use crate::session::write::own_columns;
 
 impl Definer<'_> {
     /// CREATE INDEX.
@@ -19,7 +21,21 @@ impl Definer<'_> {
         let mut columns = Vec::new();
         for column in &create.columns {
             let ast::Expr::Identifier(ident) = &column.column.expr else {
-                return Err(unsupported("an index on an expression"));
+                if create.unique {
+                    return Err(unsupported("a unique index on an expression")
+                        .hint("A generated column that is UNIQUE says the same."));
+                }
+                // The columns it reads are what is looked up by.
+                names.push(match &column.column.expr {
+                    ast::Expr::Function(function) => last_part(&function.name),
+                    _ => "expr".into(),
+                });
+                for column in self.columns_of(&table, &column.column.expr, false)? {
+                    if !columns.iter().any(|known: &IndexColumn| known.column == column) {
+                        columns.push(IndexColumn { column, descending: false, nulls_first: false });
+                    }
+                }
+                continue;
             };
             let name = folded(ident);
             let id = Self::ids(&table, core::slice::from_ref(&name))?[0];
@@ -31,8 +47,15 @@ impl Definer<'_> {
                 nulls_first: column.column.options.nulls_first.unwrap_or(descending),
             });
         }
-        if create.predicate.is_some() {
-            return Err(unsupported("a partial index"));
+        if let Some(predicate) = &create.predicate {
+            if create.unique {
+                return Err(unsupported("a unique partial index"));
+            }
+            // It holds the other rows, too.
+            self.columns_of(&table, predicate, true)?;
+        }
+        if columns.is_empty() {
+            return Err(unsupported("an index that reads no column"));
         }
         let name = match &create.name {
             Some(name) => beside(&table_name, &last_part(name)),
@@ -52,6 +75,39 @@ impl Definer<'_> {
         }
         self.put_table(table);
         Ok(())
+    }
+
+    /// The columns that the expression or condition of an index reads.
+    fn columns_of(
+        &self,
+        table: &Table,
+        expr: &ast::Expr,
+        condition: bool,
+    ) -> Result<Vec<ColumnId>, SqlError> {
+        let mut binder = Binder::new(&self.catalogue, "", self.now);
+        let (visible, cols) = own_columns(&mut binder, table, &bare(&table.name));
+        let (bound, _) = binder.within(Binder::scope_of(visible), |binder| {
+            if condition {
+                binder.condition(expr, "WHERE")
+            } else {
+                binder.expr(expr).map(|typed| typed.expr)
+            }
+        })?;
+        if bound.has_subquery() {
+            return Err(unsupported("a subquery in an index"));
+        }
+        if bound.any(&mut |part| part.is_volatile_itself() || *part == Expr::Now) {
+            return Err(SqlError::new(
+                SqlState::InvalidObjectDefinition,
+                "functions in index expression must be marked IMMUTABLE",
+            ));
+        }
+        let mut read = Vec::new();
+        bound.columns(&mut |col| {
+            let column = cols.iter().position(|own| *own == col).map(|at| table.columns[at].id);
+            read.extend(column.filter(|column| !read.contains(column)));
+        });
+        Ok(read)
     }
 
     pub(super) fn drop_index(&mut self, name: &str, if_exists: bool) -> Result<(), SqlError> {

@@ -9,14 +9,36 @@ use kimberlite_row::{Object, ObjectId, SqlError, SqlState, View};
 use sqlparser::ast;
 
 use super::{Definer, exists};
-use crate::bind::{Output, folded, unsupported};
+use crate::bind::{Output, folded, known_type, unsupported};
 
 impl Definer<'_> {
+    /// What a view showed it shows still, and more behind it: others may read its columns.
+    fn replaceable(old: &[Output], new: &[Output], names: &[String]) -> Result<(), SqlError> {
+        let refuse = |message: String| Err(SqlError::new(SqlState::InvalidTableDefinition, message));
+        if new.len() < old.len() {
+            return refuse("cannot drop columns from view".to_string());
+        }
+        for ((old, new), name) in old.iter().zip(new).zip(names) {
+            if old.name != *name {
+                return refuse(format!("cannot change name of view column \"{}\" to \"{name}\"", old.name));
+            }
+            let kind = known_type(&new.kind);
+            if old.kind.base() != kind.base() {
+                let (from, to) = (old.kind.name(), kind.name());
+                return refuse(format!(
+                    "cannot change data type of view column \"{name}\" from {from} to {to}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// CREATE VIEW.
     pub(in crate::session) fn create_view(
         &mut self,
         create: &ast::CreateView,
         output: &[Output],
+        old: &[Output],
         reads: Vec<ObjectId>,
     ) -> Result<(), SqlError> {
         if create.materialized {
@@ -41,6 +63,7 @@ impl Definer<'_> {
                 ));
             }
         }
+        Self::replaceable(old, output, &columns)?;
         let (id, version) = match self.catalogue.named(&name) {
             Some(Object::View(view)) if create.or_replace => (view.id, view.version + 1),
             Some(_) if create.if_not_exists => return Ok(()),

@@ -147,7 +147,11 @@ pub(in crate::session) fn default_of(
 }
 
 /// Visible columns of a table under new names of the plan.
-fn own_columns(binder: &mut Binder<'_>, table: &Table, name: &str) -> (Vec<Visible>, Vec<Col>) {
+pub(in crate::session) fn own_columns(
+    binder: &mut Binder<'_>,
+    table: &Table,
+    name: &str,
+) -> (Vec<Visible>, Vec<Col>) {
     let cols: Vec<Col> = table.columns.iter().map(|_| binder.col()).collect();
     let visible = table
         .columns

@@ -330,7 +330,6 @@ impl Binder<'_> {
 
     fn row(&mut self, expr: &ast::Expr) -> Result<Option<Vec<Typed>>, SqlError> {
         match unwrapped(expr) {
-            ast::Expr::Identifier(ident) => Ok(self.whole_row(&folded(ident))),
             ast::Expr::Tuple(list) => list.iter().map(|e| self.expr(e)).collect::<Result<_, _>>().map(Some),
             ast::Expr::Function(f) if super::last_part(&f.name) == "row" => match &f.args {
                 ast::FunctionArguments::List(list) => {
@@ -475,7 +474,11 @@ impl Binder<'_> {
     }
 
     fn is_null(&mut self, expr: &ast::Expr, negated: bool) -> Result<Typed, SqlError> {
-        if let Some(row) = self.row(expr)? {
+        let whole = match unwrapped(expr) {
+            ast::Expr::Identifier(ident) => self.whole_row(&folded(ident)),
+            _ => None,
+        };
+        if let Some(row) = whole.map_or_else(|| self.row(expr), |row| Ok(Some(row)))? {
             // A row is NULL when all of it is, and not NULL when none of it is.
             let all = row.into_iter().map(|t| not_if(negated, Expr::IsNull(Box::new(t.expr))).expr).collect();
             return Ok(boolean(Expr::And(all)));

@@ -108,6 +108,10 @@ fn target(binder: &Binder<'_>, name: &ast::ObjectName) -> Result<Arc<Table>, Sql
     let kept = row_name(name)?;
     match binder.catalogue.named(&kept) {
         Some(kimberlite_row::Object::Table(table)) => Ok(table.clone()),
+        Some(kimberlite_row::Object::View(_)) => {
+            Err(unsupported(format!("writing through the view \"{kept}\""))
+                .hint("Write to the table that it reads."))
+        }
         Some(other) => Err(SqlError::new(
             SqlState::WrongObjectType,
             format!("cannot change {} \"{kept}\"", other.kind()),

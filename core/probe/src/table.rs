@@ -36,6 +36,7 @@ const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
 const KERNEL_DECIDE: &str = "core/kernel/src/tables/decide.rs";
 const KERNEL_INSERTS: &str = "core/kernel/src/tables/inserts.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
+const RUNTIME_REQUESTS: &str = "core/runtime/src/node/requests.rs";
 const RUNTIME_APPLYING: &str = "core/runtime/src/applying.rs";
 const RUNTIME_PAGES: &str = "core/runtime/src/pages.rs";
 const RUNTIME_SQL: &str = "core/runtime/src/sql.rs";
@@ -254,11 +255,11 @@ pub const ALL: &[Mark] = &[
     rare(KERNEL_INSERTS, Reachable, "kernel.inserts", "rows are inserted without being decoded"),
     rare(KERNEL_KERNEL, Reachable, "kernel.evicts", "the session least recently used is forgotten"),
 
-    rare(RUNTIME_NODE, Reachable, "node.client_malformed", "a stream of a client is not the protocol"),
-    mark(RUNTIME_NODE, Reachable, "node.not_primary", "a request reaches a replica that is not the primary"),
-    mark(RUNTIME_NODE, Reachable, "node.filters_duplicate", "the primary answers a request that is decided already"),
-    rare(RUNTIME_NODE, Reachable, "node.filters_stale", "the primary refuses a request older than its session"),
-    rare(RUNTIME_NODE, Reachable, "node.already_under_way", "a request is sent again while it is under way"),
+    rare(RUNTIME_REQUESTS, Reachable, "node.client_malformed", "a stream of a client is not the protocol"),
+    mark(RUNTIME_REQUESTS, Reachable, "node.not_primary", "a request reaches a replica that is not the primary"),
+    mark(RUNTIME_REQUESTS, Reachable, "node.filters_duplicate", "the primary answers a request that is decided already"),
+    rare(RUNTIME_REQUESTS, Reachable, "node.filters_stale", "the primary refuses a request older than its session"),
+    rare(RUNTIME_REQUESTS, Reachable, "node.already_under_way", "a request is sent again while it is under way"),
     mark(RUNTIME_NODE, Reachable, "node.opens_checkpoint", "a state is opened from its checkpoint"),
     rare(RUNTIME_NODE, Reachable, "node.defers", "the journal tells of something while the state is being opened"),
     rare(RUNTIME_NODE, Reachable, "node.loses_checkpoint", "a checkpoint is of no use, and the state is made anew"),
@@ -267,8 +268,8 @@ pub const ALL: &[Mark] = &[
     rare(RUNTIME_APPLYING, Reachable, "applying.waits_for_checkpoint", "a checkpoint is due while the one before is being written"),
     rare(RUNTIME_APPLYING, Reachable, "applying.misses", "what is applied needs pages that are not at hand"),
     rare(RUNTIME_SQL, Reachable, "sql.misses", "a statement needs pages that are not at hand"),
-    mark(RUNTIME_NODE, Reachable, "node.redirects", "a client is told who the primary is"),
-    mark(RUNTIME_NODE, Reachable, "node.knows_no_primary", "a client is told to come later"),
+    mark(RUNTIME_REQUESTS, Reachable, "node.redirects", "a client is told who the primary is"),
+    mark(RUNTIME_REQUESTS, Reachable, "node.knows_no_primary", "a client is told to come later"),
     rare(RUNTIME_NODE, Reachable, "node.resigned_meanwhile", "the primary resigns in the very step that a request arrives"),
     rare(RUNTIME_NODE, Reachable, "node.refuses_damage_alone", "a lone node refuses a damaged disk"),
     rare(RUNTIME_NODE, Reachable, "node.finds_damage_alone", "a lone node reads a damaged prepare"),

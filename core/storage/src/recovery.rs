@@ -13,6 +13,8 @@
 //!   is lost together with its header, there is a gap: it is searched for the next op of this log that is
 //!   known, by its slot or by itself, and the walk goes on there. An op of the log view is always of
 //!   this log, because a view has one primary, which proposes each op once.
+//!   The walk ends: the op it looks for only grows, but for one step back, to the adopted headers behind the hole; and a
+//!   hole is opened once.
 //! - **Settle**: what is held but not named by the ring is written again, prepare and slot, because what a
 //!   read shows need not be durable; bad slots that no op owns are reserved again.
 
@@ -66,6 +68,9 @@ pub(crate) struct Opening {
     parent: Option<PrepareHeader>,
     /// Whether the log is known without a hole so far.
     solid: bool,
+    /// The first and the last op of the hole in front of the adopted headers, if there was one. It is opened once: what is
+    /// left in front of them then is proven, or of their log.
+    hole: Option<(Op, Op)>,
     /// The segment whose footer was looked for last.
     footer_asked: Option<u64>,
     /// Whether the footer that is being read is that of the segment behind the one that is walked.
@@ -118,6 +123,7 @@ impl Opening {
             cursor: Op(1),
             parent: Some(PrepareHeader::root(config.cluster)),
             solid: true,
+            hole: None,
             footer_asked: None,
             peeking: false,
             next_footer: None,

@@ -48,6 +48,9 @@ impl Opening {
         if mutant!(HoleFrontTrusted, self.cursor.previous() > proven) {
             proven = self.cursor.previous();
         }
+        // What contradicts the adopted headers was dropped the first time, or is proven to be committed: then those cannot be.
+        assert_eq!(self.hole, None, "a hole in front of op {} is opened once", first.op);
+        self.hole = Some((proven.next(), first.op.previous()));
         self.solid = false;
         // The search begins behind what is proven: where the walk went astray, an older log led it.
         let place = match journal.entry(proven) {
@@ -97,6 +100,7 @@ impl Opening {
         kimberlite_probe::reachable!("open.goes_on_behind_gap");
         let (from, _) = self.gap.unwrap_or((self.cursor, self.cursor));
         self.gap = Some((from, anchor.op.previous()));
+        assert!(anchor.op > self.cursor, "the walk goes on behind a gap");
         self.cursor = anchor.op;
         self.parent = None;
         self.next_op(journal);

@@ -8,14 +8,25 @@ use crate::census::Happening;
 use crate::trace::{Line, fingerprint};
 use crate::world::Core;
 
+/// What a machine asks for in one event at most. More is work without an end, which no virtual time would ever stop.
+const EVENT_ASKS_MAX: u32 = 1 << 16;
+
 /// One node's `Io`, lent to its machine for one call.
 pub(crate) struct Asks<'a> {
-    pub(crate) core: &'a mut Core,
-    pub(crate) node: NodeId,
+    core: &'a mut Core,
+    node: NodeId,
+    /// What it asked for so far.
+    asked: u32,
 }
 
-impl Asks<'_> {
+impl<'a> Asks<'a> {
+    pub(crate) const fn new(core: &'a mut Core, node: NodeId) -> Self {
+        Self { core, node, asked: 0 }
+    }
+
     fn note(&mut self, what: Happening, line: Line) {
+        self.asked += 1;
+        assert!(self.asked <= EVENT_ASKS_MAX, "the work of one event ends before it has asked for so much");
         let ground = &mut self.core.ground;
         ground.trace.line(ground.time, self.node, what, line);
     }

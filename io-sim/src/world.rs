@@ -385,7 +385,7 @@ impl<O: 'static> World<O> {
         let mut machine = self.machines[usize::from(node.0)].take()?;
         let now = self.core.now(node);
         self.acting = Some(node);
-        let result = run(&mut *machine, now, &mut Asks { core: &mut self.core, node });
+        let result = run(&mut *machine, now, &mut Asks::new(&mut self.core, node));
         self.acting = None;
         self.core.seats[usize::from(node.0)].wake_at = machine.wake_at();
         self.core.arm(node);

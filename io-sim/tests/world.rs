@@ -75,6 +75,18 @@ fn the_same_seed_gives_the_same_digest_and_another_seed_another() {
 }
 
 #[test]
+#[should_panic(expected = "the work of one event ends before it has asked for so much")]
+fn work_that_asks_for_ever_within_one_event_is_ended() {
+    let mut world = scribes(WorldOptions::new(2, 0), 1);
+    let message = packet(1, 1);
+    ask(&mut world, node(0), |io| {
+        loop {
+            io.send(ReplicaId(1), message.clone());
+        }
+    });
+}
+
+#[test]
 fn a_storm_really_does_what_its_rates_say() {
     let world = stormy(Dice::free(3));
     for fault in [

@@ -35,6 +35,9 @@ use crate::workload::Workload;
 /// Events between two checkpoints of the digest.
 pub const CHECKPOINT_EVENTS: u64 = 4_096;
 
+/// Marks that are counted in one event at most: some three hundred times what any event of five hundred worlds came to.
+const EVENT_MARKS_MAX: u64 = 1 << 16;
+
 /// Events between two looks at what replicas do without saying so.
 const SAMPLE_EVENTS: u64 = 32;
 
@@ -434,7 +437,8 @@ impl Run {
 
     /// One event. Tells whether the run is over.
     fn step(&mut self) -> Result<bool, Failure> {
-        let step = self.cluster.world.step().expect("a replica always waits for something");
+        let step = mark::within(EVENT_MARKS_MAX, || self.cluster.world.step());
+        let step = step.expect("a replica always waits for something");
         self.events += 1;
         self.tell_harm()?;
         self.keep_diary(&step);

@@ -196,11 +196,21 @@ mod counting {
     std::thread_local! {
         static COUNTS: [Cell<u64>; COUNT] = const { [const { Cell::new(0) }; COUNT] };
         static BROKEN: Cell<Option<Broken>> = const { Cell::new(None) };
+        static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
     }
 
     /// A world begins on this thread: whatever was counted here before is not its own.
     pub fn begin() {
         take();
+    }
+
+    /// Does some work that counts at most so many marks. At the next one it panics: work that goes on for ever passes the same
+    /// marks again and again, and nothing else in a simulated world would ever end it.
+    pub fn within<R>(marks: u64, work: impl FnOnce() -> R) -> R {
+        let outer = LEFT.replace(marks);
+        let done = work();
+        LEFT.set(outer);
+        done
     }
 
     /// The world on this thread has ended, in whatever way: what it counted. Nothing is left behind.
@@ -211,6 +221,7 @@ mod counting {
                 *count = cell.take();
             }
         });
+        LEFT.set(u64::MAX);
         (counts, BROKEN.take())
     }
 
@@ -219,8 +230,13 @@ mod counting {
         BROKEN.get()
     }
 
+    #[track_caller]
     fn count(index: Index) {
         COUNTS.with(|cells| cells[index.0].set(cells[index.0].get() + 1));
+        match LEFT.get().checked_sub(1) {
+            Some(left) => LEFT.set(left),
+            None => panic!("the work of one event does not end: it has come to {} again", ALL[index.0].name),
+        }
     }
 
     #[track_caller]
@@ -240,6 +256,7 @@ mod counting {
     }
 
     #[doc(hidden)]
+    #[track_caller]
     pub fn sometimes(index: Index, holds: impl FnOnce() -> bool) {
         if holds() {
             count(index);
@@ -247,6 +264,7 @@ mod counting {
     }
 
     #[doc(hidden)]
+    #[track_caller]
     pub fn reachable(index: Index) {
         count(index);
     }
@@ -333,6 +351,23 @@ mod tests {
             assert!(std::panic::catch_unwind(|| world(true)).is_err());
             begin();
             assert_eq!(take(), (Counts::default(), None));
+        }
+
+        #[test]
+        #[should_panic(expected = "does not end: it has come to merge.cuts again")]
+        fn work_that_passes_the_same_mark_for_ever_is_ended() {
+            begin();
+            within(7, || {
+                for _ in 0..7 {
+                    crate::reachable!("merge.cuts");
+                }
+            });
+            // Each piece of work has a measure of its own.
+            within(7, || {
+                loop {
+                    crate::reachable!("merge.cuts");
+                }
+            });
         }
 
         #[test]

@@ -38,6 +38,12 @@ const SPEAKS_SQL_PPM: u32 = 200_000;
 /// See [`Luck::speaks_sql`].
 const SPEAKS_SQL_LANE: u64 = 1_206_419;
 
+/// In how many runs all clients that speak SQL crowd at one list, in parts of a million.
+const CROWDS_PPM: u32 = 200_000;
+
+/// See [`Luck::crowds`].
+const CROWDS_LANE: u64 = 61;
+
 /// How many runs have their checkpoints harmed, in parts of a million.
 const HARMS_GRID_PPM: u32 = 200_000;
 
@@ -81,6 +87,12 @@ impl Luck {
     /// Whether clients of this run speak SQL. The lane is chosen like that of storms.
     fn speaks_sql(&self) -> bool {
         self.0.stream("swarm.speaks_sql", SPEAKS_SQL_LANE).chance_ppm(SPEAKS_SQL_PPM)
+    }
+
+    /// Whether clients that speak SQL crowd at one list. The lane is one in which no seed of `seeds/` and no seed of
+    /// `mutants.txt` does.
+    fn crowds(&self) -> bool {
+        self.0.stream("swarm.crowds", CROWDS_LANE).chance_ppm(CROWDS_PPM)
     }
 
     /// Whether the disk of a lone replica rots while it runs. The lane is chosen like that of storms.
@@ -451,7 +463,7 @@ fn speak_sql(luck: &Luck, config: &mut RunConfig) {
             themes.insert(theme, 1 << luck.between(&format!("sql.{}.weight", theme.name()), 0, 4));
         }
     }
-    config.sql = Some(SqlPlan {
+    let plan = SqlPlan {
         clients,
         statements,
         tenants: luck.pick("sql.tenants", &[1, 1, 1, 2, 3]),
@@ -464,8 +476,21 @@ fn speak_sql(luck: &Luck, config: &mut RunConfig) {
         rollback_ppm: luck.rate("sql.rollback", 300_000),
         large_ppm: luck.rate("sql.large", 300_000),
         large_size: luck.pick("sql.large_size", &[64, 1_024, 8_192]),
-    });
+    };
+    config.sql = Some(if luck.crowds() { crowd(luck, plan) } else { plan });
     config.work.requests /= 2;
+}
+
+/// Everybody appends to one list, mostly, in blocks or not, and hardly thinks: what one reads, another has changed before it
+/// writes. So statements are overtaken again and again, until they are planned alone and others wait for them.
+fn crowd(luck: &Luck, plan: SqlPlan) -> SqlPlan {
+    let mut themes = plan.themes;
+    themes.insert(Theme::Entries, 16);
+    themes.insert(Theme::Blocks, 4);
+    let statements = 2 * plan.statements;
+    let think = luck.millis("sql.crowd.think", 1, 16);
+    let savepoint_ppm = 100_000;
+    SqlPlan { clients: 5, statements, tenants: 1, lists: 1, think, themes, savepoint_ppm, ..plan }
 }
 
 /// Switches a family on in `percent` of all runs, at a rate of its own.
@@ -581,6 +606,23 @@ mod tests {
         }
         let harmed = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).harms_grid()).count();
         assert!((150..250).contains(&harmed), "{harmed}");
+    }
+
+    #[test]
+    fn the_seeds_that_were_kept_before_clients_crowded_keep_their_configurations() {
+        let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#'));
+        let seed = |line: &str| line.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+        let mutants = lines(include_str!("../tests/mutants.txt")).filter_map(|line| {
+            let (_, seed) = line.strip_suffix(" sql")?.split_once(' ')?;
+            Some(seed.parse::<u64>().unwrap())
+        });
+        let sql = lines(include_str!("../../seeds/sql.txt")).map(seed);
+        let default = lines(include_str!("../../seeds/default.txt")).map(seed);
+        let default = default.filter(|seed| draw(Scenario::Default, *seed).sql.is_some());
+        let kept: Vec<u64> = mutants.chain(sql).chain(default).collect();
+        assert!(kept.iter().all(|seed| !Luck(Streams::new(*seed)).crowds()), "{kept:?}");
+        let crowds = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).crowds()).count();
+        assert!((150..250).contains(&crowds), "{crowds}");
     }
 
     #[test]

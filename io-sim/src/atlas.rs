@@ -9,7 +9,7 @@
 //! A slot of the ring and the prepare it names are one piece of data with two witnesses: one replica's lost slot and
 //! another's lost prepare of the same op are two lost copies of it. Which sector of the ring names
 //! what stands in a chunk of the log is not fixed, so a budget [coupled](Atlas::couple) over both zones
-//! lets the same replicas lose either.
+//! lets the same replicas lose either, and a disk that is [lost](Atlas::lose_replica) takes its share from all of both.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,8 @@ pub struct Atlas {
     chunk_size: u64,
     streams: Streams,
     pieces: BTreeMap<(Zone, u64), Piece>,
-    /// Whether ring and log share one budget.
-    coupled: bool,
+    /// The replicas that may lose any part of ring and log, where these share one budget.
+    coupled: Option<Members>,
     /// Whether the grid has no budget.
     grid_is_free: bool,
     /// Replicas that lost their whole disk: they count as damaged everywhere.
@@ -64,7 +64,7 @@ impl Atlas {
             chunk_size: Self::CHUNK_SIZE,
             streams,
             pieces: BTreeMap::new(),
-            coupled: false,
+            coupled: None,
             grid_is_free: false,
             lost: 0,
             superblock_copies: (tolerated > 0).then_some(copies),
@@ -75,7 +75,8 @@ impl Atlas {
     /// parts of either.
     pub fn couple(&mut self) {
         assert!(self.pieces.is_empty(), "the map is not redrawn while it is in use");
-        self.coupled = true;
+        self.coupled =
+            Some(draw(self.streams, ("atlas.coupled", 0), self.replicas, self.tolerated, self.lost));
     }
 
     /// Lets any replica lose any part of the grid.
@@ -145,23 +146,24 @@ impl Atlas {
         (0..self.replicas).map(ReplicaId).filter(|replica| damaged & member(*replica) != 0).collect()
     }
 
-    /// Spends all of a replica's budget, if each piece has some left: it may then lose its whole disk.
+    /// Spends all of a replica's budget, if each piece has some left: it may then lose its whole disk. Ring and log that
+    /// share a budget are one piece: a replica may have lost the slot of an op, and another its prepare.
     pub fn lose_replica(&mut self, replica: ReplicaId) -> bool {
-        let member = member(replica);
+        let (member, tolerated) = (member(replica), self.tolerated);
         let lost = self.lost | member;
-        let spent = |piece: &Piece| (piece.damaged | lost).count_ones() > u32::from(self.tolerated);
-        if lost.count_ones() > u32::from(self.tolerated) || self.pieces.values().any(spent) {
+        let spent = |damaged: Members| (damaged | lost).count_ones() > u32::from(tolerated);
+        let coupled = self.pieces.iter().filter(|((zone, _), _)| self.shares_budget(*zone));
+        let harmed = coupled.fold(0, |all, (_, piece)| all | piece.damaged);
+        if spent(harmed) || self.pieces.values().any(|piece| spent(piece.damaged)) {
             return false;
         }
         self.lost = lost;
-        for piece in self.pieces.values_mut() {
-            piece.allowed |= member;
-            let mut spare = piece.allowed & !piece.damaged & !lost;
-            while piece.allowed.count_ones() > u32::from(self.tolerated) && spare != 0 {
-                let one = spare & spare.wrapping_neg();
-                piece.allowed &= !one;
-                spare &= !one;
-            }
+        self.coupled = self.coupled.map(|allowed| share_with(member, allowed, harmed | lost, tolerated));
+        for ((zone, _), piece) in &mut self.pieces {
+            piece.allowed = match self.coupled {
+                Some(allowed) if is_witness(*zone) => (piece.allowed | member) & allowed,
+                _ => share_with(member, piece.allowed, piece.damaged | lost, tolerated),
+            };
         }
         true
     }
@@ -190,28 +192,56 @@ impl Atlas {
         (place.offset / size, (place.offset + len.max(1) - 1) / size)
     }
 
+    /// Whether a zone is one of those that share a budget.
+    const fn shares_budget(&self, zone: Zone) -> bool {
+        self.coupled.is_some() && is_witness(zone)
+    }
+
     fn piece(&mut self, zone: Zone, index: u64) -> &mut Piece {
         let (replicas, tolerated, lost, streams) = (self.replicas, self.tolerated, self.lost, self.streams);
-        let coupled = self.coupled && matches!(zone, Zone::Headers | Zone::Log);
+        let coupled = self.coupled.filter(|_| is_witness(zone));
         self.pieces.entry((zone, index)).or_insert_with(|| {
-            let (name, index) = match zone {
-                _ if coupled => ("atlas.coupled", 0),
-                Zone::Superblock => ("atlas.superblock", index),
-                Zone::Headers => ("atlas.headers", index),
-                Zone::Log => ("atlas.log", index),
-                Zone::Grid => ("atlas.grid", index),
+            let name = match zone {
+                Zone::Superblock => "atlas.superblock",
+                Zone::Headers => "atlas.headers",
+                Zone::Log => "atlas.log",
+                Zone::Grid => "atlas.grid",
             };
-            let mut order: Vec<u8> = (0..replicas).collect();
-            streams.stream(name, index).shuffle(&mut order);
-            let mut allowed = lost;
-            for replica in order {
-                if allowed.count_ones() < u32::from(tolerated) {
-                    allowed |= 1 << replica;
-                }
-            }
+            let allowed = coupled.unwrap_or_else(|| draw(streams, (name, index), replicas, tolerated, lost));
             Piece { allowed, damaged: 0 }
         })
     }
+}
+
+/// Whether what a zone holds tells which prepares were durable.
+const fn is_witness(zone: Zone) -> bool {
+    matches!(zone, Zone::Headers | Zone::Log)
+}
+
+/// Draws who may lose a piece: those who lost everything, and others up to the number tolerated.
+fn draw(streams: Streams, stream: (&str, u64), replicas: u8, tolerated: u8, lost: Members) -> Members {
+    let mut order: Vec<u8> = (0..replicas).collect();
+    streams.stream(stream.0, stream.1).shuffle(&mut order);
+    let mut allowed = lost;
+    for replica in order {
+        if allowed.count_ones() < u32::from(tolerated) {
+            allowed |= 1 << replica;
+        }
+    }
+    allowed
+}
+
+/// Who may lose a piece when `member` lost it: those who are allowed to, less as many as must step back. Of those who
+/// were `harmed` nobody can.
+fn share_with(member: Members, allowed: Members, harmed: Members, tolerated: u8) -> Members {
+    let mut allowed = allowed | member;
+    let mut spare = allowed & !harmed;
+    while allowed.count_ones() > u32::from(tolerated) && spare != 0 {
+        let one = spare & spare.wrapping_neg();
+        allowed &= !one;
+        spare &= !one;
+    }
+    allowed
 }
 
 const fn member(replica: ReplicaId) -> Members {
@@ -264,6 +294,36 @@ mod tests {
                 assert!((0..50).all(|s| atlas.permits(replica, Place::headers(s * SECTOR), SECTOR) == ring));
                 assert!((0..50).all(|s| atlas.permits(replica, Place::log(s * 99 * SECTOR), SECTOR) == ring));
             }
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_lost_takes_its_share_of_a_coupled_budget_from_all_pieces_alike() {
+        for seed in 0..40 {
+            let mut atlas = Atlas::new(5, 2, &mut Dice::free(seed));
+            atlas.couple();
+            let places = |zone, to| (0..to).map(move |s| Place { zone, offset: s * 99 * SECTOR });
+            let may_lose = |atlas: &mut Atlas, from: u64| -> Vec<ReplicaId> {
+                let of = |zone| places(zone, 50).skip(from as usize);
+                let any = |replica: &ReplicaId| {
+                    of(Zone::Headers).chain(of(Zone::Log)).any(|place| atlas.permits(*replica, place, SECTOR))
+                };
+                (0..5).map(ReplicaId).filter(any).collect()
+            };
+            // Some pieces were asked about before, and one of the two has lost something.
+            let able = may_lose(&mut atlas, 30);
+            atlas.spend(able[(seed % 2) as usize], Place::headers(0), SECTOR);
+            let other =
+                (0..5).map(ReplicaId).find(|replica| !able.contains(replica)).expect("three are left");
+            assert!(atlas.lose_replica(other));
+            let able = may_lose(&mut atlas, 0);
+            assert!(able.len() == 2 && able.contains(&other), "seed {seed}: {able:?}");
+            // When both have lost something, no third one may.
+            let left = *able.iter().find(|replica| **replica != other).expect("two are able");
+            atlas.spend(left, Place::log(40 * 99 * SECTOR), SECTOR);
+            assert!(
+                (0..5).map(ReplicaId).all(|replica| able.contains(&replica) || !atlas.lose_replica(replica))
+            );
         }
     }
 

@@ -459,8 +459,11 @@ fn speak_sql(luck: &Luck, config: &mut RunConfig) {
     let length = config.work.think * config.work.requests / u32::from(config.work.clients);
     let mut themes: BTreeMap<Theme, u32> = BTreeMap::new();
     for theme in Theme::ALL {
-        if luck.on(&format!("sql.{}", theme.name()), 70) {
-            themes.insert(theme, 1 << luck.between(&format!("sql.{}.weight", theme.name()), 0, 4));
+        // What takes many commands takes the time of many statements.
+        let percent = if theme == Theme::Bulk { 25 } else { 70 };
+        if luck.on(&format!("sql.{}", theme.name()), percent) {
+            let most = if theme == Theme::Bulk { 1 } else { 4 };
+            themes.insert(theme, 1 << luck.between(&format!("sql.{}.weight", theme.name()), 0, most));
         }
     }
     let plan = SqlPlan {

@@ -12,7 +12,7 @@ use core::fmt;
 
 use kimberlite_crypto::{ChainHash, Checksum, Checksummer, checksum};
 use kimberlite_types::limits::NAME_SIZE_MAX;
-use kimberlite_types::{LogPosition, Op, RequestNumber, SessionId, StreamId, TenantId};
+use kimberlite_types::{LogPosition, Op, RequestNumber, SessionId, StreamId, TenantId, WallTime};
 use kimberlite_wire::command::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,7 @@ pub(crate) enum Item<'a> {
     Tenant { id: TenantId, name: &'a str },
     Stream { tenant: TenantId, id: StreamId, name: &'a str },
     Extent { tenant: TenantId, stream: StreamId, extent: Extent },
+    Staged { session: SessionId, tenant: TenantId, pieces: u32, digest: [u8; 32], touched: WallTime },
 }
 
 /// The hash of an item, as it is added up.

@@ -1,4 +1,4 @@
-//! The state beside the trees of tables, as bytes: what a checkpoint holds of sessions, tenants and streams.
+//! The state beside the trees of tables, as bytes: what a checkpoint holds of sessions, what they staged, tenants and streams.
 //!
 //! Two bytes say which version of the layout it is, then the whole is encoded as `postcard` does: numbers as varints,
 //! sequences with their length, everything in the order of ids. The same state gives the same bytes. Decoding believes
@@ -14,19 +14,20 @@ use core::fmt;
 use kimberlite_crypto::ChainHash;
 use kimberlite_probe::mutant;
 use kimberlite_store::Miss;
-use kimberlite_types::{Op, RequestNumber, SessionId, StreamId, TenantId};
+use kimberlite_types::{Op, RequestNumber, SessionId, StreamId, TenantId, WallTime};
 use kimberlite_wire::command::Verdict;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ItemSum;
 use crate::kernel::Since;
 use crate::session::Sessions;
+use crate::staged::Stages;
 use crate::stream::Tenants;
 use crate::tables::Tables;
 use crate::{Extent, Kernel, StateDigest};
 
 /// The version of the layout.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Why a state cannot be opened from a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,17 @@ struct Image<'a> {
     sessions: Vec<SessionImage>,
     #[serde(borrow)]
     tenants: Vec<TenantImage<'a>>,
+    #[serde(borrow)]
+    staged: Vec<StagedImage<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StagedImage<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) tenant: TenantId,
+    pub(crate) touched: WallTime,
+    #[serde(borrow)]
+    pub(crate) pieces: Vec<&'a [u8]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,6 +111,12 @@ pub(crate) fn encode(kernel: &Kernel) -> Vec<u8> {
         bare.sessions.items().for_each(|session| bare.items.remove(session.lanes()));
         (sessions, digest) = (Vec::new(), bare.digest());
     }
+    let mut staged = kernel.stages.image();
+    if mutant!(StagedNotInCheckpoint, !staged.is_empty()) {
+        let mut bare = kernel.clone();
+        bare.stages.items().for_each(|set| bare.items.remove(set));
+        (staged, digest) = (Vec::new(), bare.digest());
+    }
     let image = Image {
         applied: kernel.applied,
         chain: kernel.chain,
@@ -106,6 +124,7 @@ pub(crate) fn encode(kernel: &Kernel) -> Vec<u8> {
         written: kernel.written,
         sessions,
         tenants: kernel.tenants.image(),
+        staged,
     };
     postcard::to_extend(&image, VERSION.to_le_bytes().to_vec()).expect("an image encodes")
 }
@@ -129,10 +148,13 @@ pub(crate) fn decode(sessions_max: u32, bytes: &[u8], tables: Tables) -> Result<
         .ok_or(OpenError::Malformed("its sessions are not those of a state, or more than sessions_max"))?;
     kernel.tenants = Tenants::of_image(image.tenants, applied)
         .ok_or(OpenError::Malformed("its streams are not those of a state"))?;
+    kernel.stages =
+        Stages::of_image(&image.staged).ok_or(OpenError::Malformed("what is staged is of no state"))?;
     for session in kernel.sessions.items() {
         kernel.items.add(session.lanes());
     }
     let items = &mut kernel.items;
+    kernel.stages.items().for_each(|set| items.add(set));
     kernel.tenants.for_each_item(|item| items.add(item.lanes()));
     kernel.applied = applied;
     kernel.chain = image.chain;

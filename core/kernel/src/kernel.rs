@@ -16,8 +16,9 @@ use kimberlite_wire::{Entry, Prepare, PrepareHeader};
 use crate::digest::ItemSum;
 use crate::image::{self, OpenError};
 use crate::session::Sessions;
+use crate::staged::{Stages, Staging};
 use crate::stream::Tenants;
-use crate::tables::{Refused, TableChange, TableRows, Tables, Unwritten};
+use crate::tables::{Budget, Deciding, Refused, TableChange, TableRows, Tables, Unwritten};
 use crate::{Extent, Located, Lookup, StateDigest, StreamState};
 
 /// What became of one entry.
@@ -71,7 +72,14 @@ enum Change {
     CreateTenant { tenant: TenantId, name: Box<str> },
     CreateStream { tenant: TenantId, stream: StreamId, name: Box<str> },
     Append { tenant: TenantId, stream: StreamId, extent: Extent },
+    Stage(Staging),
     Tables(Box<TableChange>),
+}
+
+/// What becomes of facts at first.
+enum Begun {
+    Deciding(Box<Deciding>),
+    Decided(Result<(Outcome, Change), Refusal>),
 }
 
 /// Pages of tables without a place before a checkpoint is due: 32 MiB of pages of 8 KiB.
@@ -98,6 +106,10 @@ pub struct Kernel {
     pub(crate) sessions: Sessions,
     pub(crate) tenants: Tenants,
     pub(crate) tables: Tables,
+    /// Facts in pieces that are not committed.
+    pub(crate) stages: Stages,
+    /// The decision on the next entry, if it was begun: no part of the state.
+    deciding: Option<Box<Deciding>>,
     /// Of sessions, tenants and streams.
     pub(crate) items: ItemSum,
     /// Of all that was ever written to tables.
@@ -117,6 +129,8 @@ impl Kernel {
             sessions: Sessions::new(sessions_max),
             tenants: Tenants::default(),
             tables: Tables::default(),
+            stages: Stages::default(),
+            deciding: None,
             items: ItemSum::default(),
             written: ItemSum::default(),
             since: Since::default(),
@@ -157,10 +171,27 @@ impl Kernel {
         pages: &dyn Pages,
         verdicts: &mut Vec<EntryVerdict>,
     ) -> Result<(), Miss> {
+        let done = self.apply_some(prepare, pages, verdicts, usize::MAX)?;
+        assert!(done, "no bound was set");
+        Ok(())
+    }
+
+    /// The same, with about so many rows at most that are looked at: an entry that writes many takes several calls, between
+    /// which nothing else is applied, and everything is read as it was before. Answers whether the prepare is applied.
+    pub fn apply_some(
+        &mut self,
+        prepare: &Prepare,
+        pages: &dyn Pages,
+        verdicts: &mut Vec<EntryVerdict>,
+        rows: usize,
+    ) -> Result<bool, Miss> {
         let header = &prepare.header;
         assert_eq!(header.op, self.applied.next(), "ops are applied in order, each once");
         assert_eq!(verdicts.len(), self.installed as usize, "an op is applied as a whole");
-        self.go_on(pages)?;
+        let mut budget = Budget(rows);
+        if self.tables.write_some(pages, &mut budget)? {
+            return Ok(false);
+        }
         for entry in prepare.entries().skip(self.installed as usize) {
             let entry = entry.expect("the entries of a committed prepare were verified");
             if self.installed == 0 {
@@ -171,12 +202,18 @@ impl Kernel {
             } else {
                 entry
             };
-            let decision = self.decide(&entry, pages)?;
+            let mut begun = self.deciding.take();
+            let decided = self.decide_some(&entry, pages, &mut begun, &mut budget);
+            self.deciding = begun;
+            let Some(decision) = decided? else { return Ok(false) };
+            self.deciding = None;
             verdicts.push(self.install(decision));
-            self.go_on(pages)?;
+            if self.tables.write_some(pages, &mut budget)? {
+                return Ok(false);
+            }
         }
         self.finish(header);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what is left of the entry that was installed last: one that writes much takes several batches. Like a decision it
@@ -188,6 +225,18 @@ impl Kernel {
     /// What `entry` does if it is the next. Changes nothing. Any command bytes give a decision, as soon as the pages are
     /// at hand that it needs.
     pub fn decide(&self, entry: &Entry<'_>, pages: &dyn Pages) -> Result<Decision, Miss> {
+        let decided = self.decide_some(entry, pages, &mut None, &mut Budget::all())?;
+        Ok(decided.expect("no bound was set"))
+    }
+
+    /// The same up to a budget: `None` if there is more to do. What was begun is gone on with.
+    fn decide_some(
+        &self,
+        entry: &Entry<'_>,
+        pages: &dyn Pages,
+        begun: &mut Option<Box<Deciding>>,
+        budget: &mut Budget,
+    ) -> Result<Option<Decision>, Miss> {
         assert!(!self.tables.is_under_way(), "an entry is installed as a whole before the next is decided");
         let (session, request) = (entry.header.session, entry.header.request);
         let (outcome, remembered, change) = match self.sessions.lookup(session, request) {
@@ -206,7 +255,8 @@ impl Kernel {
             lookup @ (Lookup::New | Lookup::Duplicate(_)) => {
                 let remembered =
                     session != SessionId::NONE && lookup == Lookup::New && !mutant!(SessionsNotKept);
-                match self.execute(entry, pages)? {
+                let Some(executed) = self.execute(entry, pages, begun, budget)? else { return Ok(None) };
+                match executed {
                     Ok((outcome, change)) => (heard(entry, Ok(outcome)), remembered, change),
                     Err(refusal) => {
                         kimberlite_probe::reachable!("kernel.refuses");
@@ -216,7 +266,7 @@ impl Kernel {
             }
         };
         let position = entry.header.position;
-        Ok(Decision { decided_at: self.next(), position, outcome, remembered, change })
+        Ok(Some(Decision { decided_at: self.next(), position, outcome, remembered, change }))
     }
 
     /// What a request that was not decided before does.
@@ -224,51 +274,41 @@ impl Kernel {
         &self,
         entry: &Entry<'_>,
         pages: &dyn Pages,
-    ) -> Result<Result<(Outcome, Change), Refusal>, Miss> {
-        match Command::decode(entry.command) {
-            Err(_) => Ok(Err(Refusal::Malformed)),
-            Ok(Command::Facts { facts, .. }) if entry.header.session != SessionId::NONE => {
-                self.execute_facts(entry, facts, pages)
+        begun: &mut Option<Box<Deciding>>,
+        budget: &mut Budget,
+    ) -> Result<Option<Result<(Outcome, Change), Refusal>>, Miss> {
+        if begun.is_none() {
+            let registered = entry.header.session != SessionId::NONE;
+            match Command::decode(entry.command) {
+                Err(_) => return Ok(Some(Err(Refusal::Malformed))),
+                Ok(Command::Facts { facts, .. }) if registered => match self.begin(entry, facts, pages)? {
+                    Begun::Deciding(deciding) => *begun = Some(deciding),
+                    Begun::Decided(decided) => return Ok(Some(decided)),
+                },
+                Ok(Command::Commit { pieces, digest, .. }) if registered => {
+                    match self.begin_staged(entry, pieces, &digest) {
+                        Ok(deciding) => *begun = Some(deciding),
+                        Err(refusal) => return Ok(Some(Err(refusal))),
+                    }
+                }
+                Ok(command) => return Ok(Some(self.execute_command(entry, command))),
             }
-            Ok(command) => Ok(self.execute_command(entry, command)),
         }
-    }
-
-    /// What facts do, which alone may miss pages.
-    fn execute_facts(
-        &self,
-        entry: &Entry<'_>,
-        facts: &[u8],
-        pages: &dyn Pages,
-    ) -> Result<Result<(Outcome, Change), Refusal>, Miss> {
-        let header = &entry.header;
-        if let Err(refusal) = self.tenants.check_exists(header.tenant) {
-            return Ok(Err(refusal));
-        }
-        let Ok((guards, rest)) = postcard::take_from_bytes::<Vec<Guard>>(facts) else {
-            return Ok(Err(Refusal::Malformed));
+        let Some(deciding) = begun else { unreachable!("it was begun") };
+        assert_eq!(deciding.at(), entry.header.position, "a decision is about the entry it was begun for");
+        let Some(decided) = deciding.go_on(&self.tables, pages, budget)? else {
+            kimberlite_probe::reachable!("kernel.decides_in_steps");
+            return Ok(None);
         };
+        // Streams are not seen by the tables.
         let went_on = |guard: &Guard| {
             let Guard::StreamEnds(stream, end) = guard else { return false };
-            self.tenants.stream(header.tenant, *stream).is_ok_and(|state| state.end != *end)
+            self.tenants.stream(entry.header.tenant, *stream).is_ok_and(|state| state.end != *end)
         };
-        let went_on = guards.iter().any(went_on);
-        let facts = Facts { guards, ..Facts::default() };
-        let (tenant, at, time) = (header.tenant, header.position, header.timestamp);
-        if !went_on
-            && let Some(change) = self.tables.decide_inserts(tenant, (&facts, rest), at, time, pages)?
-        {
-            return Ok(Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))));
+        if deciding.facts().guards.iter().any(went_on) && !matches!(decided, Err(Refused::Malformed(_))) {
+            return Ok(Some(Err(Refusal::Conflict)));
         }
-        let Ok(((schema, writes), [])) = postcard::take_from_bytes::<(Vec<SchemaFact>, Vec<Write>)>(rest)
-        else {
-            return Ok(Err(Refusal::Malformed));
-        };
-        if went_on {
-            return Ok(Err(Refusal::Conflict));
-        }
-        let decided = self.tables.decide(tenant, &Facts { schema, writes, ..facts }, at, time, pages)?;
-        Ok(match decided {
+        Ok(Some(match decided {
             Ok(change) => Ok((Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)))),
             Err(Refused::Conflict(_)) => Err(Refusal::Conflict),
             Err(Refused::Malformed(_)) => Err(Refusal::Malformed),
@@ -276,7 +316,49 @@ impl Kernel {
                 let code = SqlCode::new(error.state().code()).expect("a SQLSTATE has five characters");
                 Err(Refusal::Sql { code })
             }
-        })
+        }))
+    }
+
+    /// Begins the decision on the facts that a session has staged.
+    fn begin_staged(
+        &self,
+        entry: &Entry<'_>,
+        pieces: u32,
+        digest: &[u8; 32],
+    ) -> Result<Box<Deciding>, Refusal> {
+        let header = &entry.header;
+        self.tenants.check_exists(header.tenant)?;
+        let staged = self.stages.of((header.session, header.tenant), pieces, digest);
+        let staged = staged.ok_or(Refusal::Conflict)?;
+        let lost = usize::from(mutant!(StageLost, staged.len() > 1));
+        let staged = staged[..staged.len() - lost].iter().cloned();
+        kimberlite_probe::reachable!("kernel.commits_staged");
+        Ok(Box::new(Deciding::of_pieces(header.tenant, staged, header.position, header.timestamp)))
+    }
+
+    /// Begins the decision on facts, unless it is made at once. It alone may miss pages.
+    fn begin(&self, entry: &Entry<'_>, facts: &[u8], pages: &dyn Pages) -> Result<Begun, Miss> {
+        let header = &entry.header;
+        if let Err(refusal) = self.tenants.check_exists(header.tenant) {
+            return Ok(Begun::Decided(Err(refusal)));
+        }
+        let malformed = Ok(Begun::Decided(Err(Refusal::Malformed)));
+        let Ok((guards, rest)) = postcard::take_from_bytes::<Vec<Guard>>(facts) else { return malformed };
+        let facts = Facts { guards, ..Facts::default() };
+        let (tenant, at, time) = (header.tenant, header.position, header.timestamp);
+        let streams = facts.guards.iter().any(|guard| matches!(guard, Guard::StreamEnds(..)));
+        if !streams
+            && let Some(change) = self.tables.decide_inserts(tenant, (&facts, rest), at, time, pages)?
+        {
+            let decided = (Outcome::Written { rows: change.rows() }, Change::Tables(Box::new(change)));
+            return Ok(Begun::Decided(Ok(decided)));
+        }
+        let Ok(((schema, writes), [])) = postcard::take_from_bytes::<(Vec<SchemaFact>, Vec<Write>)>(rest)
+        else {
+            return malformed;
+        };
+        let facts = Facts { schema, writes, ..facts };
+        Ok(Begun::Deciding(Box::new(Deciding::new(tenant, facts, at, time))))
     }
 
     /// What any other request does.
@@ -290,7 +372,7 @@ impl Kernel {
                 let outcome = Outcome::Registered { session: SessionId(header.position) };
                 Ok((outcome, Change::Register { evict: self.sessions.to_evict() }))
             }
-            Command::Facts { .. } => Err(Refusal::NoSession),
+            Command::Facts { .. } | Command::Commit { .. } => Err(Refusal::NoSession),
             _ if !registered => Err(Refusal::NoSession),
             Command::CreateTenant { name } => {
                 self.tenants.check_tenant(tenant)?;
@@ -299,6 +381,12 @@ impl Kernel {
             Command::CreateStream { stream, name } => {
                 self.tenants.check_stream(tenant, stream)?;
                 Ok((Outcome::StreamCreated, Change::CreateStream { tenant, stream, name: name.into() }))
+            }
+            Command::Stage { number, facts } => {
+                self.tenants.check_exists(tenant)?;
+                let of = (header.session, tenant);
+                let (pieces, staging) = self.stages.stage(of, number, facts, header.timestamp)?;
+                Ok((Outcome::Staged { pieces }, Change::Stage(staging)))
             }
             Command::AppendBatch { stream, expected, records } => {
                 let first = self.tenants.stream(tenant, stream)?.end;
@@ -325,6 +413,12 @@ impl Kernel {
             let (before, after) = self.sessions.remember(session, request, verdict);
             self.items.remove(before);
             self.items.add(after);
+            // What was staged is of use only to what follows at once.
+            if !matches!(change, Change::Stage(_))
+                && let Some(set) = self.stages.drop_of(session)
+            {
+                self.items.remove(set);
+            }
         }
         match change {
             Change::Nothing => {}
@@ -332,6 +426,9 @@ impl Kernel {
                 if let Some(oldest) = evict {
                     kimberlite_probe::reachable!("kernel.evicts");
                     self.items.remove(self.sessions.evict(oldest));
+                    if let Some(set) = self.stages.drop_of(oldest) {
+                        self.items.remove(set);
+                    }
                 }
                 self.items.add(self.sessions.register(SessionId(position), verdict));
             }
@@ -343,6 +440,11 @@ impl Kernel {
             }
             Change::Append { tenant, stream, extent } => {
                 self.items.add(self.tenants.append(tenant, stream, extent).lanes());
+            }
+            Change::Stage(staging) => {
+                let (gone, new) = self.stages.install(staging);
+                gone.into_iter().for_each(|set| self.items.remove(set));
+                self.items.add(new);
             }
             Change::Tables(change) => {
                 self.written.add_all(change.sum());
@@ -473,6 +575,7 @@ impl Kernel {
         for session in self.sessions.items() {
             sum.add(session.lanes());
         }
+        self.stages.items().for_each(|set| sum.add(set));
         self.tenants.for_each_item(|item| sum.add(item.lanes()));
         self.tables.for_each_version(pages, |there, version| {
             if there {

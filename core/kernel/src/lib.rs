@@ -32,6 +32,7 @@ mod image;
 mod kernel;
 pub mod limits;
 mod session;
+pub mod staged;
 mod stream;
 pub mod tables;
 #[cfg(test)]

@@ -175,6 +175,10 @@ mutants! {
         "Duplicates are looked for when a request arrives, and not where it is decided.";
     EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",
         "The session to evict depends on what no replica shares, as the order of a hash table would.";
+    StageLost, "stage-lost", "core/kernel/src/kernel.rs begin_staged",
+        "Facts that were staged in pieces are committed without the last piece.";
+    StagedNotInCheckpoint, "staged-not-in-checkpoint", "core/kernel/src/image.rs encode",
+        "A checkpoint leaves out what sessions have staged.";
     AsOfEarly, "as-of-early", "core/kernel/src/tables/read.rs interval",
         "What is read of the past is read one op too early.";
     WriteCheckSkipped, "write-check-skipped", "core/kernel/src/tables/guard.rs check_one",
@@ -182,7 +186,7 @@ mutants! {
          the row, that of what was read to find it, and the comparison with what is replaced).";
     PhantomMissed, "phantom-missed", "core/kernel/src/tables/guard.rs unchanged",
         "A guard of a range looks after the rows that were there, and misses one that is new.";
-    ConstraintsPlanned, "constraints-planned", "core/kernel/src/tables/decide.rs decided",
+    ConstraintsPlanned, "constraints-planned", "core/kernel/src/tables/decide.rs constraints",
         "Constraints are decided where a statement is planned, and not again where its facts are installed.";
     IndexDropsNull, "index-drops-null", "core/kernel/src/tables/decide.rs put_row",
         "A row with a NULL in an index has no entry in it.";

@@ -33,6 +33,7 @@ const STORAGE_STORAGE: &str = "core/storage/src/storage.rs";
 const STORAGE_ASKS: &str = "core/storage/src/asks.rs";
 const STORAGE_VIEW: &str = "core/storage/src/view.rs";
 const KERNEL_KERNEL: &str = "core/kernel/src/kernel.rs";
+const KERNEL_STAGED: &str = "core/kernel/src/staged.rs";
 const KERNEL_DECIDE: &str = "core/kernel/src/tables/decide.rs";
 const KERNEL_INSERTS: &str = "core/kernel/src/tables/inserts.rs";
 const RUNTIME_NODE: &str = "core/runtime/src/node.rs";
@@ -251,6 +252,10 @@ pub const ALL: &[Mark] = &[
     rare(KERNEL_KERNEL, Reachable, "kernel.no_session", "a request names a session that is not there"),
     mark(KERNEL_KERNEL, Reachable, "kernel.refuses", "a command is refused, and the refusal is remembered"),
     mark(KERNEL_KERNEL, Reachable, "kernel.offset_mismatch", "an append names another offset than the stream has"),
+    rare(KERNEL_KERNEL, Reachable, "kernel.decides_in_steps", "facts are so many that other things happen while they are decided"),
+    rare(KERNEL_KERNEL, Reachable, "kernel.commits_staged", "facts that came in pieces are committed"),
+    rare(KERNEL_STAGED, Reachable, "kernel.stage_is_gone", "a piece comes behind ones that are not kept any more"),
+    rare(KERNEL_STAGED, Sometimes, "kernel.stages_expire", "pieces that nobody commits make room"),
     rare(KERNEL_DECIDE, Reachable, "kernel.several_batches", "a command writes more than one batch of the store holds"),
     rare(KERNEL_INSERTS, Reachable, "kernel.inserts", "rows are inserted without being decoded"),
     rare(KERNEL_KERNEL, Reachable, "kernel.evicts", "the session least recently used is forgotten"),
@@ -281,6 +286,7 @@ pub const ALL: &[Mark] = &[
     mark(RUNTIME_READS, Reachable, "query.answer_is_full", "an answer is full before the stream ends"),
 
     mark(RUNTIME_SQL, Reachable, "sql.outcome_is_unknown", "a primary resigns while a statement's facts are proposed"),
+    rare(RUNTIME_PROPOSALS, Reachable, "sql.stages", "a statement's facts are too many for one command"),
     rare(RUNTIME_PROPOSALS, Reachable, "sql.waits_for_its_turn", "a statement waits for others of its tenant that were overtaken"),
     rare(CLIENT_DRIVE, Reachable, "client.replica_is_silent", "a replica that runs a statement gives no sign of life"),
     rare(RUNTIME_SQL, Reachable, "sql.looked_ahead_in_vain", "a statement came to something only by what is proposed ahead of it"),

@@ -42,7 +42,76 @@ impl From<SqlError> for Stop {
 const MANY: usize = 8;
 
 /// The writes by table and row.
-type Net<'a> = BTreeMap<(ObjectId, &'a RowId), &'a Write>;
+enum Net<'a> {
+    /// Nobody asks for one.
+    Unasked,
+    /// They come in this order.
+    Sorted(&'a [Write]),
+    Map(BTreeMap<(ObjectId, &'a RowId), &'a Write>),
+}
+
+impl<'a> Net<'a> {
+    fn get(&self, table: ObjectId, id: &RowId) -> Option<&'a Write> {
+        match self {
+            Self::Unasked => None,
+            Self::Sorted(writes) => {
+                let at = writes.binary_search_by(|write| (write.table, &write.id).cmp(&(table, id)));
+                at.ok().map(|at| &writes[at])
+            }
+            Self::Map(map) => map.get(&(table, id)).copied(),
+        }
+    }
+
+    /// Whether a write of a table fits.
+    fn any(&self, table: ObjectId, fits: impl Fn(&Write) -> bool) -> bool {
+        match self {
+            Self::Unasked => false,
+            Self::Sorted(writes) => {
+                let from = writes.partition_point(|write| write.table < table);
+                writes[from..].iter().take_while(|write| write.table == table).any(fits)
+            }
+            Self::Map(map) => {
+                let first = RowId::Key(Vec::new());
+                map.range((table, &first)..)
+                    .take_while(|(key, _)| key.0 == table)
+                    .any(|(_, write)| fits(write))
+            }
+        }
+    }
+}
+
+/// What unique indexes get by the parts of some writes that were checked so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(BTreeMap<ObjectId, BTreeSet<Vec<Value>>>);
+
+/// Decides it for the next part of writes that come in the order of their tables and rows: as if all were installed, but
+/// two that give one key of a unique index are found when the second one comes. Takes time in proportion to the part. After a miss
+/// the same part is asked for again.
+pub fn check_next(
+    catalogue: &Catalogue,
+    writes: &[Write],
+    part: Range<usize>,
+    rows: &dyn Rows,
+    at: LogPosition,
+    seen: &mut Seen,
+) -> Result<(), Stop> {
+    let checker = Checker { catalogue, rows, at, net: Net::Sorted(writes) };
+    let mut given = Vec::new();
+    for group in writes[part].chunk_by(|a, b| a.table == b.table) {
+        let group: Vec<&Write> = group.iter().collect();
+        checker.table(group[0].table, None, &group, &mut Given { seen, given: &mut given })?;
+    }
+    for (index, values) in given {
+        seen.0.entry(index).or_default().insert(values);
+    }
+    Ok(())
+}
+
+/// Keys of unique indexes that earlier parts give, and those of this one.
+struct Given<'a> {
+    seen: &'a Seen,
+    given: &'a mut Vec<(ObjectId, Vec<Value>)>,
+}
 
 struct Checker<'a> {
     catalogue: &'a Catalogue,
@@ -81,11 +150,12 @@ pub fn check_part(
         }
     });
     let net = if needed {
-        writes.iter().map(|write| ((write.table, &write.id), write)).collect()
+        Net::Map(writes.iter().map(|write| ((write.table, &write.id), write)).collect())
     } else {
-        Net::new()
+        Net::Unasked
     };
     let checker = Checker { catalogue, rows, at, net };
+    let mut unseen = Given { seen: &Seen::default(), given: &mut Vec::new() };
     if let Some(first) = writes.first()
         && writes.iter().all(|write| write.table == first.table)
     {
@@ -93,7 +163,7 @@ pub fn check_part(
             return checker.alone(table, &writes[part]);
         }
         let all: Vec<&Write> = writes.iter().collect();
-        return checker.table(first.table, &all, &all[part]);
+        return checker.table(first.table, Some(&all), &all[part], &mut unseen);
     }
     let mut by_table: BTreeMap<ObjectId, (Vec<&Write>, Vec<&Write>)> = BTreeMap::new();
     for (at, write) in writes.iter().enumerate() {
@@ -104,7 +174,7 @@ pub fn check_part(
         }
     }
     for (id, (all, writes)) in by_table {
-        checker.table(id, &all, &writes)?;
+        checker.table(id, Some(&all), &writes, &mut unseen)?;
     }
     Ok(())
 }
@@ -118,13 +188,14 @@ pub fn check_all(
     rows: &dyn Rows,
     at: LogPosition,
 ) -> Result<(), Stop> {
-    let checker = Checker { catalogue, rows, at, net: Net::new() };
+    let checker = Checker { catalogue, rows, at, net: Net::Unasked };
+    let mut unseen = Given { seen: &Seen::default(), given: &mut Vec::new() };
     let all: Vec<&Write> = writes.iter().collect();
     for write in writes {
         check_row(table, write)?;
     }
     for index in table.indexes.iter().filter(|index| index.unique) {
-        checker.unique(table, index, &all, &all)?;
+        checker.unique(table, index, Some(&all), &all, &mut unseen)?;
     }
     // Without a state before, every parent is looked for.
     let fresh: Vec<Write> = writes.iter().map(|w| Write { before: None, ..w.clone() }).collect();
@@ -226,7 +297,7 @@ pub fn find(
 impl Checker<'_> {
     /// Whether a row that is stored is still there, with the same values in these places, after the writes.
     fn stays(&self, table: ObjectId, id: &RowId, places: &[usize], values: &[Value]) -> bool {
-        match self.net.get(&(table, id)) {
+        match self.net.get(table, id) {
             None => true,
             Some(write) => write.after.as_ref().is_some_and(|row| project(row, places) == values),
         }
@@ -240,8 +311,14 @@ impl Checker<'_> {
         self.primary_key(table, writes.iter())
     }
 
-    /// All constraints that concern these of all writes to a table.
-    fn table(&self, id: ObjectId, all: &[&Write], writes: &[&Write]) -> Result<(), Stop> {
+    /// All constraints that concern these of all writes to a table. Without all, those in front were seen.
+    fn table(
+        &self,
+        id: ObjectId,
+        all: Option<&[&Write]>,
+        writes: &[&Write],
+        given: &mut Given<'_>,
+    ) -> Result<(), Stop> {
         if writes.is_empty() {
             return Ok(());
         }
@@ -253,7 +330,7 @@ impl Checker<'_> {
         }
         self.primary_key(table, writes.iter().copied())?;
         for index in table.indexes.iter().filter(|index| index.unique) {
-            self.unique(table, index, all, writes)?;
+            self.unique(table, index, all, writes, given)?;
         }
         for key in &table.foreign_keys {
             self.parents(table, key, writes)?;
@@ -296,19 +373,30 @@ impl Checker<'_> {
     }
 
     /// No two of all writes give one key, and none of these gives one that a stored row has.
-    fn unique(&self, table: &Table, index: &Index, all: &[&Write], writes: &[&Write]) -> Result<(), Stop> {
+    fn unique(
+        &self,
+        table: &Table,
+        index: &Index,
+        all: Option<&[&Write]>,
+        writes: &[&Write],
+        given: &mut Given<'_>,
+    ) -> Result<(), Stop> {
         let columns: Vec<ColumnId> = index.columns.iter().map(|c| c.column).collect();
         let places = table.places(&columns);
         let key_of = |write: &Write| {
             let values = project(write.after.as_ref()?, &places);
             (!values.iter().any(Value::is_null)).then_some(values)
         };
+        let seen = given.seen.0.get(&index.id);
         let mut new: BTreeSet<Vec<Value>> = BTreeSet::new();
-        for values in all.iter().filter_map(|write| key_of(write)) {
-            if new.contains(&values) {
+        for values in all.unwrap_or(writes).iter().filter_map(|write| key_of(write)) {
+            if new.contains(&values) || seen.is_some_and(|seen| seen.contains(&values)) {
                 return Err(duplicate(table, &index.name, &places, &values).into());
             }
             new.insert(values);
+        }
+        if all.is_none() {
+            given.given.extend(new.into_iter().map(|values| (index.id, values)));
         }
         for write in writes {
             let Some(values) = key_of(write) else { continue };
@@ -318,7 +406,7 @@ impl Checker<'_> {
             let mut taken = false;
             find(self.rows, self.at, table, &columns, &values, &mut |id, _| {
                 // A row that is written as well was compared through `new`, or leaves the key.
-                taken |= !self.net.contains_key(&(table.id, &id));
+                taken |= self.net.get(table.id, &id).is_none();
                 !taken
             })?;
             if taken {
@@ -332,17 +420,14 @@ impl Checker<'_> {
     fn parent_there(&self, parent: &Table, columns: &[ColumnId], values: &[Value]) -> Result<bool, Miss> {
         let places = parent.places(columns);
         if parent.primary_key.as_ref().is_some_and(|key| key.columns == columns) {
-            if let Some(write) = self.net.get(&(parent.id, &RowId::Key(values.to_vec()))) {
+            if let Some(write) = self.net.get(parent.id, &RowId::Key(values.to_vec())) {
                 return Ok(write.after.is_some());
             }
-        } else {
-            let first = RowId::Key(Vec::new());
-            let written = self.net.range((parent.id, &first)..).take_while(|(k, _)| k.0 == parent.id);
-            for (_, write) in written {
-                if write.after.as_ref().is_some_and(|row| project(row, &places) == values) {
-                    return Ok(true);
-                }
-            }
+        } else if self
+            .net
+            .any(parent.id, |write| write.after.as_ref().is_some_and(|row| project(row, &places) == values))
+        {
+            return Ok(true);
         }
         let mut there = false;
         find(self.rows, self.at, parent, columns, values, &mut |id, _| {

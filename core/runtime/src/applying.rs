@@ -22,6 +22,9 @@ use kimberlite_wire::Prepare;
 /// it hears of it.
 const QUEUE_MAX: usize = 16;
 
+/// Rows that one step looks at, about: a command that writes many takes several, and everything else has its turn between them.
+const STEP_ROWS_MAX: usize = 2_048;
+
 /// Something that waits for all that is in front of it.
 #[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
 enum Waits {
@@ -40,6 +43,8 @@ pub(crate) enum Step {
     /// This page is needed and lost.
     Lost(PageRef),
     Checkpoint(Box<NewCheckpoint>),
+    /// What is in front takes more steps.
+    More,
 }
 
 /// The state and its queue.
@@ -162,8 +167,13 @@ impl Applying {
                 Some(Step::Read(ticket))
             }
             Waits::Prepare(prepare) => {
-                if self.kernel.apply_on(prepare, &pages, &mut self.verdicts).is_err() {
-                    return Some(self.miss(pages.missed()));
+                match self.kernel.apply_some(prepare, &pages, &mut self.verdicts, STEP_ROWS_MAX) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.lost.clear();
+                        return Some(Step::More);
+                    }
+                    Err(_) => return Some(self.miss(pages.missed())),
                 }
                 self.lost.clear();
                 let Some(Waits::Prepare(prepare)) = self.queue.pop_front() else {

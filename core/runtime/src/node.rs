@@ -11,6 +11,7 @@ mod status;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use kimberlite_crypto::Checksum;
 use kimberlite_io::{Conn, Event, Frame, Io, Machine, Packet};
@@ -34,6 +35,9 @@ use crate::sql::{Effect, Sql};
 const OPENING: Waiter = Waiter(0);
 const APPLYING: Waiter = Waiter(1);
 
+/// After how long the next step of what is applied is taken, if nothing else happens: everything that has happened comes first.
+const APPLY_PAUSE: Duration = Duration::from_micros(50);
+
 const fn waiter(conn: Conn) -> Waiter {
     Waiter(conn.0)
 }
@@ -52,6 +56,8 @@ pub struct Node {
     applying: Applying,
     /// Whether consensus was told to hand out no more for now.
     held: bool,
+    /// Whether what is applied next was begun and takes more steps.
+    goes_on: bool,
     /// What storage found, while the state is being opened from its checkpoint.
     opening: Option<Box<storage::Recovered>>,
     /// What consensus hears once it is open.
@@ -83,6 +89,7 @@ impl Node {
             replica: Replica::new(config, secret, seed),
             applying: Applying::new(&config),
             held: false,
+            goes_on: false,
             opening: None,
             deferred: Vec::new(),
             clients: Clients::new(config.cluster, config.replica),
@@ -553,6 +560,10 @@ impl Node {
                 Step::Checkpoint(new) => {
                     self.work.push_back(Work::Storage(storage::Input::Checkpoint(new)));
                 }
+                Step::More => {
+                    self.goes_on = true;
+                    break;
+                }
             }
         }
         if self.applying.releases() {
@@ -656,9 +667,15 @@ impl Machine for Node {
             self.fetch(op);
         }
         self.now = now;
+        let goes_on = core::mem::take(&mut self.goes_on);
         self.on_event(event, io, out);
         self.run(now, io, out);
         self.have_pages(now, io, out);
+        if goes_on && self.halted.is_none() {
+            self.apply(io, out);
+            self.run(now, io, out);
+            self.have_pages(now, io, out);
+        }
         if self.sql.is_ready(now.monotonic) && self.halted.is_none() {
             let mut effects = Vec::new();
             let kernel = &self.applying.kernel;
@@ -674,6 +691,7 @@ impl Machine for Node {
             return None;
         }
         [
+            self.goes_on.then(|| self.now.monotonic.after(APPLY_PAUSE)),
             self.sql.wake_at(self.now.monotonic),
             self.storage.wake_at(),
             self.replica.wake_at(),

@@ -122,11 +122,21 @@ enum Pause {
 /// Facts on their way, and what is answered once they are installed.
 struct Plan {
     tenant: TenantId,
+    /// What others may be planned on, while it is proposed.
     facts: Facts,
-    command: Vec<u8>,
+    /// The facts, or pieces of them and what commits those; and which is the next.
+    commands: Vec<Vec<u8>>,
+    next: usize,
     rows: Vec<SqlRows>,
     /// A single statement, outside of a transaction block: it may be planned again.
     alone: bool,
+}
+
+impl Plan {
+    /// Whether the next of its commands, or the one that is proposed, is the one that does it.
+    fn commits(&self) -> bool {
+        self.next + 1 >= self.commands.len()
+    }
 }
 
 /// Where a statement stands.
@@ -160,6 +170,8 @@ struct Active {
     replans: u32,
     /// How often its session of the log was evicted before its facts were decided.
     evictions: u32,
+    /// Why it is given up, once it is known what became of the piece that is on its way.
+    given_up: Option<&'static str>,
     /// Whether it read what is only proposed.
     ahead: bool,
     /// Whether it may do so.
@@ -315,6 +327,7 @@ impl Sql {
             stage,
             replans,
             evictions,
+            given_up: None,
             ahead,
             may_look_ahead,
             until,
@@ -425,7 +438,8 @@ impl Sql {
                 if pins {
                     out.push(Effect::Release { conn });
                 }
-                if matches!(stage, Stage::Proposed(_)) && !mutant!(ProposedTurnedAway) {
+                let commits = matches!(&stage, Stage::Proposed(plan) if plan.commits());
+                if commits && !mutant!(ProposedTurnedAway) {
                     kimberlite_probe::reachable!("sql.outcome_is_unknown");
                     let code = SqlCode::new(RESOLUTION_UNKNOWN).expect("five characters");
                     let message =
@@ -657,11 +671,17 @@ impl Sql {
     }
 
     /// Ends the statement under way, unless its facts are on their way.
-    fn cancel(&mut self, conn: Conn, why: &str, out: &mut Vec<Effect>) {
+    fn cancel(&mut self, conn: Conn, why: &'static str, out: &mut Vec<Effect>) {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
-        if matches!(active.stage, Stage::Proposed(_) | Stage::Registering(_)) {
-            return;
+        match &active.stage {
+            Stage::Proposed(plan) if plan.commits() => return,
+            Stage::Proposed(_) => {
+                active.given_up = Some(why);
+                return;
+            }
+            Stage::Registering(_) => return,
+            _ => {}
         }
         at.session.fail();
         self.tickets.retain(|_, of| *of != conn);

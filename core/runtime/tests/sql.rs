@@ -10,10 +10,11 @@ use common::{Appender, CLUSTER, Cluster, TENANT, Told};
 use kimberlite_client::{self as client, Client, ClientError, ClientOptions};
 use kimberlite_io::{Event, Io, Machine};
 use kimberlite_io_sim::NodeId;
+use kimberlite_kernel::EntryVerdict;
 use kimberlite_runtime::Note;
 use kimberlite_types::{Instant, Now, ReplicaId, TenantId};
 use kimberlite_wire::client::{Answer, SqlAnswer, SqlFailure, SqlRows, Statement};
-use kimberlite_wire::command::Command;
+use kimberlite_wire::command::{Command, Outcome};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// How often a speaker looks for something to say.
@@ -359,11 +360,13 @@ fn what_is_refused_names_its_condition() {
 }
 
 #[test]
-fn writes_larger_than_a_command_are_refused_by_name() {
+fn a_row_larger_than_a_command_is_refused_by_name() {
     let mut stage = Stage::new(3, 1, 1);
     stage.run(0, "CREATE TABLE big (id BIGINT PRIMARY KEY, filler TEXT)");
-    let text = "INSERT INTO big SELECT i, repeat('x', 1000) FROM generate_series(1, 5000) AS g(i)";
-    assert_eq!(stage.fail(0, text).code.as_str(), "54000");
+    let text = "INSERT INTO big VALUES (1, repeat('x', 70000))";
+    let failure = stage.fail(0, text);
+    assert_eq!(failure.code.as_str(), "54000");
+    assert!(failure.message.starts_with("a row takes 70"), "{failure:?}");
     assert_eq!(stage.rows(0, "SELECT count(*) FROM big"), ["0"]);
 }
 
@@ -580,4 +583,74 @@ fn writes_of_one_row_share_ops() {
     let ops = stage.cluster.node(0).kernel().applied().0 - before.0;
     // One each for eighty writes, if each waited for the one before it.
     assert!(ops < 60, "{ops} ops");
+}
+
+/// How many commands of a replica's log are pieces of facts.
+fn pieces(stage: &Stage) -> usize {
+    let staged = |note: &Note| {
+        let Note::Committed { applied, .. } = note else { return 0 };
+        let is_piece = |said: &&EntryVerdict| matches!(said.verdict.result, Ok(Outcome::Staged { .. }));
+        applied.verdicts.iter().filter(is_piece).count()
+    };
+    let told = stage.cluster.notes.iter().filter(|(from, _)| *from == ReplicaId(0));
+    told.map(|(_, note)| staged(note)).sum()
+}
+
+#[test]
+fn a_transaction_may_be_larger_than_a_command() {
+    let mut stage = Stage::new(15, 3, 2);
+    stage.run(0, "CREATE TABLE small (id BIGINT PRIMARY KEY)");
+    stage.run(0, "BEGIN");
+    stage.run(0, "CREATE TABLE large (id BIGINT PRIMARY KEY, other BIGINT UNIQUE, filler TEXT)");
+    let insert = "INSERT INTO large SELECT i, -i, repeat('x', 50) FROM generate_series(1, 4000) AS g(i)";
+    assert_eq!(stage.run(0, insert).tag, "INSERT 0 4000");
+    assert_eq!(stage.run(0, "DELETE FROM large WHERE id % 4 = 0").tag, "DELETE 1000");
+    assert_eq!(stage.fail(1, "SELECT * FROM large").code.as_str(), "42P01");
+    stage.lay(0, "COMMIT");
+    // Others go on between its pieces.
+    for id in 0..20 {
+        stage.lay(1, &format!("INSERT INTO small VALUES ({id})"));
+    }
+    let heard = stage.hear(&[1, 20]);
+    assert!(heard.iter().flatten().all(|told| told.as_ref().unwrap().result.is_ok()), "{heard:?}");
+    assert!(pieces(&stage) > 3, "{}", pieces(&stage));
+    assert_eq!(stage.rows(1, "SELECT count(*), sum(id), min(other) FROM large"), ["3000|6000000|-3999"]);
+    // All of them at once, or none.
+    let clash = "UPDATE large SET other = CASE WHEN id = 3999 THEN -1 ELSE other + 1000000 END";
+    assert_eq!(stage.run(0, "BEGIN").tag, "BEGIN");
+    assert_eq!(stage.run(1, "INSERT INTO large VALUES (4, 1000000 - 1)").tag, "INSERT 0 1");
+    assert_eq!(stage.run(0, "UPDATE large SET other = other + 1000000").tag, "UPDATE 3000");
+    assert_eq!(stage.run(1, "UPDATE large SET filler = 'y' WHERE id = 3").tag, "UPDATE 1");
+    assert_eq!(stage.fail(0, "COMMIT").code.as_str(), "40001");
+    assert_eq!(stage.run(0, clash).tag, "UPDATE 3001");
+    assert_eq!(stage.rows(1, "SELECT count(*), min(other) FROM large WHERE other < 0"), ["1|-1"]);
+    stage.cluster.run_until(MINUTE, Cluster::is_settled);
+    let digests: Vec<_> = (0..3).map(|replica| stage.cluster.node(replica).digest()).collect();
+    assert!(digests[0] == digests[1] && digests[1] == digests[2], "{}", stage.cluster.describe());
+    (0..3).for_each(|replica| stage.cluster.crash(replica));
+    (0..3).for_each(|replica| stage.cluster.start(replica));
+    stage.cluster.run_for(Duration::from_secs(2));
+    assert_eq!(stage.rows(1, "SELECT count(*), min(other) FROM large WHERE other < 0"), ["1|-1"]);
+}
+
+#[test]
+fn a_large_write_is_cancelled_between_its_pieces() {
+    let mut stage = Stage::new(16, 1, 1);
+    stage.run(0, "CREATE TABLE large (id BIGINT PRIMARY KEY, filler TEXT)");
+    let insert = "INSERT INTO large SELECT i, repeat('x', 500) FROM generate_series(1, 4000) AS g(i)";
+    stage.lay(0, insert);
+    for _ in 0..10_000 {
+        if pieces(&stage) > 2 {
+            break;
+        }
+        stage.cluster.run_for(Duration::from_micros(100));
+    }
+    stage.desks[0].lock().unwrap().cancels = true;
+    let heard = stage.hear(&[1])[0].pop().unwrap().unwrap();
+    assert_eq!(heard.result.unwrap_err().code.as_str(), "57014");
+    let staged = pieces(&stage);
+    assert!((3..30).contains(&staged), "{staged} pieces");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM large"), ["0"]);
+    assert_eq!(stage.run(0, insert).tag, "INSERT 0 4000");
+    assert_eq!(stage.rows(0, "SELECT count(*) FROM large"), ["4000"]);
 }

@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use kimberlite_crypto::checksum;
 use kimberlite_types::limits::{BATCH_RECORDS_MAX, NAME_SIZE_MAX};
 use kimberlite_types::{LogPosition, Offset, SessionId, StreamId};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,25 @@ pub enum Command<'a> {
         #[serde(serialize_with = "whole::serialize")]
         reply: &'a [u8],
     },
+    /// Keep a piece of facts that are too many for one command until [`Command::Commit`]. The first one drops what the session
+    /// had staged before; so does everything else that the session asks.
+    Stage {
+        /// Which piece it is, from 0 on.
+        number: u32,
+        /// A part of the facts, which is facts by itself: postcard of `Facts` of the crate `row`.
+        #[serde(serialize_with = "whole::serialize")]
+        facts: &'a [u8],
+    },
+    /// Do what [`Command::Facts`] does with the facts that the session has staged, in the order of the pieces.
+    Commit {
+        /// How many pieces there are.
+        pieces: u32,
+        /// What [`staged_digest`] makes of them.
+        digest: [u8; 32],
+        /// What the client is told, as beside facts.
+        #[serde(serialize_with = "whole::serialize")]
+        reply: &'a [u8],
+    },
 }
 
 impl<'a> Command<'a> {
@@ -62,7 +82,7 @@ impl<'a> Command<'a> {
             return Err(Malformed::Size);
         }
         match &command {
-            Self::Register | Self::Facts { .. } => {}
+            Self::Register | Self::Facts { .. } | Self::Stage { .. } | Self::Commit { .. } => {}
             Self::CreateTenant { name } | Self::CreateStream { name, .. } => {
                 if name.is_empty() || name.len() > NAME_SIZE_MAX {
                     return Err(Malformed::Size);
@@ -220,6 +240,14 @@ impl RecordsBuilder {
     }
 }
 
+/// The digest of pieces of staged facts: that of those in front, zero before the first one, with the checksum of the next.
+pub fn staged_digest(before: [u8; 32], piece: &[u8]) -> [u8; 32] {
+    let mut both = [0; 64];
+    both[..32].copy_from_slice(&before);
+    both[32..].copy_from_slice(checksum(piece).as_bytes());
+    *checksum(&both).as_bytes()
+}
+
 /// What a command did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -243,6 +271,11 @@ pub enum Outcome {
     Written {
         /// Rows that were inserted, updated or deleted.
         rows: u32,
+    },
+    /// A piece of facts is kept.
+    Staged {
+        /// How many the session has.
+        pieces: u32,
     },
 }
 
@@ -383,6 +416,8 @@ mod tests {
             Command::CreateStream { stream: StreamId(7), name: "visits" },
             Command::AppendBatch { stream: StreamId(7), expected: Some(Offset(4)), records },
             Command::Facts { facts: b"facts", reply: b"" },
+            Command::Stage { number: 3, facts: b"facts" },
+            Command::Commit { pieces: 4, digest: [7; 32], reply: b"" },
         ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }

@@ -303,7 +303,10 @@ impl Blackbox {
                 (Some(stream), Ask::Append { expected, records })
             }
             // It is refused, whatever the state; or is about tables, which are not streams.
-            Ok(Command::Register | Command::Facts { .. }) | Err(_) => return,
+            Ok(
+                Command::Register | Command::Facts { .. } | Command::Stage { .. } | Command::Commit { .. },
+            )
+            | Err(_) => return,
         };
         self.open.insert((client, ticket), Open { tenant, stream, ask, asked: self.clock });
     }
@@ -366,7 +369,7 @@ fn heard_of(result: Result<Outcome, Refusal>) -> Heard {
         Ok(Outcome::Appended { first, count }) => Heard::Appended { first, count },
         Ok(Outcome::TenantCreated | Outcome::StreamCreated) => Heard::Done,
         // No word on whether an earlier copy of it took effect, or none on the state.
-        Ok(Outcome::Registered { .. } | Outcome::Written { .. })
+        Ok(Outcome::Registered { .. } | Outcome::Written { .. } | Outcome::Staged { .. })
         | Err(
             Refusal::NoSession
             | Refusal::Stale

@@ -126,7 +126,10 @@ impl ExactlyOnce {
         let (header, result) = (&entry.header, said.verdict.result);
         let at = header.position;
         // Facts are what a node makes of a statement, in a session of its own: what they may be is for others to say.
-        let facts = matches!(Command::decode(entry.command), Ok(Command::Facts { .. }));
+        let facts = matches!(
+            Command::decode(entry.command),
+            Ok(Command::Facts { .. } | Command::Stage { .. } | Command::Commit { .. })
+        );
         let mut made = None;
         let known = if facts { Some(&mut made) } else { self.commands.get_mut(content) };
         let Some(effect) = known else {

@@ -10,7 +10,7 @@ use kimberlite_kernel::EntryVerdict;
 use kimberlite_row::fact::{Facts, Guard, KeyRange, RowId, SchemaFact};
 use kimberlite_row::schema::{Object, Table};
 use kimberlite_row::{ObjectId, Row, Value};
-use kimberlite_types::{LogPosition, Op, TenantId};
+use kimberlite_types::{LogPosition, Op, SessionId, TenantId};
 use kimberlite_wire::Entry;
 use kimberlite_wire::command::{Command, Outcome};
 
@@ -34,6 +34,8 @@ struct Ward {
 #[derive(Debug, Default)]
 pub(super) struct TableModel {
     wards: BTreeMap<TenantId, Ward>,
+    /// Facts that sessions have staged.
+    staged: BTreeMap<SessionId, Vec<Vec<u8>>>,
 }
 
 /// What is wrong with facts that were installed.
@@ -48,14 +50,31 @@ pub(super) enum Wrong {
 impl TableModel {
     /// The next entry, and what became of it. Tells what was wrong, and whether it wrote tables.
     pub(super) fn apply(&mut self, entry: &Entry<'_>, said: &EntryVerdict) -> Result<bool, Wrong> {
-        let installed = matches!(said.verdict.result, Ok(Outcome::Written { .. })) && !said.duplicate;
-        let Ok(Command::Facts { facts, .. }) = Command::decode(entry.command) else { return Ok(false) };
-        if !installed {
+        if said.duplicate {
             return Ok(false);
         }
-        let Ok(facts) = postcard::from_bytes::<Facts>(facts) else {
-            return Err(Wrong::Before("what is no facts was installed".to_owned()));
+        let pieces = match (Command::decode(entry.command), said.verdict.result) {
+            (Ok(Command::Stage { number, facts }), Ok(_)) => {
+                let staged = self.staged.entry(entry.header.session).or_default();
+                staged.truncate(number as usize);
+                staged.push(facts.to_vec());
+                return Ok(false);
+            }
+            (Ok(Command::Facts { facts, .. }), Ok(Outcome::Written { .. })) => vec![facts.to_vec()],
+            (Ok(Command::Commit { .. }), Ok(Outcome::Written { .. })) => {
+                self.staged.remove(&entry.header.session).unwrap_or_default()
+            }
+            _ => return Ok(false),
         };
+        let mut facts = Facts::default();
+        for piece in pieces {
+            let Ok(Facts { guards, schema, writes }) = postcard::from_bytes(&piece) else {
+                return Err(Wrong::Before("what is no facts was installed".to_owned()));
+            };
+            facts.guards.extend(guards);
+            facts.schema.extend(schema);
+            facts.writes.extend(writes);
+        }
         let position = entry.header.position;
         let ward = self.wards.entry(entry.header.tenant).or_default();
         for guard in &facts.guards {

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kimberlite_kernel::EntryVerdict;
-use kimberlite_kernel::limits::{STREAMS_MAX, TENANTS_MAX};
+use kimberlite_kernel::limits::{STAGED_BYTES_MAX, STAGED_IDLE_MAX, STREAMS_MAX, TENANTS_MAX};
 use kimberlite_kernel::tables::{Refused, Tables, Unwritten};
+use kimberlite_row::fact::Facts;
 use kimberlite_types::{LogPosition, Offset, RequestNumber, SessionId, StreamId, TenantId};
 use kimberlite_wire::Entry;
-use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict};
+use kimberlite_wire::command::{Command, Outcome, Refusal, SqlCode, Verdict, staged_digest};
 use kimberlite_wire::entry::EntryHeader;
 
 /// The last word a session got.
@@ -36,6 +37,16 @@ pub(super) struct Model {
     streams: BTreeMap<(TenantId, StreamId), Offset>,
     /// Tables have a model of their own, in the kernel's tests. Here it is about what reaches them.
     tables: Tables,
+    /// Pieces of facts that sessions have staged.
+    staged: BTreeMap<SessionId, Staged>,
+}
+
+/// What one session has staged.
+#[derive(Debug)]
+struct Staged {
+    tenant: TenantId,
+    pieces: Vec<Vec<u8>>,
+    touched: u64,
 }
 
 impl Model {
@@ -49,6 +60,7 @@ impl Model {
             tenants: BTreeSet::new(),
             streams: BTreeMap::new(),
             tables: Tables::default(),
+            staged: BTreeMap::new(),
         }
     }
 
@@ -93,6 +105,9 @@ impl Model {
             Ok(command) => self.execute(header, &command),
             Err(_) => Err(Refusal::Malformed),
         };
+        if !matches!(result, Ok(Outcome::Staged { .. })) {
+            self.staged.remove(&session);
+        }
         let word = said(result);
         self.ages.remove(&last.verdict.position);
         self.ages.insert(position, session);
@@ -104,6 +119,7 @@ impl Model {
         if self.sessions.len() == self.sessions_max {
             let (_, idle) = self.ages.pop_first().expect("every session has an age");
             self.sessions.remove(&idle);
+            self.staged.remove(&idle);
             self.evicted.push(idle);
         }
         let session = SessionId(position);
@@ -158,22 +174,73 @@ impl Model {
                     return Err(Refusal::NoTenant);
                 }
                 let facts = postcard::from_bytes(facts).map_err(|_| Refusal::Malformed)?;
-                let (at, time) = (header.position, header.timestamp);
-                let decided = self.tables.decide(tenant, &facts, at, time, &Unwritten);
-                let change =
-                    decided.expect("all pages are the store's own").map_err(|refused| match refused {
-                        Refused::Conflict(_) => Refusal::Conflict,
-                        Refused::Malformed(_) => Refusal::Malformed,
-                        Refused::Sql(error) => Refusal::Sql {
-                            code: SqlCode::new(error.state().code()).expect("five characters"),
-                        },
-                    })?;
-                let rows = change.rows();
-                self.tables.install(change);
-                self.tables.go_on(&Unwritten).expect("all pages are the store's own");
-                Ok(Outcome::Written { rows })
+                self.write(header, facts)
+            }
+            Command::Stage { number, facts } => {
+                if !self.tenants.contains(&tenant) {
+                    return Err(Refusal::NoTenant);
+                }
+                let now = header.timestamp.0;
+                if *number > 0 {
+                    let own = self.staged.get(&header.session).ok_or(Refusal::Conflict)?;
+                    if own.tenant != tenant || own.pieces.len() != *number as usize {
+                        return Err(Refusal::Conflict);
+                    }
+                }
+                let stays = |session: &SessionId, set: &Staged| {
+                    if *session == header.session {
+                        *number > 0
+                    } else {
+                        now <= set.touched + STAGED_IDLE_MAX
+                    }
+                };
+                let kept = self.staged.iter().filter(|(session, set)| stays(session, set));
+                let size: usize = kept.flat_map(|(_, set)| &set.pieces).map(Vec::len).sum();
+                if size + facts.len() > STAGED_BYTES_MAX {
+                    return Err(Refusal::Sql { code: SqlCode::new("53200").expect("five characters") });
+                }
+                self.staged.retain(|session, set| stays(session, set));
+                let fresh = || Staged { tenant, pieces: Vec::new(), touched: now };
+                let own = self.staged.entry(header.session).or_insert_with(fresh);
+                own.pieces.push(facts.to_vec());
+                own.touched = now;
+                Ok(Outcome::Staged { pieces: own.pieces.len() as u32 })
+            }
+            Command::Commit { pieces, digest, .. } => {
+                if !self.tenants.contains(&tenant) {
+                    return Err(Refusal::NoTenant);
+                }
+                let own = self.staged.get(&header.session).ok_or(Refusal::Conflict)?;
+                let found = own.pieces.iter().fold([0; 32], |before, piece| staged_digest(before, piece));
+                if own.tenant != tenant || own.pieces.len() != *pieces as usize || found != *digest {
+                    return Err(Refusal::Conflict);
+                }
+                let mut all = Facts::default();
+                for piece in &own.pieces {
+                    let facts: Facts = postcard::from_bytes(piece).map_err(|_| Refusal::Malformed)?;
+                    all.guards.extend(facts.guards);
+                    all.schema.extend(facts.schema);
+                    all.writes.extend(facts.writes);
+                }
+                self.write(header, all)
             }
         }
+    }
+
+    fn write(&mut self, header: &EntryHeader, facts: Facts) -> Result<Outcome, Refusal> {
+        let (at, time) = (header.position, header.timestamp);
+        let decided = self.tables.decide(header.tenant, facts, at, time, &Unwritten);
+        let change = decided.expect("all pages are the store's own").map_err(|refused| match refused {
+            Refused::Conflict(_) => Refusal::Conflict,
+            Refused::Malformed(_) => Refusal::Malformed,
+            Refused::Sql(error) => {
+                Refusal::Sql { code: SqlCode::new(error.state().code()).expect("five characters") }
+            }
+        })?;
+        let rows = change.rows();
+        self.tables.install(change);
+        self.tables.go_on(&Unwritten).expect("all pages are the store's own");
+        Ok(Outcome::Written { rows })
     }
 }
 

@@ -114,6 +114,20 @@ pub enum Deed {
         /// Which.
         of: Condition,
     },
+    /// Puts many large rows into `data`, or changes those that are there.
+    Bulk {
+        /// The first.
+        from: u64,
+        /// How many.
+        count: u64,
+        /// Bytes of the text of each.
+        size: u64,
+    },
+    /// Deletes what was put there so, from one on.
+    Clear {
+        /// The first.
+        from: u64,
+    },
     /// Makes an index, or drops it.
     Index {
         /// Which.
@@ -225,6 +239,12 @@ impl Deed {
                 format!("UPDATE data SET b = b + {by}{text} WHERE {of}")
             }
             Self::Delete { of } => format!("DELETE FROM data WHERE {of}"),
+            Self::Bulk { from, count, size } => format!(
+                "INSERT INTO data SELECT g, g % 5, NULL, repeat('x', {size}) FROM generate_series({from}, {}) AS s (g) \
+                 ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a, b = data.b + 1, s = EXCLUDED.s",
+                from + count - 1
+            ),
+            Self::Clear { from } => format!("DELETE FROM data WHERE id >= {from}"),
             Self::Index { index, create: true } => {
                 let (name, on) = INDEXES[*index];
                 format!("CREATE INDEX IF NOT EXISTS {name} ON {on}")
@@ -279,6 +299,8 @@ impl Deed {
                 clauses.extend(["DELETE"]);
                 of.clauses(&mut clauses);
             }
+            Self::Bulk { .. } => clauses.extend(["INSERT", "INSERT from SELECT", "ON CONFLICT", "many rows"]),
+            Self::Clear { .. } => clauses.extend(["DELETE", "many rows"]),
             Self::Index { create, .. } => {
                 clauses.extend([if *create { "CREATE INDEX" } else { "DROP INDEX" }]);
             }
@@ -296,6 +318,8 @@ impl Deed {
                 | Self::Insert { .. }
                 | Self::Update { .. }
                 | Self::Delete { .. }
+                | Self::Bulk { .. }
+                | Self::Clear { .. }
                 | Self::Index { .. }
         )
     }

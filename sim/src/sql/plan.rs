@@ -45,11 +45,13 @@ pub enum Theme {
     Indexes,
     /// Transaction blocks: several statements of the others.
     Blocks,
+    /// Writing more rows than a command holds.
+    Bulk,
 }
 
 impl Theme {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cells,
         Self::Entries,
         Self::Reads,
@@ -59,6 +61,7 @@ impl Theme {
         Self::Travel,
         Self::Indexes,
         Self::Blocks,
+        Self::Bulk,
     ];
 
     /// Its name.
@@ -73,6 +76,7 @@ impl Theme {
             Self::Travel => "travel",
             Self::Indexes => "indexes",
             Self::Blocks => "blocks",
+            Self::Bulk => "bulk",
         }
     }
 }

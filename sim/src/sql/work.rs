@@ -30,6 +30,13 @@ const AHEAD: u64 = 2;
 const RACED_FROM: u64 = 1_000;
 const RACED_EVERY: u64 = 8;
 
+/// Rows that are put by the hundred: where the first may stand, how far apart, and bytes of each. Many are too many for one
+/// command of a small layout, above all where they take the place of others.
+const BULK_FROM: u64 = 1_000_000;
+const BULK_PLACES: u64 = 4;
+const BULK_ROWS: u64 = 50;
+const BULK_SIZE: u64 = 1_000;
+
 /// The same of a client that looks at what has just happened.
 const NEAR: u64 = 6;
 
@@ -335,6 +342,13 @@ impl SqlWork {
             }
             Theme::Indexes => {
                 Deed::Index { index: ask(21, INDEXES.len() as u64) as usize, create: ask(22, 3) > 0 }
+            }
+            Theme::Bulk => {
+                let from = BULK_FROM + ask(26, BULK_PLACES) * BULK_ROWS;
+                match ask(27, 5) {
+                    0 => Deed::Clear { from },
+                    _ => Deed::Bulk { from, count: 1 + ask(28, 2 * BULK_ROWS), size: ask(29, BULK_SIZE) },
+                }
             }
             Theme::Blocks => {
                 let left = 1 + ask(23, self.plan.block_max);

@@ -313,6 +313,14 @@ fn entry_views(position: LogPosition, entry: &Entry<'_>, verdict: &EntryVerdict)
                 reply.len()
             ),
         ),
+        Ok(Command::Stage { number, facts }) => (
+            json!({ "command": "stage", "piece": number, "facts_size": facts.len() }),
+            format!("keep piece {number} of facts of tenant {}: {} bytes", header.tenant, facts.len()),
+        ),
+        Ok(Command::Commit { pieces, reply, .. }) => (
+            json!({ "command": "commit", "pieces": pieces, "reply_size": reply.len() }),
+            format!("change tables of tenant {} by {pieces} pieces of facts", header.tenant),
+        ),
         Err(why) => (
             json!({ "command": "malformed", "why": why.reason() }),
             format!("a command that cannot be read: {}", why.reason()),

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use kimberlite_kernel::Kernel;
+use kimberlite_kernel::staged::commands;
 use kimberlite_kernel::tables::TableRows;
 use kimberlite_row::fact::Facts;
 use kimberlite_row::{SqlError, SqlState};
@@ -94,22 +95,21 @@ impl Node {
 
     /// Puts facts into the log, at a time in microseconds.
     pub(crate) fn commit(&mut self, facts: &Facts, micros: i64) -> Result<(), SqlError> {
-        let facts = postcard::to_allocvec(facts).expect("facts encode");
-        let command = Command::Facts { facts: &facts, reply: b"" };
-        let command = command.encode();
-        if command.len() > COMMAND_SIZE_LIMIT as usize {
-            let message = format!("the statement writes more than {COMMAND_SIZE_LIMIT} bytes of facts");
-            return Err(SqlError::new(SqlState::ProgramLimitExceeded, message));
-        }
-        let results = self.commit_op(&[(self.session, &command)], micros.cast_unsigned() * 1_000);
-        match results[..] {
-            [Ok(_)] => Ok(()),
-            [Err(refusal), ..] => {
-                let state = SqlState::of_code(refusal.sqlstate());
-                Err(SqlError::new(state.unwrap_or(SqlState::InvalidParameterValue), refusal.to_string()))
+        let commands = commands(facts, COMMAND_SIZE_LIMIT as usize)
+            .map_err(|message| SqlError::new(SqlState::ProgramLimitExceeded, message))?;
+        for command in commands {
+            let results = self.commit_op(&[(self.session, &command)], micros.cast_unsigned() * 1_000);
+            match results[..] {
+                [Ok(_)] => {}
+                [Err(refusal), ..] => {
+                    let state = SqlState::of_code(refusal.sqlstate());
+                    let state = state.unwrap_or(SqlState::InvalidParameterValue);
+                    return Err(SqlError::new(state, refusal.to_string()));
+                }
+                _ => panic!("one entry has one result: {results:?}"),
             }
-            _ => panic!("one entry has one result: {results:?}"),
         }
+        Ok(())
     }
 
     /// Puts one op into the log, and applies it.
@@ -130,21 +130,11 @@ impl Node {
         }
         let prepare = Prepare::build(&new, &entries);
         self.parent = prepare.header;
-        let mut results = Vec::new();
-        for entry in prepare.entries() {
-            let entry = entry.expect("built here");
-            let decision = loop {
-                match self.kernel.decide(&entry, &self.disk) {
-                    Ok(decision) => break decision,
-                    Err(_) => self.fetch(),
-                }
-            };
-            results.push(self.kernel.install(decision).verdict.result);
-            while self.kernel.go_on(&self.disk).is_err() {
-                self.fetch();
-            }
+        let mut verdicts = Vec::new();
+        while self.kernel.apply_on(&prepare, &self.disk, &mut verdicts).is_err() {
+            self.fetch();
         }
-        self.kernel.finish(&prepare.header);
+        let results = verdicts.iter().map(|said| said.verdict.result).collect();
         if self.miss {
             for sealed in self.kernel.checkpoint().pages {
                 self.disk.written.insert(sealed.at.address, sealed.page.bytes().into());

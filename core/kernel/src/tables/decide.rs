@@ -1,145 +1,29 @@
-//! From facts to the keys that are written.
+//! From facts to the keys that are written: what each part of a decision asks and gives.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use kimberlite_probe::mutant;
 use kimberlite_row::cast::kind_fits;
-use kimberlite_row::check::{check, find};
+use kimberlite_row::check::{self, Seen, check_next, find};
 use kimberlite_row::codec::{Layout, Projection, TooLarge};
 use kimberlite_row::fact::{
-    Facts, Found, KeyRange, Miss, Record, RowId, Rows, Scan, StreamScan, TimePoint, Write, hidden_at,
-    provisional,
+    Found, KeyRange, Miss, Record, RowId, Rows, Scan, StreamScan, TimePoint, Write, hidden_at, provisional,
 };
-use kimberlite_row::schema::ForeignKey;
+use kimberlite_row::schema::{ForeignKey, Index};
 use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Value};
-use kimberlite_store::{Pages, Store, VALUE_SIZE_MAX, WriteBatch, WriteError};
-use kimberlite_types::{LogPosition, Offset, StreamId, TenantId, WallTime};
+use kimberlite_store::{Store, WriteBatch, WriteError};
+use kimberlite_types::{LogPosition, Offset, StreamId, TenantId};
 
-use super::guard::Guards;
-use super::keys::{
-    CATALOGUE, Interval, all_of, hidden_of, index_key, object_of_catalogue, row_key, time_key,
-};
-use super::read::{TableRows, layout_of};
-use super::schema::{Changed, changed};
-use super::{Latest, Net, Refused, Rest, Stop, TableChange, Tables, missed, too_much};
-use crate::digest::{ItemSum, TableVersion};
-use crate::limits::{CHECKED_ROWS_MAX, COMMAND_BYTES_MAX, COMMAND_WRITES_MAX, GUARDS_MAX, SCHEMA_FACTS_MAX};
+use super::keys::{CATALOGUE, Interval, hidden_of, index_key, object_of_catalogue, row_key};
+use super::read::{Stored, TableRows, layout_of};
+use super::schema::Changed;
+use super::{Net, Refused, Rest, Stop, too_much};
+use crate::limits::{COMMAND_BYTES_MAX, COMMAND_WRITES_MAX};
 
-impl Tables {
-    /// What facts do to the tables of a tenant if they are the command at `at`, which is behind all that was installed.
-    /// Changes nothing. Any facts give a decision.
-    ///
-    /// Costs, besides a path in the trees for each guard, row and index entry: all rows of tables that are dropped or
-    /// truncated, or that get an index or a constraint.
-    pub fn decide(
-        &self,
-        tenant: TenantId,
-        facts: &Facts,
-        at: LogPosition,
-        time: WallTime,
-        pages: &dyn Pages,
-    ) -> Result<Result<TableChange, Refused>, Miss> {
-        match self.decided(tenant, facts, at, time, pages) {
-            Ok(change) => Ok(Ok(change)),
-            Err(Stop::Refused(refused)) => Ok(Err(refused)),
-            Err(Stop::Miss(miss)) => Err(miss),
-        }
-    }
-
-    fn decided(
-        &self,
-        tenant: TenantId,
-        facts: &Facts,
-        at: LogPosition,
-        time: WallTime,
-        pages: &dyn Pages,
-    ) -> Result<TableChange, Stop> {
-        let latest = self.latest(tenant, pages)?;
-        for (what, count, max, name) in [
-            ("guards", facts.guards.len(), GUARDS_MAX, "GUARDS_MAX"),
-            ("changes of the schema", facts.schema.len(), SCHEMA_FACTS_MAX, "SCHEMA_FACTS_MAX"),
-            ("written rows", facts.writes.len(), COMMAND_WRITES_MAX, "COMMAND_WRITES_MAX"),
-        ] {
-            if count > max {
-                return Err(too_much(format!(
-                    "{count} {what} are more than {max} ({name}); divide the command"
-                ))
-                .into());
-            }
-        }
-        let guards = Guards { store: &self.store, pages, tenant, catalogue: &latest.catalogue, at };
-        guards.check(facts)?;
-        if facts.is_empty() {
-            return Ok(TableChange {
-                tenant,
-                draft: None,
-                rest: None,
-                latest,
-                rows: 0,
-                sum: ItemSum::default(),
-            });
-        }
-        let changed = changed(&latest.catalogue, &facts.schema)?;
-        let planner =
-            Planner { before: &latest.catalogue, changed: &changed, rows: self.rows(tenant, at, pages), at };
-        let written = planner.written(&facts.writes)?;
-        let mut net = Net::new();
-        planner.remove(&mut net)?;
-        let looked_at = planner.reshape(&facts.writes, &written, &mut net)?;
-        let checked = planner.constraints(&facts.writes, looked_at);
-        if !mutant!(ConstraintsPlanned, checked.is_err()) {
-            checked?;
-        }
-        let mut layout: Option<(ObjectId, Layout)> = None;
-        for row in written {
-            let layout = match &mut layout {
-                Some((of, layout)) if *of == row.table.id => layout,
-                other => &mut other.insert((row.table.id, layout_of(row.table))).1,
-            };
-            planner.put_row(row, layout, &mut net)?;
-        }
-        planner.put_catalogue(&facts.schema, &mut net);
-        let micros = latest.next_micros(time);
-        net.insert(time_key(micros), Some(Vec::new()));
-        let (key_size_max, mut bytes) = (self.store.shape().key_size_max(), 0);
-        let mut sum = ItemSum::default();
-        for (key, value) in &net {
-            let size = value.as_ref().map_or(0, Vec::len);
-            if key.len() > key_size_max {
-                return Err(
-                    too_much(format!("a key of {} bytes is longer than {key_size_max}", key.len())).into()
-                );
-            }
-            if size > VALUE_SIZE_MAX {
-                return Err(
-                    too_much(format!("a value of {size} bytes is longer than {VALUE_SIZE_MAX}")).into()
-                );
-            }
-            bytes += key.len() + size;
-            sum.add(TableVersion { tenant, key, position: at, value: value.as_deref() }.lanes());
-        }
-        if net.len() > COMMAND_WRITES_MAX || bytes > COMMAND_BYTES_MAX {
-            return Err(full().into());
-        }
-        let rest = Rest { tenant, at, net };
-        let (batch, next) = rest.batch(&self.store);
-        let draft = self.store.plan(&batch, pages).map_err(|miss| missed(&miss))?;
-        let since = if facts.schema.is_empty() { latest.since } else { at };
-        Ok(TableChange {
-            tenant,
-            draft: Some(draft),
-            rest: rest.behind(next),
-            latest: Latest { catalogue: changed.catalogue, since, micros: Some(micros) },
-            rows: facts.writes.len() as u32,
-            sum,
-        })
-    }
-}
-
-fn full() -> Refused {
+pub(super) fn full() -> Refused {
     too_much(format!(
         "the command writes or removes more than {COMMAND_WRITES_MAX} rows and index entries (COMMAND_WRITES_MAX) or \
          {COMMAND_BYTES_MAX} bytes of them (COMMAND_BYTES_MAX); divide it"
@@ -175,22 +59,33 @@ impl Rest {
     }
 }
 
-/// One row that is written, where it stands and what stood there.
-struct Written<'a> {
-    table: &'a Table,
-    key: Vec<u8>,
-    old: Option<Row>,
-    new: Option<&'a Row>,
+/// Where a row that is written stands, and what stood there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    pub(super) key: Vec<u8>,
+    pub(super) old: Option<Row>,
 }
 
-/// Rows of tables whose schema changed so that they had to be looked at, without those that are written.
-type LookedAt = Vec<(Arc<Table>, Vec<(RowId, Row)>)>;
+/// What is worked out of the table at hand, once for all of its rows that follow each other.
+pub(super) struct AtHand {
+    table: ObjectId,
+    key_places: Option<Vec<usize>>,
+    layout: Layout,
+    reader: Projection,
+}
 
-struct Planner<'a> {
-    before: &'a Catalogue,
-    changed: &'a Changed,
-    rows: TableRows<'a>,
-    at: LogPosition,
+impl AtHand {
+    fn of(table: &Table) -> Self {
+        let (layout, reader) = (layout_of(table), layout_of(table).projection(None));
+        Self { table: table.id, key_places: table.key_places(), layout, reader }
+    }
+}
+
+pub(super) struct Planner<'a> {
+    pub(super) before: &'a Catalogue,
+    pub(super) changed: &'a Changed,
+    pub(super) rows: TableRows<'a>,
+    pub(super) at: LogPosition,
 }
 
 impl<'a> Planner<'a> {
@@ -199,149 +94,77 @@ impl<'a> Planner<'a> {
         self.before.table(id).map(|table| &**table).filter(|_| !self.changed.truncated.contains(&id))
     }
 
-    /// Holds every write against its table and against what is stored.
-    fn written<'w>(&self, writes: &'w [Write]) -> Result<Vec<Written<'w>>, Stop>
-    where
-        'a: 'w,
-    {
-        // A planner gives them in order; only then is it plain that none comes twice.
-        let name = |write: &'w Write| (write.table, &write.id);
-        let mut seen = BTreeSet::new();
-        if !writes.is_sorted_by(|a, b| name(a) < name(b)) && !writes.iter().all(|w| seen.insert(name(w))) {
-            return Err(Refused::Malformed("a row is written twice").into());
-        }
-        let mut reader: Option<(ObjectId, Projection)> = None;
-        let mut shape: Option<(ObjectId, Option<Vec<usize>>)> = None;
-        let mut written = Vec::with_capacity(writes.len());
-        for write in writes {
-            let table = self.changed.catalogue.table(write.table);
-            let table: &'w Table = table.ok_or(Refused::Malformed("a row of no table is written"))?;
-            let key_places = match &mut shape {
-                Some((of, places)) if *of == table.id => places,
-                other => &mut other.insert((table.id, table.key_places())).1,
-            };
-            check_shape(table, key_places.as_deref(), write)?;
-            let key = match &write.id {
-                // The machine gives the key, by the count that the planner gave.
-                RowId::Hidden(hidden) if write.before.is_none() => {
-                    let count = hidden[12..].try_into().map(u32::from_be_bytes).unwrap_or_default();
-                    row_key(table.id, &RowId::Hidden(hidden_at(self.at, count)))
-                }
-                id => row_key(table.id, id),
-            };
-            let mut old = None;
-            if let Some(before) = &write.before {
-                let reader = match &mut reader {
-                    Some((of, reader)) if *of == table.id => reader,
-                    other => &mut other.insert((table.id, layout_of(table).projection(None))).1,
-                };
-                let row = match self.kept(write.table) {
-                    Some(_) => self.rows.row(&key, self.at, reader)?,
-                    None => None,
-                };
-                let same = row.as_ref() == Some(before);
-                if !same && !mutant!(WriteCheckSkipped, row.is_some()) {
-                    return Err(Refused::Conflict("a row is not what it was").into());
-                }
-                old = row;
+    /// Holds a write against its table and against what is stored.
+    pub(super) fn written(&self, write: &Write, hand: &mut Option<AtHand>) -> Result<Written, Stop> {
+        let table = self.changed.catalogue.table(write.table);
+        let table = table.ok_or(Refused::Malformed("a row of no table is written"))?;
+        let hand = match hand {
+            Some(hand) if hand.table == table.id => hand,
+            other => other.insert(AtHand::of(table)),
+        };
+        check_shape(table, hand.key_places.as_deref(), write)?;
+        let key = match &write.id {
+            // The machine gives the key, by the count that the planner gave.
+            RowId::Hidden(hidden) if write.before.is_none() => {
+                let count = hidden[12..].try_into().map(u32::from_be_bytes).unwrap_or_default();
+                row_key(table.id, &RowId::Hidden(hidden_at(self.at, count)))
             }
-            written.push(Written { table, key, old, new: write.after.as_ref() });
+            id => row_key(table.id, id),
+        };
+        let mut old = None;
+        if let Some(before) = &write.before {
+            let row = match self.kept(write.table) {
+                Some(_) => self.rows.row(&key, self.at, &hand.reader)?,
+                None => None,
+            };
+            let same = row.as_ref() == Some(before);
+            if !same && !mutant!(WriteCheckSkipped, row.is_some()) {
+                return Err(Refused::Conflict("a row is not what it was").into());
+            }
+            old = row;
         }
-        Ok(written)
+        Ok(Written { key, old })
     }
 
-    /// Removes the rows of tables that are truncated, and their index entries. What is dropped stays where it is: it is
+    /// Tables that are truncated, and their indexes: what stands in them goes. What is dropped stays where it is: it is
     /// reached by its id alone, and no id is given twice.
-    fn remove(&self, net: &mut Net) -> Result<(), Stop> {
+    pub(super) fn removed(&self) -> Vec<ObjectId> {
+        let mut removed = Vec::new();
         for old in self.changed.truncated.iter().filter_map(|id| self.before.table(*id)) {
             let Some(new) = self.changed.catalogue.table(old.id) else { continue };
-            self.remove_all(all_of(old.id), net)?;
+            removed.push(old.id);
             let stays = |id: ObjectId| new.indexes.iter().any(|index| index.id == id);
-            for index in old.indexes.iter().filter(|index| stays(index.id)) {
-                self.remove_all(all_of(index.id), net)?;
-            }
+            removed.extend(old.indexes.iter().map(|index| index.id).filter(|id| stays(*id)));
         }
-        Ok(())
+        removed
     }
 
-    fn remove_all(&self, keys: Interval, net: &mut Net) -> Result<(), Stop> {
-        let mut is_full = false;
-        self.rows.interval(keys, self.at, |found| {
-            is_full = net.len() >= COMMAND_WRITES_MAX;
-            if !is_full {
-                net.insert(found.key.to_vec(), None);
-            }
-            Ok(!is_full)
-        })?;
-        if is_full { Err(full().into()) } else { Ok(()) }
+    /// Whether the stored rows of a table have to be looked at, because it has an index or a constraint that is new.
+    pub(super) fn reshapes(&self, id: ObjectId) -> Option<Reshaped<'_>> {
+        let (old, new) = (self.kept(id)?, self.changed.catalogue.table(id)?);
+        let fresh: Vec<_> =
+            new.indexes.iter().filter(|index| old.indexes.iter().all(|known| known.id != index.id)).collect();
+        let stricter = is_stricter(old, new) || fresh.iter().any(|index| index.unique);
+        (stricter || !fresh.is_empty()).then_some(Reshaped { old, new, fresh, stricter })
     }
 
-    /// Fills indexes that are new on tables that have rows, and gives the rows that new constraints are about.
-    fn reshape(&self, writes: &[Write], written: &[Written<'_>], net: &mut Net) -> Result<LookedAt, Stop> {
-        let mut looked_at = LookedAt::new();
-        for id in &self.changed.touched {
-            let (Some(old), Some(new)) = (self.kept(*id), self.changed.catalogue.table(*id)) else {
-                continue;
-            };
-            let fresh: Vec<_> = new
-                .indexes
-                .iter()
-                .filter(|index| old.indexes.iter().all(|known| known.id != index.id))
-                .collect();
-            if fresh.is_empty() && !is_stricter(old, new) {
-                continue;
-            }
-            let mine: BTreeSet<&[u8]> =
-                written.iter().filter(|row| row.table.id == *id).map(|row| &row.key[..]).collect();
-            let layout = layout_of(new);
-            let (mut rows, mut many) = (Vec::new(), false);
-            self.rows.interval(all_of(*id), self.at, |found| {
-                if mine.contains(found.key) {
-                    return Ok(true);
-                }
-                let row = layout.decode(found.value).expect("the kernel wrote this row");
-                for index in &fresh {
-                    net.insert(index_key(new, index, &row, found.key), Some(Vec::new()));
-                }
-                rows.push((RowId::of(new, &row, hidden_of(new, found.key)), row));
-                many = rows.len() > CHECKED_ROWS_MAX;
-                Ok(!many)
-            })?;
-            if many {
-                return Err(too_much(format!(
-                    "the table \"{}\" has more than {CHECKED_ROWS_MAX} rows (CHECKED_ROWS_MAX): too many to \
-                     index or check by one command",
-                    new.name
-                ))
-                .into());
-            }
-            self.new_parents(old, new, writes, &rows)?;
-            looked_at.push((new.clone(), rows));
-        }
-        Ok(looked_at)
-    }
-
-    /// Whether each row of a table has the parents that its new foreign keys ask for.
-    fn new_parents(
+    /// Whether the values of a row have the parents that new foreign keys of its table ask for.
+    pub(super) fn new_parents(
         &self,
-        old: &Table,
-        new: &Table,
+        Reshaped { old, new, .. }: &Reshaped<'_>,
         writes: &[Write],
-        rows: &[(RowId, Row)],
+        row: &Row,
     ) -> Result<(), Stop> {
         for key in new.foreign_keys.iter().filter(|key| !old.foreign_keys.contains(key)) {
-            let after = writes.iter().filter(|write| write.table == new.id).filter_map(|w| w.after.as_ref());
-            for row in rows.iter().map(|(_, row)| row).chain(after) {
-                let values: Vec<Value> = new.places(&key.columns).iter().map(|at| row[*at].clone()).collect();
-                if values.iter().any(Value::is_null) || self.has_parent(key, writes, &values)? {
-                    continue;
-                }
-                let message = format!(
-                    "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
-                    new.name, key.name
-                );
-                return Err(Refused::Sql(SqlError::new(SqlState::ForeignKeyViolation, message)).into());
+            let values: Vec<Value> = new.places(&key.columns).iter().map(|at| row[*at].clone()).collect();
+            if values.iter().any(Value::is_null) || self.has_parent(key, writes, &values)? {
+                continue;
             }
+            let message = format!(
+                "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+                new.name, key.name
+            );
+            return Err(Refused::Sql(SqlError::new(SqlState::ForeignKeyViolation, message)).into());
         }
         Ok(())
     }
@@ -362,28 +185,35 @@ impl<'a> Planner<'a> {
         Ok(there)
     }
 
-    /// Decides the constraints on what is written, and on rows whose table has new ones.
-    fn constraints(&self, writes: &[Write], looked_at: LookedAt) -> Result<(), Stop> {
-        let under = Under { planner: self };
-        if looked_at.is_empty() {
-            return Ok(check(&self.changed.catalogue, writes, &under, self.at)?);
+    /// Decides the constraints on a part of what is written, and of rows whose table has new ones.
+    pub(super) fn constraints(
+        &self,
+        writes: &[Write],
+        part: Range<usize>,
+        seen: &mut Seen,
+    ) -> Result<(), Stop> {
+        let checked =
+            check_next(&self.changed.catalogue, writes, part, &Under { planner: self }, self.at, seen);
+        if mutant!(ConstraintsPlanned, matches!(checked, Err(check::Stop::Refused(_)))) {
+            return Ok(());
         }
-        let mut all = writes.to_vec();
-        for (table, rows) in looked_at {
-            let same = |(id, row): (RowId, Row)| Write {
-                table: table.id,
-                id,
-                before: Some(row.clone()),
-                after: Some(row),
-            };
-            all.extend(rows.into_iter().map(same));
-        }
-        Ok(check(&self.changed.catalogue, &all, &under, self.at)?)
+        Ok(checked?)
     }
 
     /// Puts a row and moves its index entries; those whose columns stay are left alone.
-    fn put_row(&self, written: Written<'_>, layout: &Layout, net: &mut Net) -> Result<(), Refused> {
-        let Written { table, key, old, new } = written;
+    pub(super) fn put_row(
+        &self,
+        write: &Write,
+        Written { key, old }: Written,
+        hand: &mut Option<AtHand>,
+        net: &mut Net,
+    ) -> Result<(), Refused> {
+        let table = self.changed.catalogue.table(write.table).expect("the write was held against its table");
+        let layout = match hand {
+            Some(hand) if hand.table == table.id => &hand.layout,
+            other => &other.insert(AtHand::of(table)).layout,
+        };
+        let new = write.after.as_ref();
         let known = self.kept(table.id);
         for index in &table.indexes {
             let entry = |row: &Row| index_key(table, index, row, &key);
@@ -416,7 +246,7 @@ impl<'a> Planner<'a> {
         if net.len() > COMMAND_WRITES_MAX { Err(full()) } else { Ok(()) }
     }
 
-    fn put_catalogue(&self, facts: &[kimberlite_row::fact::SchemaFact], net: &mut Net) {
+    pub(super) fn put_catalogue(&self, facts: &[kimberlite_row::fact::SchemaFact], net: &mut Net) {
         if facts.is_empty() {
             return;
         }
@@ -435,6 +265,36 @@ impl<'a> Planner<'a> {
             net.insert(kimberlite_store::object_key(CATALOGUE, &[]), Some(next));
         }
     }
+}
+
+/// A table whose stored rows have to be looked at.
+pub(super) struct Reshaped<'a> {
+    old: &'a Table,
+    pub(super) new: &'a Table,
+    fresh: Vec<&'a Index>,
+    /// Whether rows that were allowed may not be any more.
+    pub(super) stricter: bool,
+}
+
+impl Reshaped<'_> {
+    /// Whether the table has a new foreign key.
+    pub(super) fn has_new_parents(&self) -> bool {
+        self.new.foreign_keys.iter().any(|key| !self.old.foreign_keys.contains(key))
+    }
+
+    /// Puts the entries of a stored row into the indexes that are new, and gives the row.
+    pub(super) fn index(&self, layout: &Layout, found: &Stored<'_>, net: &mut Net) -> (RowId, Row) {
+        let row = layout.decode(found.value).expect("the kernel wrote this row");
+        for index in &self.fresh {
+            net.insert(index_key(self.new, index, &row, found.key), Some(Vec::new()));
+        }
+        (RowId::of(self.new, &row, hidden_of(self.new, found.key)), row)
+    }
+}
+
+/// What of an interval lies behind a key.
+pub(super) fn behind((low, high): Interval, from: Option<&[u8]>) -> Interval {
+    (from.map_or(low, |key| [key, &[0]].concat()), high)
 }
 
 /// About how many bytes a value takes in a row.

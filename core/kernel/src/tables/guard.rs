@@ -41,7 +41,7 @@ impl Guards<'_> {
         Ok(())
     }
 
-    fn check_one(&self, guard: &Guard, facts: &Facts) -> Result<(), Stop> {
+    pub(super) fn check_one(&self, guard: &Guard, facts: &Facts) -> Result<(), Stop> {
         let (holds, otherwise) = match guard {
             // The kernel has held it against its streams.
             Guard::StreamEnds(..) => (true, "a stream went on"),

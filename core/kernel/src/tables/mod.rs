@@ -10,12 +10,14 @@
 //! | `read` | [`TableRows`]: rows, catalogues and times at a position |
 //! | `guard` | whether what must still hold does |
 //! | `schema` | the catalogue after the facts, and what may not be changed in place |
-//! | `decide` | from facts to the keys that are written |
+//! | `deciding` | a decision on facts, in bounded steps |
+//! | `decide` | what it asks and gives for each row, from facts to the keys that are written |
 //! | `inserts` | the same of facts that only insert, without making values of them |
 //!
 //! Misses name pages by address; whoever implements [`Pages`] was asked for each of them by its whole reference.
 
 mod decide;
+mod deciding;
 mod guard;
 mod inserts;
 mod keys;
@@ -34,6 +36,7 @@ use kimberlite_types::{LogPosition, TenantId, WallTime};
 
 use crate::digest::{ItemSum, TableVersion};
 
+pub(crate) use deciding::{Budget, Deciding};
 pub use keys::OBJECT_ID_LIMIT;
 pub use read::TableRows;
 
@@ -209,13 +212,23 @@ impl Tables {
     /// Writes what is left of the change that was installed last. When pages are missing, the same call is made again
     /// with them at hand, and goes on where it stopped.
     pub fn go_on(&mut self, pages: &dyn Pages) -> Result<(), Miss> {
+        while self.write_some(pages, &mut Budget::all())? {}
+        Ok(())
+    }
+
+    /// The same up to a budget. Answers whether there is more to do.
+    pub(crate) fn write_some(&mut self, pages: &dyn Pages, budget: &mut Budget) -> Result<bool, Miss> {
         while let Some(rest) = &self.rest {
+            if budget.is_spent() {
+                return Ok(true);
+            }
             let (batch, next) = rest.batch(&self.store);
             let draft = self.store.plan(&batch, pages).map_err(|miss| missed(&miss))?;
+            budget.spend(batch.len());
             self.store.install(draft);
             self.rest = self.rest.take().and_then(|rest| rest.behind(next));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether a change is installed in part.

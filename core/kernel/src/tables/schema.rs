@@ -18,6 +18,7 @@ use crate::limits::OBJECTS_MAX;
 const IDS_SKIPPED_MAX: u32 = 1 << 12;
 
 /// What the facts make of a catalogue.
+#[derive(Clone, Debug)]
 pub(super) struct Changed {
     pub(super) catalogue: Arc<Catalogue>,
     /// Objects that were put, dropped or counted on.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use kimberlite_kernel::limits::COMMAND_WRITES_MAX;
+use kimberlite_kernel::limits::{COMMAND_WRITES_MAX, STAGED_BYTES_MAX, key_size_max};
 use kimberlite_query::session;
 use kimberlite_row::{SqlError, SqlState, text};
 use kimberlite_storage::{PageRef, page_place};
@@ -77,11 +77,19 @@ pub(super) fn unreadable(page: &PageRef) -> SqlFailure {
 /// A refusal of the log, for a frame.
 pub(super) fn refused(refusal: Refusal) -> SqlFailure {
     if refusal.sqlstate() == SqlState::ProgramLimitExceeded.code() {
+        let key_size_max = key_size_max();
         let message = format!(
-            "one command writes, removes, indexes or checks at most {COMMAND_WRITES_MAX} rows and index entries (COMMAND_WRITES_MAX)"
+            "one command writes, removes, indexes or checks at most {COMMAND_WRITES_MAX} rows and index entries \
+             (COMMAND_WRITES_MAX), with keys of at most {key_size_max} bytes"
         );
-        let hint = "Divide the statement or transaction. A table that is dropped may be of any size.";
+        let hint = "Divide the statement or transaction, or index shorter columns. A table that is dropped may be of any size.";
         return failure(&SqlError::new(SqlState::ProgramLimitExceeded, message).hint(hint));
+    }
+    if refusal.sqlstate() == SqlState::OutOfMemory.code() {
+        let message =
+            format!("large transactions hold more than {STAGED_BYTES_MAX} bytes (STAGED_BYTES_MAX) already");
+        let error = SqlError::new(SqlState::OutOfMemory, message);
+        return failure(&error.hint("Try again when they are done, or write fewer rows at once."));
     }
     let code = SqlCode::new(refusal.sqlstate()).expect("a SQLSTATE has five characters");
     SqlFailure { code, message: refusal.to_string(), position: None, detail: None, hint: None }

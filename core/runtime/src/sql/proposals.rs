@@ -1,10 +1,10 @@
 //! From facts to verdicts: what a statement came to is proposed, refused because it was overtaken, and planned again.
 
-use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use kimberlite_io::Conn;
+use kimberlite_kernel::staged::commands;
 use kimberlite_probe::mutant;
 use kimberlite_query::session;
 use kimberlite_row::fact::{Facts, Guard};
@@ -62,16 +62,20 @@ impl Sql {
         if mutant!(ReadsUnguarded, !alone && facts.guards.iter().any(read)) {
             facts.guards.retain(|guard| !read(guard));
         }
-        let bytes = postcard::to_allocvec(&facts).expect("facts encode");
-        let command = Command::Facts { facts: &bytes, reply: &[] }.encode();
-        if command.len() > size_max as usize {
-            let message =
-                format!("the writes take {} bytes, and a command has at most {size_max}", command.len());
-            let error = SqlError::new(SqlState::ProgramLimitExceeded, message)
-                .hint("Write fewer rows in one statement or transaction.");
-            return self.answer(conn, Err(failure(&error)), out);
+        let commands = match commands(&facts, size_max as usize) {
+            Ok(commands) => commands,
+            Err(message) => {
+                let error = SqlError::new(SqlState::ProgramLimitExceeded, message)
+                    .hint("Write fewer rows in one statement or transaction.");
+                return self.answer(conn, Err(failure(&error)), out);
+            }
+        };
+        if commands.len() > 1 {
+            kimberlite_probe::reachable!("sql.stages");
+            // It takes a while until it is done, and all of it is in memory twice already: others are not planned on it.
+            facts = Facts::default();
         }
-        let plan = Plan { tenant, facts, command, rows, alone };
+        let plan = Plan { tenant, facts, commands, next: 0, rows, alone };
         if waits {
             active.stage = Stage::Holding(plan);
             self.turns.entry(tenant).or_default().push_back(conn);
@@ -86,7 +90,7 @@ impl Sql {
         let Some(active) = &mut at.active else { return };
         let mut awaited = Awaited { conn, tenant: plan.tenant, mark: 0, laid: Vec::new() };
         let (session, number, tenant, command) = if let Some((session, number)) = &mut at.log {
-            let request = (*session, *number, plan.tenant, plan.command.clone());
+            let request = (*session, *number, plan.tenant, plan.commands[plan.next].clone());
             *number = number.next();
             self.next_mark += 1;
             awaited.mark = self.next_mark;
@@ -151,6 +155,15 @@ impl Sql {
                     self.propose(conn, plan, out);
                 }
             }
+            (Stage::Proposed(_), Ok(Outcome::Staged { .. })) if let Some(why) = active.given_up => {
+                at.session.fail();
+                let error = SqlError::new(SqlState::QueryCanceled, why);
+                self.answer(conn, Err(failure(&error)), out);
+            }
+            (Stage::Proposed(mut plan), Ok(Outcome::Staged { .. })) => {
+                plan.next += 1;
+                self.propose(conn, plan, out);
+            }
             (Stage::Proposed(plan), Ok(_)) if mutant!(DoneTwice, plan.alone && active.replans == 1) => {
                 active.replans += 1;
                 self.plan_again(conn, plan.tenant);
@@ -173,7 +186,8 @@ impl Sql {
             (Stage::Proposed(plan), Err(refusal @ Refusal::Sql { .. }))
                 if plan.alone
                     && active.replans < REPLANS_MAX
-                    && refusal.sqlstate() != SqlState::ProgramLimitExceeded.code() =>
+                    && refusal.sqlstate() != SqlState::ProgramLimitExceeded.code()
+                    && refusal.sqlstate() != SqlState::OutOfMemory.code() =>
             {
                 // Something came between that makes it wrong: planned again it says what, or takes another key.
                 kimberlite_probe::reachable!("sql.constraint_comes_between");
@@ -189,7 +203,8 @@ impl Sql {
     /// Nothing of a plan was done, for its session of the log was evicted: another session does it, after a while. Where more
     /// connections write than the cluster has sessions, each takes another's away; without a pause, and one that grows, none
     /// of them would come to write before it is evicted itself.
-    fn session_is_evicted(&mut self, conn: Conn, plan: Plan, out: &mut Vec<Effect>) {
+    fn session_is_evicted(&mut self, conn: Conn, mut plan: Plan, out: &mut Vec<Effect>) {
+        plan.next = 0;
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
         at.log = None;

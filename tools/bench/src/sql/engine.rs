@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kimberlite_kernel::Kernel;
+use kimberlite_kernel::staged::commands;
 use kimberlite_query::parse;
 use kimberlite_query::session::{Answer, Running, Session, Step};
 use kimberlite_row::check::Stop;
 use kimberlite_row::fact::Facts;
 use kimberlite_row::{SqlError, Value};
 use kimberlite_store::{Miss, Page, PageRef, Pages};
-use kimberlite_types::limits::SECTOR_SIZE;
+use kimberlite_types::limits::{COMMAND_SIZE_LIMIT, SECTOR_SIZE};
 use kimberlite_types::{
     ClusterId, Layout, LogPosition, Op, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime,
 };
@@ -168,8 +169,10 @@ impl Engine {
     }
 
     fn commit(&mut self, facts: &Facts) -> Result<(), Failure> {
-        let facts = postcard::to_allocvec(facts).expect("facts encode");
-        self.commit_one(&Command::Facts { facts: &facts, reply: b"" }.encode()).map(drop)
+        for command in commands(facts, COMMAND_SIZE_LIMIT as usize).map_err(Failure::failed)? {
+            self.commit_one(&command)?;
+        }
+        Ok(())
     }
 
     fn commit_one(&mut self, command: &[u8]) -> Result<Outcome, Failure> {

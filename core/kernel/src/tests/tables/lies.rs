@@ -93,7 +93,7 @@ fn write(table: ObjectId, id: RowId, before: Option<Vec<Value>>, after: Option<V
 
 /// A table with a key, one without, and a sequence; each table has one row.
 fn cluster() -> Cluster {
-    cluster_of(&[Memory::Whole])
+    cluster_of(&[Memory::Whole, Memory::Slow])
 }
 
 fn cluster_of(memories: &[Memory]) -> Cluster {
@@ -389,7 +389,7 @@ fn indexed() -> Facts {
 
 #[test]
 fn what_is_too_much_for_one_command_is_refused_by_name() {
-    let mut cluster = cluster();
+    let mut cluster = cluster_of(&[Memory::Whole]);
     // With eight indexes a row takes nine keys, and the time of the command takes one.
     let wide =
         |version| Table { version, indexes: (10..18).map(|id| index(ObjectId(id), 1)).collect(), ..hidden() };
@@ -410,7 +410,7 @@ fn what_is_too_much_for_one_command_is_refused_by_name() {
 #[test]
 fn a_command_that_takes_several_batches_is_one_for_all_that_misses() {
     let count = 2 * u32::try_from(BATCH_WRITES_MAX).expect("it is small");
-    let mut cluster = cluster_of(&[Memory::Whole, Memory::None]);
+    let mut cluster = cluster_of(&[Memory::Whole, Memory::None, Memory::Slow]);
     assert_eq!(cluster.refused(&many(0, count)), None);
     assert_eq!(all_rows(&mut cluster).len(), 2 + count as usize);
     assert_eq!(cluster.refused(&indexed()), None);

@@ -3,6 +3,7 @@
 mod lies;
 mod model;
 mod property;
+mod staged;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use kimberlite_wire::{NewEntry, NewPrepare, Prepare, PrepareHeader};
 
 use super::{CLINIC, Result};
 use crate::Kernel;
+use crate::staged::commands;
 use crate::tables::TableRows;
 
 /// How much of what was written is at hand.
@@ -23,6 +25,8 @@ enum Memory {
     Whole,
     /// All is written after each command, and nothing is at hand when an operation begins.
     None,
+    /// As `None`, and little is done at once.
+    Slow,
     /// As `None`, and only the first page of a miss is fetched; and the state is opened from each checkpoint.
     OneByOne,
 }
@@ -102,9 +106,25 @@ impl Replica {
         self.run(|kernel, pages| read(&kernel.rows(CLINIC, pages)))
     }
 
+    /// Applies a prepare by a few rows at once.
+    fn apply_slowly(&mut self, prepare: &Prepare) -> Vec<Result> {
+        let mut verdicts = Vec::new();
+        self.disk.here.clear();
+        for _ in 0..1_000_000 {
+            match self.kernel.apply_some(prepare, &self.disk, &mut verdicts, 3) {
+                Ok(true) => return verdicts.iter().map(|said| said.verdict.result).collect(),
+                // What was at hand for one step may be gone at the next.
+                Ok(false) => self.disk.here.clear(),
+                Err(miss) => self.fetch(&miss),
+            }
+        }
+        panic!("a prepare is not applied");
+    }
+
     fn apply(&mut self, prepare: &Prepare) -> Vec<Result> {
-        let mut results = Vec::new();
-        for entry in prepare.entries() {
+        let slow = self.memory == Memory::Slow;
+        let mut results = if slow { self.apply_slowly(prepare) } else { Vec::new() };
+        for entry in prepare.entries().filter(|_| !slow) {
             let entry = entry.expect("built here");
             let before = self.kernel.digest();
             let decision = self.run(|kernel, pages| kernel.decide(&entry, pages));
@@ -112,7 +132,9 @@ impl Replica {
             results.push(self.kernel.install(decision).verdict.result);
             self.go_on();
         }
-        self.kernel.finish(&prepare.header);
+        if !slow {
+            self.kernel.finish(&prepare.header);
+        }
         if self.memory != Memory::Whole {
             let checkpoint = self.kernel.checkpoint();
             for sealed in checkpoint.pages {
@@ -192,6 +214,17 @@ impl Cluster {
         let facts = postcard::to_allocvec(facts).expect("facts encode");
         let command = Command::Facts { facts: &facts, reply: b"done" }.encode();
         self.commit(CLINIC, micros * 1_000, &[command])[0]
+    }
+
+    /// Commits facts for the clinic in pieces, if they are more than a command of this size holds.
+    fn staged(&mut self, micros: u64, facts: &Facts, size_max: usize) -> Result {
+        let mut commands = commands(facts, size_max).expect("each fact is smaller than that");
+        let last = commands.pop().expect("facts are at least one command");
+        for stage in commands {
+            let said = self.commit(CLINIC, 0, &[stage]);
+            assert!(matches!(said[..], [Ok(Outcome::Staged { .. })]), "{said:?}");
+        }
+        self.commit(CLINIC, micros * 1_000, &[last])[0]
     }
 
     /// Commits facts and says the SQLSTATE of the refusal, if it is one.

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 
 use super::model::{CONFLICT, Expected, Model, Moment, Version, range};
 use super::{CLINIC, Cluster, Memory};
+use crate::staged::commands;
 
 /// Choices, one byte each; 0 when there are no more, so that shorter is simpler.
 struct Script<'a> {
@@ -419,9 +420,12 @@ fn times(cluster: &mut Cluster, model: &Model) {
     }
 }
 
+/// Bytes of a command, where facts come in pieces: more than the largest fact, and less than most facts together.
+const PIECE_SIZE: usize = 700;
+
 fn run(bytes: &[u8], counts: &mut [usize; 3]) {
     let mut script = Script { bytes: bytes.iter() };
-    let mut cluster = Cluster::new(&[Memory::Whole, Memory::None, Memory::OneByOne]);
+    let mut cluster = Cluster::new(&[Memory::Whole, Memory::Slow, Memory::OneByOne]);
     let mut model = Model::new();
     let mut clock = 1_000;
     while script.bytes.len() > 0 {
@@ -431,10 +435,13 @@ fn run(bytes: &[u8], counts: &mut [usize; 3]) {
         }
         // Often no time passes between two commands.
         clock += script.below(3) as u64 * 5;
-        let at = LogPosition { op: cluster.parent.op.next(), index: 0 };
-        let given = (clock * 1_000).max(cluster.parent.timestamp.0 + 1) / 1_000;
+        // Some come in pieces, which is another way to say the same.
+        let size_max = if script.below(4) == 0 { PIECE_SIZE } else { usize::MAX };
+        let ops = commands(&facts, size_max).expect("each fact is smaller than that").len() as u64;
+        let at = LogPosition { op: Op(cluster.parent.op.0 + ops), index: 0 };
+        let given = (clock * 1_000).max(cluster.parent.timestamp.0 + ops) / 1_000;
         let micros = model.now().micros.map_or(given.cast_signed(), |last| given.cast_signed().max(last + 1));
-        let said = cluster.facts(clock, &facts);
+        let said = cluster.staged(clock, &facts, size_max);
         match (model.expect(&facts, at, micros), said) {
             (Expected::Written(after), Ok(Outcome::Written { rows })) => {
                 assert_eq!(rows as usize, facts.writes.len());

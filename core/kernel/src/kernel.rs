@@ -475,8 +475,13 @@ impl Kernel {
     /// A duplicate or stale request stays one whatever is applied later, so it may be answered or dropped at
     /// once. `NoSession` may not be: the registration may lie in the part of the log that is not applied
     /// yet. Such a request goes into the log and is refused there.
+    ///
+    /// Nobody is told of an op of which only a part is installed: reads may still be at the one in front of it.
     pub fn reply_of(&self, session: SessionId, request: RequestNumber) -> Lookup {
-        self.sessions.lookup(session, request)
+        match self.sessions.lookup(session, request) {
+            Lookup::Duplicate(verdict) if verdict.position.op > self.applied => Lookup::New,
+            known => known,
+        }
     }
 
     /// Whether a tenant exists. Refused as `NoTenant`.

@@ -271,6 +271,7 @@ pub const ALL: &[Mark] = &[
     rare(RUNTIME_NODE, Sometimes, "node.holds_consensus", "so much is to be applied that consensus is held back"),
     rare(RUNTIME_APPLYING, Sometimes, "applying.knows_op", "an op is handed out that the opened state holds already"),
     rare(RUNTIME_APPLYING, Reachable, "applying.waits_for_checkpoint", "a checkpoint is due while the one before is being written"),
+    rare(RUNTIME_APPLYING, Reachable, "applying.read_overtakes", "a read does not wait for what takes many steps"),
     rare(RUNTIME_APPLYING, Reachable, "applying.misses", "what is applied needs pages that are not at hand"),
     rare(RUNTIME_SQL, Reachable, "sql.misses", "a statement needs pages that are not at hand"),
     mark(RUNTIME_REQUESTS, Reachable, "node.redirects", "a client is told who the primary is"),

@@ -4,6 +4,9 @@
 //! everything else goes on, and only what depends on the state waits behind it in the same queue: confirmed reads. Too long a
 //! queue holds consensus back.
 //!
+//! What takes many steps is not waited for by reads, as long as nobody can have been told of it: it was proposed in the view in
+//! which the read was confirmed, so it is this node that tells, once it is applied. They read what there was before.
+//!
 //! A checkpoint is taken right behind the op that makes it due, before anything else is applied, so that it is the same on
 //! every replica. If the one before is still being written, everything waits for that.
 
@@ -15,22 +18,23 @@ use kimberlite_crypto::Checksum;
 use kimberlite_kernel::{Applied, EntryVerdict, Kernel};
 use kimberlite_probe::mutant;
 use kimberlite_storage::{CheckpointName, NewCheckpoint, PageRef, PagesAtHand};
-use kimberlite_types::{Config, Op};
+use kimberlite_types::{Config, Op, View};
 use kimberlite_wire::Prepare;
 
 /// What waits, from which on consensus is held back: two pipelines of prepares. It hands out as much again at most before
 /// it hears of it.
 const QUEUE_MAX: usize = 16;
 
-/// Rows that one step looks at, about: a command that writes many takes several, and everything else has its turn between them.
-const STEP_ROWS_MAX: usize = 2_048;
+/// Bytes of the largest prepare for each row that one step looks at, about: a command that writes many takes several steps, and
+/// everything else has its turn between them. Of the size of production, 2,176 rows: two or three milliseconds.
+const STEP_ROW_BYTES: u32 = 512;
 
 /// Something that waits for all that is in front of it.
 #[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved once")]
 enum Waits {
     Prepare(Prepare),
-    /// A read that was confirmed.
-    Read(u64),
+    /// A read that was confirmed, in this view.
+    Read(u64, View),
 }
 
 /// What a step comes to.
@@ -53,6 +57,10 @@ pub(crate) struct Applying {
     /// The checksum of the last prepare applied.
     checksum: Checksum,
     queue: VecDeque<Waits>,
+    /// Whether what is in front takes many steps.
+    is_slow: bool,
+    /// Reads that need not wait for it.
+    overtakes: VecDeque<u64>,
     /// Of the prepare in front, so far.
     verdicts: Vec<EntryVerdict>,
     /// Whether pages are awaited, and those that were awaited before and are lost.
@@ -76,6 +84,8 @@ impl Applying {
             kernel,
             checksum,
             queue: VecDeque::new(),
+            is_slow: false,
+            overtakes: VecDeque::new(),
             verdicts: Vec::new(),
             awaits: false,
             lost: Vec::new(),
@@ -92,10 +102,10 @@ impl Applying {
 
     /// Gives the state up. Answers the reads that waited for it.
     pub(crate) fn give_up(&mut self, config: &Config) -> Vec<u64> {
-        let queue = core::mem::take(&mut self.queue);
+        let (queue, overtakes) = (core::mem::take(&mut self.queue), core::mem::take(&mut self.overtakes));
         *self = Self { gone: true, ..Self::new(config) };
-        let read = |waits: Waits| if let Waits::Read(ticket) = waits { Some(ticket) } else { None };
-        queue.into_iter().filter_map(read).collect()
+        let read = |waits: Waits| if let Waits::Read(ticket, _) = waits { Some(ticket) } else { None };
+        overtakes.into_iter().chain(queue.into_iter().filter_map(read)).collect()
     }
 
     /// Whether the state is gone.
@@ -119,8 +129,30 @@ impl Applying {
     }
 
     /// Takes a read that was confirmed.
-    pub(crate) fn take_read(&mut self, ticket: u64) {
-        self.queue.push_back(Waits::Read(ticket));
+    pub(crate) fn take_read(&mut self, ticket: u64, view: View) {
+        self.queue.push_back(Waits::Read(ticket, view));
+        if self.is_slow {
+            self.overtake();
+        }
+    }
+
+    /// Lets reads pass that wait for nothing that anybody can know of.
+    fn overtake(&mut self) {
+        let views = self.queue.iter().filter_map(|waits| match waits {
+            Waits::Prepare(prepare) => Some(prepare.header.view),
+            Waits::Read(..) => None,
+        });
+        // Views only grow along the log.
+        let Some(oldest) = views.min() else { return };
+        let overtakes = &mut self.overtakes;
+        self.queue.retain(|waits| match waits {
+            Waits::Read(ticket, view) if oldest == *view => {
+                kimberlite_probe::reachable!("applying.read_overtakes");
+                overtakes.push_back(*ticket);
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Whether so much waits that no more should come; `held`: whether this was said before.
@@ -150,6 +182,9 @@ impl Applying {
 
     /// Goes on by one step, if anything can.
     pub(crate) fn step(&mut self, pages: PagesAtHand<'_>, config: &Config) -> Option<Step> {
+        if let Some(ticket) = self.overtakes.pop_front() {
+            return Some(Step::Read(ticket));
+        }
         if self.awaits || self.gone {
             return None;
         }
@@ -161,21 +196,25 @@ impl Applying {
             return Some(Step::Checkpoint(Box::new(self.checkpoint())));
         }
         match self.queue.front()? {
-            Waits::Read(ticket) => {
+            Waits::Read(ticket, _) => {
                 let ticket = *ticket;
                 self.queue.pop_front();
                 Some(Step::Read(ticket))
             }
             Waits::Prepare(prepare) => {
-                match self.kernel.apply_some(prepare, &pages, &mut self.verdicts, STEP_ROWS_MAX) {
+                let rows = (config.layout.prepare_size_max / STEP_ROW_BYTES) as usize;
+                match self.kernel.apply_some(prepare, &pages, &mut self.verdicts, rows) {
                     Ok(true) => {}
                     Ok(false) => {
                         self.lost.clear();
+                        self.is_slow = true;
+                        self.overtake();
                         return Some(Step::More);
                     }
                     Err(_) => return Some(self.miss(pages.missed())),
                 }
                 self.lost.clear();
+                self.is_slow = false;
                 let Some(Waits::Prepare(prepare)) = self.queue.pop_front() else {
                     unreachable!("it was in front")
                 };

@@ -500,7 +500,7 @@ impl Node {
                     self.refuse_read(ticket, io);
                 }
                 vsr::Output::ReadConfirmed { ticket } => {
-                    self.applying.take_read(ticket);
+                    self.applying.take_read(ticket, self.replica.view());
                     self.apply(io, out);
                 }
                 vsr::Output::RequestRefused { session, number } => {

@@ -7,7 +7,6 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use kimberlite_row::fact::Facts;
@@ -18,9 +17,6 @@ use serde::Serialize;
 use crate::digest::{Item, Lanes};
 use crate::image::StagedImage;
 use crate::limits::{COMMAND_WRITES_MAX, STAGED_BYTES_MAX, STAGED_IDLE_MAX};
-
-/// Writes that are first tried as one command.
-const WRITES_SMALL: usize = 4096;
 
 /// Bytes that a command takes besides a piece of facts, at most.
 const STAGE_HEAD: usize = 16;
@@ -164,94 +160,150 @@ impl Stages {
     }
 }
 
-/// The commands of up to `size_max` bytes that facts become: one, or as many pieces as they take and what commits those. Says
-/// what is too large.
-pub fn commands(facts: &Facts, size_max: usize) -> Result<Vec<Vec<u8>>, String> {
-    if facts.writes.len() > COMMAND_WRITES_MAX {
-        let count = facts.writes.len();
-        return Err(format!(
-            "{count} rows are written, and a transaction writes at most {COMMAND_WRITES_MAX}"
-        ));
+/// Facts on their way into commands: one, or as many pieces as they take and what commits those. Each is made when it is asked
+/// for, so that none of them takes long.
+#[derive(Debug)]
+pub struct Commands {
+    facts: Facts,
+    size_max: usize,
+    /// How many guards, changes of the schema and writes stand in pieces that were given.
+    given: [usize; 3],
+    pieces: u32,
+    digest: [u8; 32],
+    bytes: usize,
+}
+
+/// A command of facts, or of a part of them.
+#[derive(Debug)]
+pub enum Next {
+    /// A piece that is to be staged.
+    Stage(Vec<u8>),
+    /// What does all of it.
+    Commit(Vec<u8>),
+}
+
+impl Commands {
+    /// Commands of up to `size_max` bytes.
+    pub const fn new(facts: Facts, size_max: usize) -> Self {
+        Self { facts, size_max, given: [0; 3], pieces: 0, digest: [0; 32], bytes: 0 }
     }
-    if facts.writes.len() <= WRITES_SMALL {
-        let bytes = postcard::to_allocvec(facts).expect("facts encode");
-        let command = Command::Facts { facts: &bytes, reply: &[] }.encode();
-        if command.len() <= size_max {
-            return Ok(vec![command]);
+
+    /// All of the facts.
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Begins again with the first: what was staged is gone.
+    pub fn restart(&mut self) {
+        (self.given, self.pieces, self.digest, self.bytes) = ([0; 3], 0, [0; 32], 0);
+    }
+
+    /// The next command, or what is too large.
+    pub fn next(&mut self) -> Result<Next, String> {
+        let Facts { guards, schema, writes } = &self.facts;
+        if writes.len() > COMMAND_WRITES_MAX {
+            let count = writes.len();
+            return Err(format!(
+                "{count} rows are written, and a transaction writes at most {COMMAND_WRITES_MAX}"
+            ));
+        }
+        let [guarded, changed, written] = self.given;
+        if self.pieces > 0 && written == writes.len() && changed == schema.len() && guarded == guards.len() {
+            let (pieces, digest) = (self.pieces, self.digest);
+            return Ok(Next::Commit(Command::Commit { pieces, digest, reply: &[] }.encode()));
+        }
+        let mut piece = Piece { room: self.size_max.saturating_sub(STAGE_HEAD + Piece::COUNTS), bytes: 0 };
+        let guards = piece.fill(&guards[guarded..]);
+        let schema =
+            piece.fill(if guarded + guards.0 == self.facts.guards.len() { &schema[changed..] } else { &[] });
+        let behind =
+            guarded + guards.0 == self.facts.guards.len() && changed + schema.0 == self.facts.schema.len();
+        let rows = piece.fill(if behind { &writes[written..] } else { &[] });
+        let mut facts = Vec::with_capacity(piece.bytes + Piece::COUNTS);
+        for (count, bytes) in [&guards, &schema, &rows] {
+            facts = postcard::to_extend(&(*count as u32), facts).expect("a number encodes");
+            facts.extend_from_slice(bytes);
+        }
+        self.given = [guarded + guards.0, changed + schema.0, written + rows.0];
+        let whole = self.pieces == 0
+            && self.given == [self.facts.guards.len(), self.facts.schema.len(), writes.len()];
+        let number = self.pieces;
+        let command = if whole {
+            Command::Facts { facts: &facts, reply: &[] }.encode()
+        } else {
+            Command::Stage { number, facts: &facts }.encode()
+        };
+        self.bytes += facts.len();
+        if command.len() > self.size_max {
+            return Err(format!(
+                "a row takes {} bytes as it was and as it will be, and a command has at most {}",
+                command.len(),
+                self.size_max
+            ));
+        }
+        if self.bytes > STAGED_BYTES_MAX {
+            return Err(format!(
+                "the writes take more than {STAGED_BYTES_MAX} bytes, which is what a transaction has at most"
+            ));
+        }
+        if whole {
+            return Ok(Next::Commit(command));
+        }
+        self.pieces += 1;
+        self.digest = staged_digest(self.digest, &facts);
+        Ok(Next::Stage(command))
+    }
+}
+
+impl Next {
+    /// The command.
+    pub fn into_command(self) -> Vec<u8> {
+        match self {
+            Self::Stage(command) | Self::Commit(command) => command,
         }
     }
-    let pieces = pieces(facts, size_max.saturating_sub(STAGE_HEAD));
-    if let [facts] = &pieces[..] {
-        let command = Command::Facts { facts, reply: &[] }.encode();
-        if command.len() <= size_max {
-            return Ok(vec![command]);
-        }
-    }
-    let total: usize = pieces.iter().map(Vec::len).sum();
-    if total > STAGED_BYTES_MAX {
-        return Err(format!(
-            "the writes take {total} bytes, and a transaction has at most {STAGED_BYTES_MAX}"
-        ));
-    }
-    let digest = pieces.iter().fold([0; 32], |before, piece| staged_digest(before, piece));
-    let mut commands = Vec::with_capacity(pieces.len() + 1);
-    for (number, facts) in (0..).zip(&pieces) {
-        commands.push(Command::Stage { number, facts }.encode());
-    }
-    if let Some(large) = commands.iter().map(Vec::len).find(|size| *size > size_max) {
-        return Err(format!(
-            "a row takes {large} bytes as it was and as it will be, and a command has at most {size_max}"
-        ));
-    }
-    commands.push(Command::Commit { pieces: pieces.len() as u32, digest, reply: &[] }.encode());
-    Ok(commands)
 }
 
-/// Facts in pieces of so many bytes, each an encoding of facts of its own: what all of them together hold is this, in the same
-/// order. What takes more alone is a piece alone.
-fn pieces(facts: &Facts, bytes_max: usize) -> Vec<Vec<u8>> {
-    let mut pieces = Pieces { bytes_max, done: Vec::new(), parts: Default::default() };
-    facts.guards.iter().for_each(|guard| pieces.add(0, guard));
-    facts.schema.iter().for_each(|fact| pieces.add(1, fact));
-    facts.writes.iter().for_each(|write| pieces.add(2, write));
-    pieces.close();
-    pieces.done
+/// A piece that is being filled.
+struct Piece {
+    room: usize,
+    bytes: usize,
 }
 
-/// Facts on their way into pieces.
-struct Pieces {
-    bytes_max: usize,
-    done: Vec<Vec<u8>>,
-    /// Of guards, changes of the schema and writes: how many, and their encodings.
-    parts: [(u32, Vec<u8>); 3],
-}
-
-impl Pieces {
-    /// Bytes that the numbers of the three parts take at most.
+impl Piece {
+    /// Bytes that the numbers of its three parts take at most.
     const COUNTS: usize = 3 * 5;
 
-    fn add(&mut self, part: usize, item: &impl Serialize) {
-        let before: usize = self.parts.iter().map(|(_, bytes)| bytes.len()).sum();
-        let start = self.parts[part].1.len();
-        let bytes = core::mem::take(&mut self.parts[part].1);
-        let mut bytes = postcard::to_extend(item, bytes).expect("facts encode");
-        if before > 0 && before + bytes.len() - start + Self::COUNTS > self.bytes_max {
-            let item = bytes.split_off(start);
-            self.parts[part].1 = bytes;
-            self.close();
-            bytes = item;
+    /// As many items as there is room for, at least one in an empty piece: how many, and their encodings.
+    fn fill(&mut self, items: &[impl Serialize]) -> (usize, Vec<u8>) {
+        let (mut count, mut all) = (0, Vec::new());
+        for item in items {
+            let start = all.len();
+            all = postcard::to_extend(item, all).expect("facts encode");
+            let size = all.len() - start;
+            if self.bytes > 0 && self.bytes + size > self.room {
+                all.truncate(start);
+                self.bytes = self.room;
+                break;
+            }
+            self.bytes += size;
+            count += 1;
         }
-        self.parts[part].0 += 1;
-        self.parts[part].1 = bytes;
+        (count, all)
     }
+}
 
-    fn close(&mut self) {
-        let size: usize = self.parts.iter().map(|(_, bytes)| bytes.len()).sum();
-        let mut piece = Vec::with_capacity(size + Self::COUNTS);
-        for (count, bytes) in core::mem::take(&mut self.parts) {
-            piece = postcard::to_extend(&count, piece).expect("a number encodes");
-            piece.extend_from_slice(&bytes);
+/// All commands of facts.
+pub fn commands(facts: &Facts, size_max: usize) -> Result<Vec<Vec<u8>>, String> {
+    let mut commands = Commands::new(facts.clone(), size_max);
+    let mut all = Vec::new();
+    loop {
+        match commands.next()? {
+            Next::Stage(command) => all.push(command),
+            Next::Commit(command) => {
+                all.push(command);
+                return Ok(all);
+            }
         }
-        self.done.push(piece);
     }
 }

@@ -84,33 +84,43 @@ impl<'a> Net<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Seen(BTreeMap<ObjectId, BTreeSet<Vec<Value>>>);
 
+/// What they get by one part.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(Vec<(ObjectId, Vec<Value>)>);
+
+impl Seen {
+    /// Adds what a part gives that was checked.
+    pub fn add(&mut self, Keys(keys): Keys) {
+        for (index, values) in keys {
+            self.0.entry(index).or_default().insert(values);
+        }
+    }
+}
+
 /// Decides it for the next part of writes that come in the order of their tables and rows: as if all were installed, but
-/// two that give one key of a unique index are found when the second one comes. Takes time in proportion to the part. After a miss
-/// the same part is asked for again.
+/// two that give one key of a unique index are found when the second one comes. Takes time in proportion to the part. Gives
+/// its keys, which are to be added to those that were seen.
 pub fn check_next(
     catalogue: &Catalogue,
     writes: &[Write],
     part: Range<usize>,
     rows: &dyn Rows,
     at: LogPosition,
-    seen: &mut Seen,
-) -> Result<(), Stop> {
+    seen: &Seen,
+) -> Result<Keys, Stop> {
     let checker = Checker { catalogue, rows, at, net: Net::Sorted(writes) };
-    let mut given = Vec::new();
+    let mut given = Keys::default();
     for group in writes[part].chunk_by(|a, b| a.table == b.table) {
         let group: Vec<&Write> = group.iter().collect();
         checker.table(group[0].table, None, &group, &mut Given { seen, given: &mut given })?;
     }
-    for (index, values) in given {
-        seen.0.entry(index).or_default().insert(values);
-    }
-    Ok(())
+    Ok(given)
 }
 
 /// Keys of unique indexes that earlier parts give, and those of this one.
 struct Given<'a> {
     seen: &'a Seen,
-    given: &'a mut Vec<(ObjectId, Vec<Value>)>,
+    given: &'a mut Keys,
 }
 
 struct Checker<'a> {
@@ -155,7 +165,7 @@ pub fn check_part(
         Net::Unasked
     };
     let checker = Checker { catalogue, rows, at, net };
-    let mut unseen = Given { seen: &Seen::default(), given: &mut Vec::new() };
+    let mut unseen = Given { seen: &Seen::default(), given: &mut Keys::default() };
     if let Some(first) = writes.first()
         && writes.iter().all(|write| write.table == first.table)
     {
@@ -189,7 +199,7 @@ pub fn check_all(
     at: LogPosition,
 ) -> Result<(), Stop> {
     let checker = Checker { catalogue, rows, at, net: Net::Unasked };
-    let mut unseen = Given { seen: &Seen::default(), given: &mut Vec::new() };
+    let mut unseen = Given { seen: &Seen::default(), given: &mut Keys::default() };
     let all: Vec<&Write> = writes.iter().collect();
     for write in writes {
         check_row(table, write)?;
@@ -396,7 +406,7 @@ impl Checker<'_> {
             new.insert(values);
         }
         if all.is_none() {
-            given.given.extend(new.into_iter().map(|values| (index.id, values)));
+            given.given.0.extend(new.into_iter().map(|values| (index.id, values)));
         }
         for write in writes {
             let Some(values) = key_of(write) else { continue };

@@ -30,12 +30,13 @@ use core::time::Duration;
 
 use kimberlite_io::Conn;
 use kimberlite_kernel::Kernel;
+use kimberlite_kernel::staged::Commands;
 use kimberlite_probe::mutant;
 use kimberlite_query::overlay::Ahead;
 use kimberlite_query::parse;
 use kimberlite_query::session::{self, Running, Session, Step};
 use kimberlite_row::check::Stop;
-use kimberlite_row::fact::{Facts, Guard, RowId};
+use kimberlite_row::fact::{Guard, RowId};
 use kimberlite_row::{ObjectId, SqlError, SqlState};
 use kimberlite_storage::{PageRef, Storage};
 use kimberlite_types::{Instant, Now, Op, RequestNumber, Rng, SessionId, Streams, TenantId};
@@ -122,21 +123,12 @@ enum Pause {
 /// Facts on their way, and what is answered once they are installed.
 struct Plan {
     tenant: TenantId,
-    /// What others may be planned on, while it is proposed.
-    facts: Facts,
-    /// The facts, or pieces of them and what commits those; and which is the next.
-    commands: Vec<Vec<u8>>,
-    next: usize,
+    commands: Commands,
+    /// Whether what is proposed does it, and not only stages a piece of it.
+    commits: bool,
     rows: Vec<SqlRows>,
     /// A single statement, outside of a transaction block: it may be planned again.
     alone: bool,
-}
-
-impl Plan {
-    /// Whether the next of its commands, or the one that is proposed, is the one that does it.
-    fn commits(&self) -> bool {
-        self.next + 1 >= self.commands.len()
-    }
 }
 
 /// Where a statement stands.
@@ -438,7 +430,7 @@ impl Sql {
                 if pins {
                     out.push(Effect::Release { conn });
                 }
-                let commits = matches!(&stage, Stage::Proposed(plan) if plan.commits());
+                let commits = matches!(&stage, Stage::Proposed(plan) if plan.commits);
                 if commits && !mutant!(ProposedTurnedAway) {
                     kimberlite_probe::reachable!("sql.outcome_is_unknown");
                     let code = SqlCode::new(RESOLUTION_UNKNOWN).expect("five characters");
@@ -675,7 +667,7 @@ impl Sql {
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
         match &active.stage {
-            Stage::Proposed(plan) if plan.commits() => return,
+            Stage::Proposed(plan) if plan.commits => return,
             Stage::Proposed(_) => {
                 active.given_up = Some(why);
                 return;

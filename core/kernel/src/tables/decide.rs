@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use kimberlite_probe::mutant;
 use kimberlite_row::cast::kind_fits;
-use kimberlite_row::check::{self, Seen, check_next, find};
+use kimberlite_row::check::{self, Keys, Seen, check_next, find};
 use kimberlite_row::codec::{Layout, Projection, TooLarge};
 use kimberlite_row::fact::{
     Found, KeyRange, Miss, Record, RowId, Rows, Scan, StreamScan, TimePoint, Write, hidden_at, provisional,
@@ -190,12 +190,12 @@ impl<'a> Planner<'a> {
         &self,
         writes: &[Write],
         part: Range<usize>,
-        seen: &mut Seen,
-    ) -> Result<(), Stop> {
+        seen: &Seen,
+    ) -> Result<Keys, Stop> {
         let checked =
             check_next(&self.changed.catalogue, writes, part, &Under { planner: self }, self.at, seen);
         if mutant!(ConstraintsPlanned, matches!(checked, Err(check::Stop::Refused(_)))) {
-            return Ok(());
+            return Ok(Keys::default());
         }
         Ok(checked?)
     }

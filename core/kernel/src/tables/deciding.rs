@@ -406,7 +406,8 @@ impl Deciding {
         let planner = self.ground.planner(tables, pages);
         let writes = if self.checked.is_empty() { &self.ground.facts.writes } else { &self.checked };
         let end = (self.next + CHECK_PART).min(writes.len());
-        planner.constraints(writes, self.next..end, &mut self.seen)?;
+        let keys = planner.constraints(writes, self.next..end, &self.seen)?;
+        self.seen.add(keys);
         budget.spend(end - self.next);
         self.next = end;
         if end == writes.len() {

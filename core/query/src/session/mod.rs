@@ -88,6 +88,9 @@ const SMALL_STEPS: usize = 12;
 /// Rows that these may handle.
 const SMALL_STEP_ROWS: u64 = 64;
 
+/// Writes that one step adds to those of the transaction.
+const PUT_ROWS: usize = 4096;
+
 /// A client's session.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -654,6 +657,15 @@ impl Session {
                 }
                 let read = writing.read(&catalogue, &view, transaction.at)?;
                 writing.advance(read, &catalogue, shared)?;
+                return Ok(Step::More);
+            }
+            After::Write(writing) if writing.writes.len() > PUT_ROWS => {
+                let some = writing.writes.split_off(writing.writes.len() - PUT_ROWS);
+                running.parts.writes(&some)?;
+                for write in some {
+                    transaction.overlay.put(write);
+                }
+                shared.work(PUT_ROWS as u64)?;
                 return Ok(Step::More);
             }
             After::Write(writing) => {

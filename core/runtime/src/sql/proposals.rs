@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use kimberlite_io::Conn;
-use kimberlite_kernel::staged::commands;
+use kimberlite_kernel::staged::{Commands, Next};
 use kimberlite_probe::mutant;
 use kimberlite_query::session;
 use kimberlite_row::fact::{Facts, Guard};
@@ -16,6 +16,8 @@ use kimberlite_wire::command::{Command, Outcome, Refusal, Verdict};
 use super::answers::{failure, refused, told};
 use super::{Awaited, Effect, Plan, Sql, Stage};
 
+/// Rows of one proposal that others are planned on.
+const LAID_MAX: usize = 8192;
 /// How often a statement is planned again because it was overtaken.
 const REPLANS_MAX: u32 = 16;
 /// How often a statement is overtaken before its tenant's other statements wait for it.
@@ -62,20 +64,8 @@ impl Sql {
         if mutant!(ReadsUnguarded, !alone && facts.guards.iter().any(read)) {
             facts.guards.retain(|guard| !read(guard));
         }
-        let commands = match commands(&facts, size_max as usize) {
-            Ok(commands) => commands,
-            Err(message) => {
-                let error = SqlError::new(SqlState::ProgramLimitExceeded, message)
-                    .hint("Write fewer rows in one statement or transaction.");
-                return self.answer(conn, Err(failure(&error)), out);
-            }
-        };
-        if commands.len() > 1 {
-            kimberlite_probe::reachable!("sql.stages");
-            // It takes a while until it is done, and all of it is in memory twice already: others are not planned on it.
-            facts = Facts::default();
-        }
-        let plan = Plan { tenant, facts, commands, next: 0, rows, alone };
+        let commands = Commands::new(facts, size_max as usize);
+        let plan = Plan { tenant, commands, commits: false, rows, alone };
         if waits {
             active.stage = Stage::Holding(plan);
             self.turns.entry(tenant).or_default().push_back(conn);
@@ -86,15 +76,36 @@ impl Sql {
 
     /// Proposes a plan in the connection's session of the log, or asks for one first.
     pub(super) fn propose(&mut self, conn: Conn, plan: Plan, out: &mut Vec<Effect>) {
+        let mut plan = plan;
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
         let mut awaited = Awaited { conn, tenant: plan.tenant, mark: 0, laid: Vec::new() };
         let (session, number, tenant, command) = if let Some((session, number)) = &mut at.log {
-            let request = (*session, *number, plan.tenant, plan.commands[plan.next].clone());
+            let command = match plan.commands.next() {
+                Ok(Next::Commit(command)) => {
+                    plan.commits = true;
+                    command
+                }
+                Ok(Next::Stage(command)) => {
+                    kimberlite_probe::reachable!("sql.stages");
+                    command
+                }
+                Err(message) => {
+                    let error = SqlError::new(SqlState::ProgramLimitExceeded, message)
+                        .hint("Write fewer rows in one statement or transaction.");
+                    at.session.fail();
+                    return self.answer(conn, Err(failure(&error)), out);
+                }
+            };
+            let request = (*session, *number, plan.tenant, command);
             *number = number.next();
             self.next_mark += 1;
             awaited.mark = self.next_mark;
-            awaited.laid = self.ahead.entry(plan.tenant).or_default().lay(&plan.facts, awaited.mark);
+            // What comes in pieces takes a while until it is done: others are not planned on it.
+            if plan.commits && plan.commands.facts().writes.len() <= LAID_MAX {
+                let ahead = self.ahead.entry(plan.tenant).or_default();
+                awaited.laid = ahead.lay(plan.commands.facts(), awaited.mark);
+            }
             active.stage = Stage::Proposed(plan);
             request
         } else {
@@ -160,10 +171,7 @@ impl Sql {
                 let error = SqlError::new(SqlState::QueryCanceled, why);
                 self.answer(conn, Err(failure(&error)), out);
             }
-            (Stage::Proposed(mut plan), Ok(Outcome::Staged { .. })) => {
-                plan.next += 1;
-                self.propose(conn, plan, out);
-            }
+            (Stage::Proposed(plan), Ok(Outcome::Staged { .. })) => self.propose(conn, plan, out),
             (Stage::Proposed(plan), Ok(_)) if mutant!(DoneTwice, plan.alone && active.replans == 1) => {
                 active.replans += 1;
                 self.plan_again(conn, plan.tenant);
@@ -204,7 +212,8 @@ impl Sql {
     /// connections write than the cluster has sessions, each takes another's away; without a pause, and one that grows, none
     /// of them would come to write before it is evicted itself.
     fn session_is_evicted(&mut self, conn: Conn, mut plan: Plan, out: &mut Vec<Effect>) {
-        plan.next = 0;
+        plan.commands.restart();
+        plan.commits = false;
         let Some(at) = self.connections.get_mut(&conn) else { return };
         let Some(active) = &mut at.active else { return };
         at.log = None;

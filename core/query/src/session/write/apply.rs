@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::check::{Stop, access, check_part, find};
+use kimberlite_row::check::{self, Keys, Stop, access, check_next, check_part, find};
 use kimberlite_row::fact::{Miss, RowId, Rows, Write, provisional};
 use kimberlite_row::schema::{Action, ColumnId, ForeignKey};
 use kimberlite_row::{Catalogue, ObjectId, Row, SqlError, SqlState, Table, Type, Value};
@@ -25,10 +25,8 @@ use crate::plan::Plan;
 /// The answer of a subquery.
 type Slot = Option<Arc<Kept>>;
 
-/// Constraints of so many writes at least are decided in one step.
+/// Constraints of so many writes are decided in one step.
 const CHECK_ROWS: usize = 1024;
-/// And of so large a part of all at least: each step looks at all writes once.
-const CHECK_STEPS: usize = 16;
 
 /// So many writes are looked through one by one.
 const FEW: usize = 4;
@@ -60,6 +58,8 @@ pub(in crate::session) struct Writing {
     moved: BTreeMap<RowId, Row>,
     /// The new rows of those, by their old key: what refers to one follows it.
     follow: BTreeMap<RowId, Row>,
+    /// Unique keys of the writes that were checked.
+    seen: check::Seen,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(in crate::session) enum Read {
     /// For each reference to the row at hand: the rows that refer to it.
     Children(Vec<Vec<(RowId, Row)>>),
     /// Whether constraints hold for the writes up to there.
-    Verdict(Result<(), SqlError>, usize),
+    Verdict(Result<Keys, SqlError>, usize),
 }
 
 fn eval(expr: &Expr, row: &[Value], shared: &mut Shared) -> Result<Value, SqlError> {
@@ -218,6 +218,7 @@ impl Writing {
             taken: alloc::vec![BTreeMap::new(); keys],
             moved: BTreeMap::new(),
             follow: BTreeMap::new(),
+            seen: check::Seen::default(),
         }
     }
 
@@ -246,10 +247,14 @@ impl Writing {
                 None => Ok(Read::Nothing),
             },
             Stage::Check(from) => {
-                let part = CHECK_ROWS.max(self.writes.len() / CHECK_STEPS);
-                let to = (from + part).min(self.writes.len());
-                match check_part(catalogue, &self.writes, *from..to, rows, at) {
-                    Ok(()) => Ok(Read::Verdict(Ok(()), to)),
+                let to = (from + CHECK_ROWS).min(self.writes.len());
+                let checked = if self.writes.len() <= CHECK_ROWS {
+                    check_part(catalogue, &self.writes, *from..to, rows, at).map(|()| Keys::default())
+                } else {
+                    check_next(catalogue, &self.writes, *from..to, rows, at, &self.seen)
+                };
+                match checked {
+                    Ok(keys) => Ok(Read::Verdict(Ok(keys), to)),
                     Err(Stop::Refused(error)) => Ok(Read::Verdict(Err(error), to)),
                     Err(Stop::Miss(miss)) => Err(miss),
                 }
@@ -347,21 +352,34 @@ impl Writing {
             // Nothing refers to the table, so nothing follows its rows.
             (Stage::Cascade(queue, 0), _) if catalogue.children(self.plan.table.id).next().is_none() => {
                 drop(queue);
-                Stage::Check(0)
+                self.check()
             }
             (Stage::Cascade(mut queue, next), Read::Children(all)) => {
                 let write = queue[next];
                 self.cascade(write, &all, &mut queue, catalogue, shared)?;
                 Stage::Cascade(queue, next + 1)
             }
-            (Stage::Cascade(..), _) => Stage::Check(0),
-            (Stage::Check(_), Read::Verdict(verdict, to)) => {
-                verdict?;
+            (Stage::Cascade(..), _) => self.check(),
+            (Stage::Check(from), Read::Verdict(verdict, to)) => {
+                self.seen.add(verdict?);
+                // What is done in one step is counted with the rows.
+                if self.writes.len() > CHECK_ROWS {
+                    shared.work((to - from) as u64)?;
+                }
                 if to < self.writes.len() { Stage::Check(to) } else { Stage::Done }
             }
             (stage, _) => stage,
         };
         Ok(())
+    }
+
+    /// All writes are known: those that are checked in parts come in the order of their rows.
+    fn check(&mut self) -> Stage {
+        if self.writes.len() > CHECK_ROWS {
+            self.places.clear();
+            self.writes.sort_by(|a, b| (a.table, &a.id).cmp(&(b.table, &b.id)));
+        }
+        Stage::Check(0)
     }
 
     /// Works off rows until one needs its keys looked up, or the step is long enough.

@@ -175,6 +175,9 @@ mutants! {
         "Duplicates are looked for when a request arrives, and not where it is decided.";
     EvictionByWhim, "eviction-by-whim", "core/kernel/src/session.rs to_evict",
         "The session to evict depends on what no replica shares, as the order of a hash table would.";
+    ReadOvertakesAll, "read-overtakes-all", "core/runtime/src/applying.rs overtake",
+        "A read waits for nothing that is to be applied (planted so that it loses both rules that hold it: what it may pass takes many \
+         steps, and nobody can have been told of it).";
     StageLost, "stage-lost", "core/kernel/src/kernel.rs begin_staged",
         "Facts that were staged in pieces are committed without the last piece.";
     StagedNotInCheckpoint, "staged-not-in-checkpoint", "core/kernel/src/image.rs encode",

@@ -131,7 +131,8 @@ impl Applying {
     /// Takes a read that was confirmed.
     pub(crate) fn take_read(&mut self, ticket: u64, view: View) {
         self.queue.push_back(Waits::Read(ticket, view));
-        if self.is_slow {
+        let known = |waits: &Waits| matches!(waits, Waits::Prepare(prepare) if prepare.header.view < view);
+        if self.is_slow || mutant!(ReadOvertakesAll, self.queue.iter().any(known)) {
             self.overtake();
         }
     }
@@ -146,7 +147,7 @@ impl Applying {
         let Some(oldest) = views.min() else { return };
         let overtakes = &mut self.overtakes;
         self.queue.retain(|waits| match waits {
-            Waits::Read(ticket, view) if oldest == *view => {
+            Waits::Read(ticket, view) if oldest == *view || mutant!(ReadOvertakesAll, oldest != *view) => {
                 kimberlite_probe::reachable!("applying.read_overtakes");
                 overtakes.push_back(*ticket);
                 false

@@ -76,10 +76,13 @@ enum Change {
     Tables(Box<TableChange>),
 }
 
+/// What becomes of a request, and what it changes.
+type Executed = Result<(Outcome, Change), Refusal>;
+
 /// What becomes of facts at first.
 enum Begun {
     Deciding(Box<Deciding>),
-    Decided(Result<(Outcome, Change), Refusal>),
+    Decided(Executed),
 }
 
 /// Pages of tables without a place before a checkpoint is due: 32 MiB of pages of 8 KiB.
@@ -276,7 +279,7 @@ impl Kernel {
         pages: &dyn Pages,
         begun: &mut Option<Box<Deciding>>,
         budget: &mut Budget,
-    ) -> Result<Option<Result<(Outcome, Change), Refusal>>, Miss> {
+    ) -> Result<Option<Executed>, Miss> {
         if begun.is_none() {
             let registered = entry.header.session != SessionId::NONE;
             match Command::decode(entry.command) {
@@ -443,7 +446,9 @@ impl Kernel {
             }
             Change::Stage(staging) => {
                 let (gone, new) = self.stages.install(staging);
-                gone.into_iter().for_each(|set| self.items.remove(set));
+                for set in gone {
+                    self.items.remove(set);
+                }
                 self.items.add(new);
             }
             Change::Tables(change) => {

@@ -199,7 +199,7 @@ impl Commands {
     }
 
     /// The next command, or what is too large.
-    pub fn next(&mut self) -> Result<Next, String> {
+    pub fn make_next(&mut self) -> Result<Next, String> {
         let Facts { guards, schema, writes } = &self.facts;
         if writes.len() > COMMAND_WRITES_MAX {
             let count = writes.len();
@@ -298,7 +298,7 @@ pub fn commands(facts: &Facts, size_max: usize) -> Result<Vec<Vec<u8>>, String> 
     let mut commands = Commands::new(facts.clone(), size_max);
     let mut all = Vec::new();
     loop {
-        match commands.next()? {
+        match commands.make_next()? {
             Next::Stage(command) => all.push(command),
             Next::Commit(command) => {
                 all.push(command);

@@ -52,6 +52,7 @@ pub(crate) enum Step {
 }
 
 /// The state and its queue.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(crate) struct Applying {
     pub(crate) kernel: Kernel,
     /// The checksum of the last prepare applied.

@@ -81,7 +81,7 @@ impl Sql {
         let Some(active) = &mut at.active else { return };
         let mut awaited = Awaited { conn, tenant: plan.tenant, mark: 0, laid: Vec::new() };
         let (session, number, tenant, command) = if let Some((session, number)) = &mut at.log {
-            let command = match plan.commands.next() {
+            let command = match plan.commands.make_next() {
                 Ok(Next::Commit(command)) => {
                     plan.commits = true;
                     command

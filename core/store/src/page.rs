@@ -29,6 +29,10 @@ pub struct Page {
     /// What all keys but the first one have in common behind the prefix. The first separator of a branch may be nothing, and
     /// then there is no prefix.
     shared: u16,
+    /// Of a leaf of the history: where the versions of its first key end, and the greatest end of those behind. A leaf with
+    /// many versions of few keys is mostly sought for one of the first key, and then left.
+    edge: u16,
+    rest: LogPosition,
     /// Of each key but the first one, what stands behind that. A search looks at these, which stand side by side, and then
     /// mostly at one cell; not a part of the page as it is written.
     hints: Box<[Hint]>,
@@ -291,8 +295,7 @@ impl Page {
             return Err(Wrong::Padding);
         }
         let (count, prefix) = (u16_at(&bytes, at::COUNT), u16_at(&bytes, at::PREFIX));
-        let hints = Box::default();
-        let mut page = Self { bytes, kind, level, count, prefix, fixed: fixed_of(kind), shared: 0, hints };
+        let mut page = Self::bare(bytes, kind, level, count, prefix);
         match kind {
             PageKind::Value | PageKind::ValueIndex => page.check_value(at, used)?,
             PageKind::Leaf(_) | PageKind::Branch(_) => {
@@ -405,12 +408,18 @@ impl Page {
             .find(|kind| kind.code() == bytes[at::KIND])
             .expect("a page is built with a kind");
         let (count, prefix) = (u16_at(&bytes, at::COUNT), u16_at(&bytes, at::PREFIX));
-        let (level, hints) = (bytes[at::LEVEL], Box::default());
-        let mut page = Self { bytes, kind, level, count, prefix, fixed: fixed_of(kind), shared: 0, hints };
+        let level = bytes[at::LEVEL];
+        let mut page = Self::bare(bytes, kind, level, count, prefix);
         if !matches!(kind, PageKind::Value | PageKind::ValueIndex) {
             page.take_hints();
         }
         page
+    }
+
+    /// A page of which nothing is known yet but its header.
+    fn bare(bytes: Box<[u8]>, kind: PageKind, level: u8, count: u16, prefix: u16) -> Self {
+        let (hints, fixed) = (Box::default(), fixed_of(kind));
+        Self { bytes, kind, level, count, prefix, fixed, shared: 0, edge: 0, rest: POSITION_MIN, hints }
     }
 
     /// Reads the hints of keys that are in order.
@@ -421,6 +430,11 @@ impl Page {
             let shared = first.common(&last);
             self.hints = (1..count).map(|index| hint_of(&self.tail(index)[shared..])).collect();
             self.shared = shared as u16;
+        }
+        if self.kind == PageKind::Leaf(Tree::History) {
+            let edge = self.behind_key(0);
+            self.edge = edge as u16;
+            self.rest = (edge..count).map(|index| self.rank(index)).max().unwrap_or(POSITION_MIN);
         }
     }
 
@@ -620,6 +634,19 @@ impl Page {
             if self.tail(middle) == tail { from = middle + 1 } else { until = middle }
         }
         until
+    }
+
+    /// Behind the versions of the first key of a leaf of the history.
+    #[inline]
+    pub(crate) fn edge(&self) -> usize {
+        usize::from(self.edge)
+    }
+
+    /// Whether all versions from an entry on, the first one of its key, ended by a position, as far as that is known without a
+    /// look at them.
+    #[inline]
+    pub(crate) fn is_over_from(&self, index: usize, at: LogPosition) -> bool {
+        index == self.edge() && self.rest <= at
     }
 
     /// Of some entries of a leaf of the history that are of one key, the first one that ended behind a position. It is mostly

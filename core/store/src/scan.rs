@@ -559,7 +559,7 @@ impl<'a> Merge<'a> {
                 }
                 Versions::Over(next) => {
                     examined = Some((page, index));
-                    self.then.go_to(next)
+                    self.go_behind(page, next)
                 }
                 Versions::Later(at) => {
                     examined = Some((page, index));
@@ -591,7 +591,15 @@ impl<'a> Merge<'a> {
     /// Of the key of this entry, the version in this leaf that the position sees. Versions of a key follow each other in
     /// time, so the first that ended later is the only candidate.
     fn versions_from(&mut self, page: &Page, index: usize) -> Versions {
-        self.edge = page.behind_key(index);
+        self.edge = if index == 0 { page.edge() } else { page.behind_key(index) };
+        let last = self.edge - 1;
+        // Mostly it is the last one that is seen, or none.
+        if page.rank(last) <= self.at {
+            return if self.edge == page.count() { Versions::Behind } else { Versions::Over(self.edge) };
+        }
+        if page.begin(last) <= self.at {
+            return Versions::Seen(last);
+        }
         let first = page.first_behind(index..self.edge, self.at);
         if first == page.count() {
             Versions::Behind
@@ -658,7 +666,7 @@ impl<'a> Merge<'a> {
     fn pass_then_forward(&mut self) -> Result<(), Miss> {
         let Some((page, index)) = self.then.entry() else { return Ok(()) };
         if self.edge < page.count() {
-            return self.then.go_to(self.edge);
+            return self.go_behind(page, self.edge);
         }
         self.then.next_leaf()?;
         let Some((next, at)) = self.then.entry() else { return Ok(()) };
@@ -673,6 +681,11 @@ impl<'a> Merge<'a> {
         self.key.clear();
         page.key(index).append_to(&mut self.key);
         self.then.seek(&self.key, POSITION_MAX)
+    }
+
+    /// Goes on behind the versions of a key that end in this leaf: to the next leaf, if all others here ended in time.
+    fn go_behind(&mut self, page: &Page, edge: usize) -> Result<(), Miss> {
+        if page.is_over_from(edge, self.at) { self.then.next_leaf() } else { self.then.go_to(edge) }
     }
 
     fn pass_then_backward(&mut self) -> Result<(), Miss> {

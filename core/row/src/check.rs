@@ -189,23 +189,27 @@ pub fn check_part(
     Ok(())
 }
 
-/// Decides whether all rows of a table keep its constraints, as after one was added. `writes` holds every row as both
-/// what was there and what will be.
-pub fn check_all(
+/// Decides whether rows of a table keep its constraints, as after one was added: those that are next, where the keys of those in
+/// front were seen. `writes` holds each of them as both what was there and what will be.
+pub fn check_stored(
     catalogue: &Catalogue,
     table: &Table,
     writes: &[Write],
     rows: &dyn Rows,
     at: LogPosition,
-) -> Result<(), Stop> {
+    seen: &Seen,
+) -> Result<Keys, Stop> {
     let checker = Checker { catalogue, rows, at, net: Net::Unasked };
-    let mut unseen = Given { seen: &Seen::default(), given: &mut Keys::default() };
+    let mut given = Keys::default();
     let all: Vec<&Write> = writes.iter().collect();
     for write in writes {
         check_row(table, write)?;
     }
     for index in table.indexes.iter().filter(|index| index.unique) {
-        checker.unique(table, index, Some(&all), &all, &mut unseen)?;
+        checker.unique(table, index, None, &all, &mut Given { seen, given: &mut given })?;
+    }
+    if table.foreign_keys.is_empty() {
+        return Ok(given);
     }
     // Without a state before, every parent is looked for.
     let fresh: Vec<Write> = writes.iter().map(|w| Write { before: None, ..w.clone() }).collect();
@@ -213,7 +217,7 @@ pub fn check_all(
     for key in &table.foreign_keys {
         checker.parents(table, key, &fresh)?;
     }
-    Ok(())
+    Ok(given)
 }
 
 /// The constraints that concern a row alone: its types, and not null.

@@ -179,7 +179,8 @@ impl Running {
     pub fn work(&self) -> u64 {
         match &self.stage {
             Stage::Run(run) => run.shared.work,
-            _ => 0,
+            Stage::Recheck(recheck) => recheck.work(),
+            Stage::Begin => 0,
         }
     }
 

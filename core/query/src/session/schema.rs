@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::check::{Stop, check_all};
+use kimberlite_row::check::{Keys, Seen, Stop, check_stored};
 use kimberlite_row::fact::{KeyRange, Miss, RowId, Rows, Scan, Write};
 use kimberlite_row::{Catalogue, ObjectId, SqlError, SqlState, Table, Value};
 use kimberlite_types::LogPosition;
@@ -273,24 +273,30 @@ fn first_words(text: &str) -> String {
 pub(super) struct Recheck {
     tables: Vec<ObjectId>,
     at: usize,
-    /// The rows of the table at hand, as writes that change nothing.
-    writes: Vec<Write>,
+    /// Unique keys of the rows of the table at hand that were looked at.
+    seen: Seen,
     /// Behind which key its scan goes on.
     after: Option<Vec<u8>>,
-    /// Whether the scan is at its end.
-    scanned: bool,
+    /// Rows that were looked at, of all tables.
+    work: u64,
 }
 
-/// What a step of it read.
+/// What a step of it read: some rows, as writes that change nothing, where the scan goes on, and what their constraints say.
 #[derive(Debug)]
-pub(super) enum Looked {
-    Rows(Vec<Write>, Option<Vec<u8>>),
-    Verdict(Result<(), SqlError>),
+pub(super) struct Looked {
+    rows: Vec<Write>,
+    next: Option<Vec<u8>>,
+    verdict: Result<Keys, SqlError>,
 }
 
 impl Recheck {
     fn new(tables: Vec<ObjectId>) -> Self {
-        Self { tables, at: 0, writes: Vec::new(), after: None, scanned: false }
+        Self { tables, at: 0, seen: Seen::default(), after: None, work: 0 }
+    }
+
+    /// Rows that it has looked at.
+    pub(super) const fn work(&self) -> u64 {
+        self.work
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -312,18 +318,10 @@ impl Recheck {
         rows: &dyn Rows,
         at: LogPosition,
     ) -> Result<Looked, Miss> {
+        let (mut found, mut next) = (Vec::new(), None);
         let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) else {
-            return Ok(Looked::Verdict(Ok(())));
+            return Ok(Looked { rows: found, next, verdict: Ok(Keys::default()) });
         };
-        if self.scanned {
-            return match check_all(catalogue, table, &self.writes, rows, at) {
-                Ok(()) => Ok(Looked::Verdict(Ok(()))),
-                Err(Stop::Refused(error)) => Ok(Looked::Verdict(Err(error))),
-                Err(Stop::Miss(miss)) => Err(miss),
-            };
-        }
-        let mut found = Vec::new();
-        let mut next = None;
         let scan = Scan {
             table,
             index: None,
@@ -344,26 +342,25 @@ impl Recheck {
             }
             found.len() < BATCH_ROWS
         })?;
-        Ok(Looked::Rows(found, next))
+        let verdict = match check_stored(catalogue, table, &found, rows, at, &self.seen) {
+            Ok(keys) => Ok(keys),
+            Err(Stop::Refused(error)) => Err(error),
+            Err(Stop::Miss(miss)) => return Err(miss),
+        };
+        Ok(Looked { rows: found, next, verdict })
     }
 
     pub(super) fn advance(&mut self, read: Looked, catalogue: &Catalogue, now: i64) -> Result<(), SqlError> {
-        match read {
-            Looked::Rows(found, next) => {
-                if let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) {
-                    check_rows(catalogue, table, &found, now)?;
-                }
-                self.writes.extend(found);
-                self.scanned = next.is_none();
-                self.after = next;
-            }
-            Looked::Verdict(verdict) => {
-                verdict?;
-                self.at += 1;
-                self.writes.clear();
-                self.scanned = false;
-            }
+        let Looked { rows, next, verdict } = read;
+        if let Some(table) = self.tables.get(self.at).and_then(|id| catalogue.table(*id)) {
+            check_rows(catalogue, table, &rows, now)?;
         }
+        self.seen.add(verdict?);
+        self.work += rows.len() as u64 + 1;
+        if next.is_none() {
+            (self.at, self.seen) = (self.at + 1, Seen::default());
+        }
+        self.after = next;
         Ok(())
     }
 }

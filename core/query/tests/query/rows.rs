@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kimberlite_query::overlay::missing;
 use kimberlite_query::parse::statements;
 use kimberlite_query::session::{Answer, Running, Session, Step};
-use kimberlite_row::check::{Stop, check, check_all};
+use kimberlite_row::check::{Seen, Stop, check, check_stored};
 use kimberlite_row::fact::{
     Facts, Found, Guard, KeyRange, Lifetime, Miss, Record, RowId, Rows, Scan, SchemaFact, StreamScan,
     TimePoint, Write, hidden_at,
@@ -209,7 +209,8 @@ impl Memory {
                     after: Some(row.clone()),
                 })
                 .collect();
-            check_all(&now.catalogue, table, &writes, &under, position(1)).expect("rows keep constraints");
+            check_stored(&now.catalogue, table, &writes, &under, position(1), &Seen::default())
+                .expect("rows keep constraints");
         }
     }
 }

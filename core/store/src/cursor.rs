@@ -18,6 +18,10 @@ pub enum Direction {
     Backward,
 }
 
+/// Leaves that are looked up together. Of a scan that passes over most leaves each next one is cold: memory then answers
+/// for all of them in the time it takes to answer for one.
+const NEAR_MAX: usize = 8;
+
 /// A leaf, and the way to it. Lives for one step: it holds pages.
 pub(crate) struct Cursor<'a> {
     store: &'a Store,
@@ -31,6 +35,9 @@ pub(crate) struct Cursor<'a> {
     /// Keys at or behind it (forward) or before it (backward) are not sought: no reading ahead there.
     ahead: Option<Vec<u8>>,
     path: Vec<(&'a Page, usize)>,
+    /// The branch whose leaves were looked up together, and those that come next, the nearest one last.
+    near_of: Option<&'a Page>,
+    near: Vec<(usize, &'a Page)>,
     /// `None`: there is nothing further.
     pub(crate) leaf: Option<&'a Page>,
     /// The entry in the leaf; always one that is there.
@@ -57,6 +64,8 @@ impl<'a> Cursor<'a> {
             skip: None,
             ahead: None,
             path: Vec::new(),
+            near_of: None,
+            near: Vec::new(),
             leaf: None,
             index: 0,
             touched: 0,
@@ -99,6 +108,11 @@ impl<'a> Cursor<'a> {
     fn child(&mut self, page: &'a Page, index: usize) -> Result<&'a Page, Miss> {
         self.touched += 1;
         let level = page.level() - 1;
+        if level == 0
+            && let Some(leaf) = self.near_leaf(page, index)
+        {
+            return Ok(leaf);
+        }
         let read =
             |index: usize| self.store.page(self.pages, self.tenant, self.tree, level, &page.child(index));
         read(index).map_err(|miss| {
@@ -122,6 +136,37 @@ impl<'a> Cursor<'a> {
             }
             Miss::of_all(missing)
         })
+    }
+
+    /// A leaf that is at hand, if leaves are looked up together; those behind it are looked up with it.
+    fn near_leaf(&mut self, branch: &'a Page, index: usize) -> Option<&'a Page> {
+        if self.skip.is_none() || self.ahead.is_none() || self.direction == Direction::Backward {
+            return None;
+        }
+        if self.near_of.is_some_and(|of| core::ptr::eq(of, branch)) {
+            while let Some((at, leaf)) = self.near.pop() {
+                if at == index {
+                    return Some(leaf);
+                }
+            }
+        }
+        let mut near = core::mem::take(&mut self.near);
+        near.clear();
+        let sought = |at: &usize| !self.is_skipped(branch, *at) && self.is_ahead(branch, *at);
+        let wanted = (index..branch.count()).filter(|at| *at == index || sought(at));
+        for at in wanted.take(NEAR_MAX) {
+            match self.store.page(self.pages, self.tenant, self.tree, 0, &branch.child(at)) {
+                Ok(leaf) => near.push((at, leaf)),
+                // It is missed when its turn comes.
+                Err(_) => break,
+            }
+        }
+        // Nothing comes of it, but no look waits for the one before.
+        core::hint::black_box(near.iter().fold(0, |sum, (_, leaf)| sum ^ leaf.look()));
+        near.reverse();
+        let leaf = near.pop().map(|(_, leaf)| leaf);
+        (self.near_of, self.near) = (Some(branch), near);
+        leaf
     }
 
     /// Whether a sibling of a missing leaf will be sought, too.

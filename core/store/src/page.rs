@@ -255,6 +255,10 @@ fn alike(hints: &[Hint], hint: Hint) -> (usize, usize) {
     (from + less as usize, from + (less + same) as usize)
 }
 
+/// Bytes that memory gives at once, and how many such lines of a version are looked at before it is wanted.
+const LINE_SIZE: usize = 64;
+const LOOKED_AT_MAX: usize = 4;
+
 /// Hints of which each is looked at: of a leaf of the usual size, or of a branch.
 const COUNTED_MAX: usize = 128;
 
@@ -640,6 +644,15 @@ impl Page {
     #[inline]
     pub(crate) fn edge(&self) -> usize {
         usize::from(self.edge)
+    }
+
+    /// Looks at what a scan of the past wants of a leaf of the history, and makes nothing of it: what its keys have in common, and
+    /// the last version of its first key, up to a few lines of memory.
+    #[inline]
+    pub(crate) fn look(&self) -> u8 {
+        let cell = self.cells(self.edge() - 1..self.edge());
+        let lines = cell.step_by(LINE_SIZE).take(LOOKED_AT_MAX);
+        lines.fold(self.bytes[HEADER_SIZE], |sum, at| sum ^ self.bytes[at])
     }
 
     /// Whether all versions from an entry on, the first one of its key, ended by a position, as far as that is known without a

@@ -642,10 +642,31 @@ fn times(op: Arithmetic, a: &Value, b: &Value) -> Result<Value, SqlError> {
     })
 }
 
+/// Whether NULL stands where it makes all of it NULL, so that nothing else in it is ever computed.
+fn is_unknown(expr: &Expr) -> bool {
+    match expr {
+        Expr::Arithmetic(_, a, b, _) | Expr::Compare(_, a, b) => **a == Expr::NULL || **b == Expr::NULL,
+        Expr::InList(inner, _) | Expr::InSet(inner, ..) => **inner == Expr::NULL,
+        Expr::Call(function, arguments, _) => function.strict && arguments.contains(&Expr::NULL),
+        _ => false,
+    }
+}
+
 /// Folds parts without columns into constants; errors stay where they are, to be met when the row is.
 pub fn fold(expr: &mut Expr, shared: &mut Shared) {
     expr.parts_mut(&mut |part| fold(part, shared));
     if matches!(expr, Expr::Const(_)) {
+        return;
+    }
+    if is_unknown(expr) {
+        *expr = Expr::NULL;
+        return;
+    }
+    let decides = matches!(expr, Expr::Or(_));
+    if let Expr::And(list) | Expr::Or(list) = expr
+        && list.contains(&Expr::Const(Value::Bool(decides)))
+    {
+        *expr = Expr::Const(Value::Bool(decides));
         return;
     }
     let mut constant = true;

@@ -169,6 +169,11 @@ fn push(plan: Plan, mut conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Pl
                 condition.conjuncts(&mut all);
             }
             all.append(&mut conditions);
+            // What never holds is all that is asked: the others are not computed.
+            let never = |c: &Expr| matches!(c, Expr::Const(Value::Null | Value::Bool(false)));
+            if let Some(at) = all.iter().position(never) {
+                all = [all.swap_remove(at)].into();
+            }
             let all = all.into_iter().flat_map(factored).collect();
             push(*input, all, known)
         }
@@ -259,7 +264,7 @@ fn push(plan: Plan, mut conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Pl
         Plan::With(list, rest) => {
             let list =
                 list.into_iter().map(|(slot, plan, cols)| (slot, improve(plan, known), cols)).collect();
-            Plan::With(list, Box::new(push(*rest, conditions, known)))
+            in_place(list, push(*rest, conditions, known))
         }
         Plan::Scan(mut scan) => {
             choose(&mut scan, &conditions);
@@ -271,6 +276,45 @@ fn push(plan: Plan, mut conditions: Vec<Expr>, known: &mut Statistics<'_>) -> Pl
             filter(Plan::Stream(stream), conditions)
         }
         other => filter(improve_inputs(other, known), conditions),
+    }
+}
+
+/// A query of WITH that a limit alone looks at is read where it stands, as far as the limit asks: a recursion without end
+/// can be read so. One more reader keeps it apart.
+fn in_place(mut list: Vec<(usize, Plan, Vec<Col>)>, rest: Plan) -> Plan {
+    if list.len() == 1
+        && limited(&rest, list[0].0, false)
+        && let Some((_, plan, cols)) = list.pop()
+    {
+        return in_slot(rest, plan, &cols);
+    }
+    Plan::With(list, Box::new(rest))
+}
+
+/// Whether nothing stands between a slot and a limit but a projection.
+fn limited(plan: &Plan, wanted: usize, below: bool) -> bool {
+    match plan {
+        Plan::Limit(input, _, _, None) => limited(input, wanted, true),
+        Plan::Project(input, items) => {
+            !items.iter().any(|(item, _)| item.is_volatile()) && limited(input, wanted, below)
+        }
+        Plan::Slot(slot, _) => below && *slot == wanted,
+        _ => false,
+    }
+}
+
+/// Such a plan with another one in place of the slot.
+fn in_slot(plan: Plan, with: Plan, cols: &[Col]) -> Plan {
+    match plan {
+        Plan::Limit(input, limit, offset, ties) => {
+            Plan::Limit(Box::new(in_slot(*input, with, cols)), limit, offset, ties)
+        }
+        Plan::Project(input, items) => Plan::Project(Box::new(in_slot(*input, with, cols)), items),
+        Plan::Slot(_, columns) => {
+            let items = columns.into_iter().map(|(place, col)| (Expr::Col(cols[place]), col)).collect();
+            Plan::Project(Box::new(with), items)
+        }
+        other => other,
     }
 }
 

@@ -19,6 +19,22 @@ use crate::plan::{
     WindowCall, WindowFunction,
 };
 
+/// Names of aggregates, to find near ones.
+const AGGREGATES: [&str; 12] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "bool_and",
+    "bool_or",
+    "string_agg",
+    "array_agg",
+    "json_agg",
+    "stddev",
+    "variance",
+];
+
 fn aggregate_of(name: &str) -> Option<Aggregate> {
     Some(match name {
         "count" => Aggregate::Count,
@@ -54,6 +70,24 @@ fn aggregate_of(name: &str) -> Option<Aggregate> {
         "regr_sxx" => Aggregate::Pair(PairStatistic::SquaresX),
         "regr_syy" => Aggregate::Pair(PairStatistic::SquaresY),
         "regr_sxy" => Aggregate::Pair(PairStatistic::Products),
+        _ => return None,
+    })
+}
+
+/// The function of that name that stands over a window alone, and its type; unknown if it is that of its argument.
+fn of_window(name: &str) -> Option<(WindowFunction, Type)> {
+    Some(match name {
+        "row_number" => (WindowFunction::RowNumber, Type::BigInt),
+        "rank" => (WindowFunction::Rank, Type::BigInt),
+        "dense_rank" => (WindowFunction::DenseRank, Type::BigInt),
+        "percent_rank" => (WindowFunction::PercentRank, Type::Double),
+        "cume_dist" => (WindowFunction::CumeDist, Type::Double),
+        "ntile" => (WindowFunction::Ntile, Type::Integer),
+        "lag" => (WindowFunction::Shift(false), Type::Unknown),
+        "lead" => (WindowFunction::Shift(true), Type::Unknown),
+        "first_value" => (WindowFunction::FirstValue, Type::Unknown),
+        "last_value" => (WindowFunction::LastValue, Type::Unknown),
+        "nth_value" => (WindowFunction::NthValue, Type::Unknown),
         _ => return None,
     })
 }
@@ -155,6 +189,10 @@ impl Binder<'_> {
             return Ok(typed);
         }
         let args = self.arguments(function)?;
+        if function::named(&name).is_empty() && of_window(&name).is_some() {
+            let message = format!("window function {name} requires an OVER clause");
+            return Err(SqlError::new(SqlState::WrongObjectType, message));
+        }
         if let Some(table) = table_function(&name) {
             return self.series(table, &name, args);
         }
@@ -170,6 +208,11 @@ impl Binder<'_> {
     fn series(&mut self, table: TableFunction, name: &str, args: Vec<Typed>) -> Result<Typed, SqlError> {
         let (args, kinds) = self.table_arguments(&table, name, args)?;
         let [kind] = &kinds[..] else { return Err(unsupported(format!("{name} in a select list"))) };
+        if !self.scope().series_allowed {
+            let message = "set-returning functions are not allowed here";
+            return Err(SqlError::new(SqlState::FeatureNotSupported, message)
+                .hint("They stand in FROM, or in the select list."));
+        }
         let col = self.col();
         self.scope().series.push((table, args, col));
         Ok(Typed { expr: Expr::Col(col), kind: kind.1.clone() })
@@ -186,7 +229,7 @@ impl Binder<'_> {
         match table {
             TableFunction::Series => {
                 if !(2..=3).contains(&args.len()) {
-                    return Err(Self::no_function(name, &args));
+                    return Err(self.no_function(name, &args));
                 }
                 let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
                 if kinds[0].is_datetime() || kinds[1].is_datetime() {
@@ -204,7 +247,7 @@ impl Binder<'_> {
                     Type::Text => Type::Integer,
                     kind @ (Type::Integer | Type::BigInt | Type::Decimal(_)) => kind,
                     Type::SmallInt => Type::Integer,
-                    _ => return Err(Self::no_function(name, &args)),
+                    _ => return Err(self.no_function(name, &args)),
                 };
                 let out = args
                     .into_iter()
@@ -217,7 +260,7 @@ impl Binder<'_> {
                 for arg in &args {
                     match &arg.kind {
                         Type::Array(element) => kinds.push((name.to_string(), (**element).clone())),
-                        _ => return Err(Self::no_function(name, &args)),
+                        _ => return Err(self.no_function(name, &args)),
                     }
                 }
                 Ok((args.into_iter().map(|a| a.expr).collect(), kinds))
@@ -226,10 +269,10 @@ impl Binder<'_> {
                 [array, dimension] if matches!(array.kind, Type::Array(_)) && dimension.kind.is_integer() => {
                     Ok((args.into_iter().map(|a| a.expr).collect(), named(Type::Integer)))
                 }
-                _ => Err(Self::no_function(name, &args)),
+                _ => Err(self.no_function(name, &args)),
             },
             TableFunction::Regex { .. } if !(2..=3).contains(&args.len()) => {
-                Err(Self::no_function(name, &args))
+                Err(self.no_function(name, &args))
             }
             _ => {
                 let texts = matches!(table, TableFunction::StringToTable | TableFunction::Regex { .. });
@@ -277,9 +320,7 @@ impl Binder<'_> {
                 Ok(sequence.id)
             }
             Some(_) => Err(SqlError::new(SqlState::WrongObjectType, format!("\"{kept}\" is not a sequence"))),
-            None => {
-                Err(SqlError::new(SqlState::UndefinedTable, format!("relation \"{kept}\" does not exist")))
-            }
+            None => Err(super::unknown(&kept, self.catalogue)),
         }
     }
 
@@ -301,6 +342,7 @@ impl Binder<'_> {
                     |f| Ok(Typed { expr: Expr::Call(f, list, kind.clone()), kind }),
                 )
             }
+            ("concat" | "greatest" | "least", 0) | ("concat_ws", 1) => Err(self.no_function(name, &args)),
             ("nullif", 2) => {
                 let b = args.remove(1);
                 let a = args.remove(0);
@@ -311,6 +353,9 @@ impl Binder<'_> {
             }
             ("now" | "transaction_timestamp" | "statement_timestamp" | "clock_timestamp", 0) => {
                 Ok(Typed { expr: self.now(), kind: Type::TimestampTz })
+            }
+            ("nextval" | "currval", 1) if args[0].expr == Expr::NULL => {
+                Ok(Typed { expr: Expr::NULL, kind: Type::BigInt })
             }
             ("random", 0) => Ok(Typed { expr: Expr::Random, kind: Type::Double }),
             ("nextval", 1) => {
@@ -351,13 +396,21 @@ impl Binder<'_> {
         }
     }
 
-    fn no_function(name: &str, args: &[Typed]) -> SqlError {
+    fn no_function(&self, name: &str, args: &[Typed]) -> SqlError {
         let kinds: Vec<_> = args.iter().map(|a| a.kind.name()).collect();
         let error = SqlError::new(
             SqlState::UndefinedFunction,
             format!("function {name}({}) does not exist", kinds.join(", ")),
         );
-        match near(name, function::names()).filter(|near| near != name) {
+        let own = self.catalogue.objects().filter_map(|object| match object {
+            Object::Function(function) => Some(super::bare(function.name.split('(').next().unwrap_or(""))),
+            _ => None,
+        });
+        let own: Vec<String> = own.collect();
+        let known = function::names().into_iter().chain(AGGREGATES).chain(own.iter().map(String::as_str));
+        // Of a short name, one letter is much.
+        let close = |near: &String| near != name && super::distance(name, near) <= (name.len() / 3).max(1);
+        match near(name, known).filter(close) {
             Some(near) => error.hint(format!("Perhaps you meant the function \"{near}\".")),
             None => error.hint("No function matches the given name and argument types. You might need to add explicit type casts."),
         }
@@ -389,21 +442,35 @@ impl Binder<'_> {
                     let expr = self.coerce(arg, &kind, Willing::Explicit)?;
                     Ok(Typed { expr, kind })
                 }
-                (Ok(args), None) => Err(Self::no_function(name, &args)),
-                (Err(args), _) => Err(Self::no_function(name, &args)),
+                (Ok(args), None) => Err(self.no_function(name, &args)),
+                (Err(args), _) => Err(self.no_function(name, &args)),
             };
         };
         let kinds: Vec<Type> = args.iter().map(|a| a.kind.clone()).collect();
-        let element = match kinds.first() {
-            Some(Type::Array(element)) => (**element).clone(),
-            _ => Type::Text,
+        // The type of elements is that of the array; without one, that of an element.
+        let given = |(at, kind): (usize, &Type)| match (function.arg(at), kind) {
+            (Arg::AnyArray, Type::Array(element)) => Some((**element).clone()),
+            _ => None,
         };
+        let single = |(at, kind): (usize, &Type)| {
+            (*function.arg(at) == Arg::Element && *kind != Type::Unknown).then(|| kind.base())
+        };
+        let element = kinds.iter().enumerate().find_map(given);
+        let element = element.or_else(|| kinds.iter().enumerate().find_map(single)).unwrap_or(Type::Text);
+        let kinds: Vec<Type> = kinds
+            .iter()
+            .enumerate()
+            .map(|(at, kind)| match (function.arg(at), kind) {
+                (Arg::AnyArray, Type::Unknown) => Type::Array(Box::new(element.clone())),
+                _ => kind.clone(),
+            })
+            .collect();
         let mut values = Vec::new();
         for (at, arg) in args.into_iter().enumerate() {
             let to = match function.arg(at) {
                 Arg::Is(kind) => kind.clone(),
                 Arg::Element => element.clone(),
-                Arg::AnyArray if arg.kind == Type::Unknown => Type::Array(Box::new(Type::Text)),
+                Arg::AnyArray if arg.kind == Type::Unknown => Type::Array(Box::new(element.clone())),
                 _ if arg.kind == Type::Unknown => Type::Text,
                 _ => arg.kind.clone(),
             };
@@ -440,11 +507,13 @@ impl Binder<'_> {
             return Err(SqlError::new(SqlState::GroupingError, "aggregate function calls cannot be nested"));
         }
         let windows = core::mem::replace(&mut scope.windows_allowed, false);
+        let series = core::mem::replace(&mut scope.series_allowed, false);
         scope.inside_aggregate = true;
         let call = self.aggregate_call(aggregate, name, function);
         let scope = self.scope();
         scope.inside_aggregate = false;
         scope.windows_allowed = windows;
+        scope.series_allowed = series;
         let call = call?;
         let level = self.level_of(&call);
         let col = self.col();
@@ -513,6 +582,13 @@ impl Binder<'_> {
             let value = self.expr(&key.expr)?;
             order.push(with_options(value.expr.clone(), &key.options));
             args.insert(0, value);
+        } else if !function.within_group.is_empty() {
+            let message = format!("{name} is not an ordered-set aggregate, so it cannot have WITHIN GROUP");
+            return Err(SqlError::new(SqlState::WrongObjectType, message));
+        }
+        if distinct && order.iter().any(|key| !args.iter().any(|arg| arg.expr == key.expr)) {
+            let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
+            return Err(SqlError::new(SqlState::InvalidColumnReference, message));
         }
         let filter = match &function.filter {
             Some(filter) => Some(self.condition(filter, "FILTER")?),
@@ -527,10 +603,10 @@ impl Binder<'_> {
             _ => 1,
         };
         if args.len() != wanted || (star && aggregate != Aggregate::Count) {
-            return Err(Self::no_function(name, &args));
+            return Err(self.no_function(name, &args));
         }
         let argument_kind = args.first().map_or(Type::Unknown, |a| a.kind.clone());
-        let refuse = |args: &[Typed]| Err(Self::no_function(name, args));
+
         // The type the aggregate works in, and the one it gives.
         let (to, kind): (Option<Type>, Type) = match (aggregate, &argument_kind) {
             (Aggregate::Count | Aggregate::CountAll, _) => (None, Type::BigInt),
@@ -542,7 +618,7 @@ impl Binder<'_> {
             (Aggregate::Sum | Aggregate::Avg, Type::Double) => (None, Type::Double),
             (Aggregate::Sum | Aggregate::Avg, Type::Interval) => (None, Type::Interval),
             (Aggregate::Min | Aggregate::Max, Type::Bool | Type::Jsonb | Type::Uuid) => {
-                return refuse(&args);
+                return Err(self.no_function(name, &args));
             }
             (Aggregate::Min | Aggregate::Max, Type::Unknown | Type::Varchar(_)) => {
                 (Some(Type::Text), Type::Text)
@@ -571,11 +647,11 @@ impl Binder<'_> {
                 (Some(Type::Double), Type::Double)
             }
             (Aggregate::Percentile { continuous: false } | Aggregate::Mode, kind) => (None, kind.clone()),
-            (Aggregate::Pair(statistic), kind) if kind.is_number() => {
+            (Aggregate::Pair(statistic), kind) if kind.is_number() || *kind == Type::Unknown => {
                 let gives = if statistic == PairStatistic::Count { Type::BigInt } else { Type::Double };
                 (Some(Type::Double), gives)
             }
-            _ => return refuse(&args),
+            _ => return Err(self.no_function(name, &args)),
         };
         let mut arguments = Vec::new();
         for (at, arg) in args.into_iter().enumerate() {
@@ -649,6 +725,15 @@ impl Binder<'_> {
                 Some(bound) => self.frame_bound(bound, unit, &key_kind)?,
                 None => FrameBound::Current,
             };
+            let far = |bound: &FrameBound| matches!(bound, FrameBound::Before(_) | FrameBound::Behind(_));
+            if unit == FrameUnit::Range && keys.len() != 1 && (far(&start) || far(&end)) {
+                let message = "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY column";
+                return Err(SqlError::new(SqlState::WindowingError, message));
+            }
+            if unit == FrameUnit::Groups && keys.is_empty() {
+                let message = "GROUPS mode requires an ORDER BY clause";
+                return Err(SqlError::new(SqlState::WindowingError, message));
+            }
             if start == FrameBound::Last || end == FrameBound::First {
                 return Err(SqlError::new(SqlState::WindowingError, "the frame starts behind its end"));
             }
@@ -656,21 +741,7 @@ impl Binder<'_> {
         if keys.is_empty() && unit != FrameUnit::Rows && spec.window_frame.is_none() {
             end = FrameBound::Last;
         }
-        let int = Type::BigInt;
-        let plain = match name {
-            "row_number" => Some((WindowFunction::RowNumber, int)),
-            "rank" => Some((WindowFunction::Rank, int)),
-            "dense_rank" => Some((WindowFunction::DenseRank, int)),
-            "percent_rank" => Some((WindowFunction::PercentRank, Type::Double)),
-            "cume_dist" => Some((WindowFunction::CumeDist, Type::Double)),
-            "ntile" => Some((WindowFunction::Ntile, Type::Integer)),
-            "lag" => Some((WindowFunction::Shift(false), Type::Unknown)),
-            "lead" => Some((WindowFunction::Shift(true), Type::Unknown)),
-            "first_value" => Some((WindowFunction::FirstValue, Type::Unknown)),
-            "last_value" => Some((WindowFunction::LastValue, Type::Unknown)),
-            "nth_value" => Some((WindowFunction::NthValue, Type::Unknown)),
-            _ => None,
-        };
+        let plain = of_window(name);
         let (function, arguments, kind) = match (plain, aggregate_of(name)) {
             (Some((window, kind)), _) => {
                 let mut args = self.arguments(function)?;
@@ -683,17 +754,15 @@ impl Binder<'_> {
                     _ => 0,
                 };
                 if args.len() < least {
-                    return Err(Self::no_function(name, &args));
+                    return Err(self.no_function(name, &args));
                 }
                 let mut kind = kind;
                 if kind == Type::Unknown {
-                    kind = match &args[0].kind {
-                        Type::Unknown => Type::Text,
-                        kind => kind.clone(),
-                    };
+                    kind = args[0].kind.clone();
                     if args.len() == 3 {
                         kind = Self::unify(&[kind, args[2].kind.clone()], name)?;
                     }
+                    kind = super::known_type(&kind);
                 }
                 let mut list = Vec::new();
                 for (at, arg) in args.drain(..).enumerate() {
@@ -712,7 +781,7 @@ impl Binder<'_> {
             }
             (None, None) => {
                 let args = self.arguments(function)?;
-                return Err(Self::no_function(name, &args));
+                return Err(self.no_function(name, &args));
             }
         };
         Ok((WindowCall { function, arguments, partition, order: keys, unit, start, end, exclude }, kind))
@@ -734,12 +803,19 @@ impl Binder<'_> {
         key: &Type,
     ) -> Result<FrameBound, SqlError> {
         let mut distance = |expr: &ast::Expr| -> Result<Expr, SqlError> {
-            let typed = self.expr(expr)?;
             let to = match (unit, key) {
-                (FrameUnit::Rows | FrameUnit::Groups, _) => Type::BigInt,
+                (FrameUnit::Rows | FrameUnit::Groups, _) => {
+                    // The parser makes an interval of a literal.
+                    if let ast::Expr::Interval(ast::Interval { value, leading_field: None, .. }) = expr {
+                        let typed = self.expr(value)?;
+                        return self.coerce(typed, &Type::BigInt, Willing::Assignment);
+                    }
+                    Type::BigInt
+                }
                 (FrameUnit::Range, key) if key.is_datetime() => Type::Interval,
                 (FrameUnit::Range, key) => key.clone(),
             };
+            let typed = self.expr(expr)?;
             self.coerce(typed, &to, Willing::Assignment)
         };
         Ok(match bound {

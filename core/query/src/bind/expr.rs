@@ -91,6 +91,9 @@ impl Binder<'_> {
             E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true),
             E::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => {
                 let kind = Self::type_of(data_type)?;
+                if let (Some([]), Type::Array(_)) = (elements(expr), &kind) {
+                    return Ok(Typed { expr: Expr::Array(Vec::new()), kind });
+                }
                 let inner = self.expr(expr)?;
                 if matches!(data_type, ast::DataType::Regclass) {
                     return Ok(Typed {
@@ -725,6 +728,11 @@ impl Binder<'_> {
 
     fn array(&mut self, items: &[ast::Expr]) -> Result<Typed, SqlError> {
         let items = items.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>, _>>()?;
+        if items.is_empty() {
+            let message = "cannot determine type of empty array";
+            return Err(SqlError::new(SqlState::IndeterminateDatatype, message)
+                .hint("Explicitly cast to the desired type, for example ARRAY[]::integer[]."));
+        }
         let kinds: Vec<Type> = items.iter().map(|i| i.kind.clone()).collect();
         let kind = Self::unify(&kinds, "ARRAY")?;
         let items =

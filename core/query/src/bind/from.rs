@@ -16,8 +16,8 @@ use sqlparser::ast;
 use super::call::table_function;
 use super::query::known_type;
 use super::{
-    Binder, NO_SCHEMA, NamedColumn, Scope, Typed, Visible, bare, folded, has_schema, last_part, near, parts,
-    row_name, split, unsupported,
+    Binder, NO_SCHEMA, Scope, Typed, Visible, bare, folded, has_schema, last_part, near, parts, row_name,
+    split, unsupported,
 };
 use crate::dialect::{AS_OF_POSITION, AS_OF_TIME, HISTORY_OF};
 use crate::expr::{Col, Comparison, Expr};
@@ -52,6 +52,26 @@ fn asks_of(conditions: &[Expr], columns: &[Col]) -> bool {
         });
     }
     asks
+}
+
+/// Whether the conditions of a full join have an equality of its sides among them, or are no conditions.
+fn joinable(on: &[Expr], (left, right): &(Vec<Col>, Vec<Col>)) -> bool {
+    let of = |expr: &Expr, columns: &[Col], others: &[Col]| {
+        let (mut some, mut all) = (false, true);
+        expr.columns(&mut |col| {
+            some |= columns.contains(&col);
+            all &= !others.contains(&col);
+        });
+        some && all
+    };
+    let constant = on.iter().all(|condition| matches!(condition, Expr::Const(_)));
+    constant
+        || on.iter().any(|condition| match condition {
+            Expr::Compare(Comparison::Eq, a, b) => {
+                of(a, left, right) && of(b, right, left) || of(a, right, left) && of(b, left, right)
+            }
+            _ => false,
+        })
 }
 
 /// The version that a query in WITH stands for.
@@ -144,7 +164,14 @@ impl Binder<'_> {
                 }
                 _ => return Err(unsupported("this kind of join")),
             };
+            let sides = (plan.columns(), right.columns());
             let (on, all) = self.constraint(constraint, columns, right_columns, kind, false)?;
+            if kind == JoinKind::Full && !joinable(&on, &sides) {
+                let message =
+                    "FULL JOIN is only supported with merge-joinable or hash-joinable join conditions";
+                return Err(SqlError::new(SqlState::FeatureNotSupported, message)
+                    .hint("One condition must be an equality of both sides."));
+            }
             columns = all;
             plan = Self::pair(plan, right, kind, on);
         }
@@ -272,7 +299,8 @@ impl Binder<'_> {
             }
             ast::TableFactor::Derived { lateral: is_lateral, subquery, alias, .. } => {
                 let columns = if *is_lateral { lateral.to_vec() } else { Vec::new() };
-                let scope = Scope { columns, ..Scope::default() };
+                let aggregates_allowed = Some("FROM clause of their own query level");
+                let scope = Scope { columns, aggregates_allowed, ..Scope::default() };
                 let ((plan, output), _) = self.within(scope, |binder| binder.subplan(subquery))?;
                 let cols = plan.columns();
                 let columns =
@@ -302,7 +330,8 @@ impl Binder<'_> {
         lateral: &[Visible],
     ) -> Result<(Plan, Vec<Visible>), SqlError> {
         let name = last_part(name);
-        let scope = Scope { columns: lateral.to_vec(), ..Scope::default() };
+        let aggregates_allowed = Some("functions in FROM");
+        let scope = Scope { columns: lateral.to_vec(), aggregates_allowed, ..Scope::default() };
         let (typed, _) = self.within(scope, |binder| {
             let mut typed = Vec::new();
             for arg in args {
@@ -619,7 +648,7 @@ impl Binder<'_> {
 
     /// Columns in sight for a statement that writes.
     pub fn scope_of(columns: Vec<Visible>) -> Scope {
-        Scope { columns, aggregates_allowed: Some("this statement"), ..Scope::default() }
+        Scope { columns, from: true, aggregates_allowed: Some("this statement"), ..Scope::default() }
     }
 
     /// FROM or USING of a statement that writes, next to its target.
@@ -637,134 +666,6 @@ impl Binder<'_> {
         let mut all = visible;
         all.extend(columns);
         Ok((Plan::Join(JoinKind::Inner, Box::new(target), Box::new(plan), Vec::new()), all))
-    }
-
-    /// A table of the information schema, made from the catalogue.
-    #[allow(clippy::too_many_lines, reason = "one arm per system table")]
-    fn system(&mut self, schema: &str, name: &str) -> Option<(Plan, Vec<NamedColumn>)> {
-        let text = |s: &str| Value::text(s);
-        let mut rows: Vec<Vec<Value>> = Vec::new();
-        let names: &[(&str, Type)] = match (schema, name) {
-            ("information_schema", "tables") => {
-                for object in self.catalogue.objects() {
-                    let kind = match object {
-                        Object::Table(_) => "BASE TABLE",
-                        Object::View(_) => "VIEW",
-                        Object::Sequence(_) | Object::Schema(_) | Object::Function(_) => continue,
-                    };
-                    let (schema, own) = split(object.name());
-                    rows.push([text("kimberlite"), text(&schema), text(&own), text(kind)].into());
-                }
-                &[
-                    ("table_catalog", Type::Text),
-                    ("table_schema", Type::Text),
-                    ("table_name", Type::Text),
-                    ("table_type", Type::Text),
-                ]
-            }
-            ("information_schema", "schemata") => {
-                rows.push([text("kimberlite"), text("public")].into());
-                for object in self.catalogue.objects() {
-                    let Object::Schema(schema) = object else { continue };
-                    rows.push([text("kimberlite"), text(&split(&schema.prefix).0)].into());
-                }
-                &[("catalog_name", Type::Text), ("schema_name", Type::Text)]
-            }
-            ("information_schema", "columns") => {
-                for object in self.catalogue.objects() {
-                    let Object::Table(table) = object else { continue };
-                    let (schema, own) = split(&table.name);
-                    for (at, column) in table.columns.iter().enumerate() {
-                        let length = match column.kind {
-                            Type::Varchar(Some(n)) | Type::Char(n) => Value::Int(i64::from(n)),
-                            _ => Value::Null,
-                        };
-                        rows.push(
-                            [
-                                text("kimberlite"),
-                                text(&schema),
-                                text(&own),
-                                text(&column.name),
-                                Value::Int(i64::try_from(at + 1).unwrap_or(i64::MAX)),
-                                column.default.as_deref().map_or(Value::Null, text),
-                                text(if column.not_null { "NO" } else { "YES" }),
-                                text(&column.kind.base().name()),
-                                length,
-                            ]
-                            .into(),
-                        );
-                    }
-                }
-                &[
-                    ("table_catalog", Type::Text),
-                    ("table_schema", Type::Text),
-                    ("table_name", Type::Text),
-                    ("column_name", Type::Text),
-                    ("ordinal_position", Type::Integer),
-                    ("column_default", Type::Text),
-                    ("is_nullable", Type::Text),
-                    ("data_type", Type::Text),
-                    ("character_maximum_length", Type::Integer),
-                ]
-            }
-            ("information_schema", "table_constraints") => {
-                for object in self.catalogue.objects() {
-                    let Object::Table(table) = object else { continue };
-                    let list = table
-                        .primary_key
-                        .iter()
-                        .map(|k| (&k.name, "PRIMARY KEY"))
-                        .chain(table.indexes.iter().filter(|i| i.constraint).map(|i| (&i.name, "UNIQUE")))
-                        .chain(table.foreign_keys.iter().map(|k| (&k.name, "FOREIGN KEY")))
-                        .chain(table.checks.iter().map(|c| (&c.name, "CHECK")));
-                    let (schema, own) = split(&table.name);
-                    for (name, kind) in list {
-                        rows.push(
-                            [text(&schema), text(&bare(name)), text(&schema), text(&own), text(kind)].into(),
-                        );
-                    }
-                }
-                &[
-                    ("constraint_schema", Type::Text),
-                    ("constraint_name", Type::Text),
-                    ("table_schema", Type::Text),
-                    ("table_name", Type::Text),
-                    ("constraint_type", Type::Text),
-                ]
-            }
-            ("information_schema", "views") => {
-                for object in self.catalogue.objects() {
-                    let Object::View(view) = object else { continue };
-                    let (schema, own) = split(&view.name);
-                    rows.push([text(&schema), text(&own), text(&view.query)].into());
-                }
-                &[("table_schema", Type::Text), ("table_name", Type::Text), ("view_definition", Type::Text)]
-            }
-            ("pg_catalog", "pg_tables") => {
-                for object in self.catalogue.objects() {
-                    let Object::Table(table) = object else { continue };
-                    let (schema, own) = split(&table.name);
-                    rows.push([text(&schema), text(&own)].into());
-                }
-                &[("schemaname", Type::Text), ("tablename", Type::Text)]
-            }
-            ("pg_catalog", "pg_indexes") => {
-                for object in self.catalogue.objects() {
-                    let Object::Table(table) = object else { continue };
-                    let (schema, own) = split(&table.name);
-                    for index in &table.indexes {
-                        rows.push([text(&schema), text(&own), text(&bare(&index.name))].into());
-                    }
-                }
-                &[("schemaname", Type::Text), ("tablename", Type::Text), ("indexname", Type::Text)]
-            }
-            _ => return None,
-        };
-        let columns: Vec<(String, Type, Col)> =
-            names.iter().map(|(name, kind)| ((*name).to_string(), kind.clone(), self.col())).collect();
-        let rows = rows.into_iter().map(|row| row.into_iter().map(Expr::Const).collect()).collect();
-        let cols = columns.iter().map(|c| c.2).collect();
-        Some((Plan::Values(rows, cols), columns))
     }
 }
 

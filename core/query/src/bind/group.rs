@@ -99,7 +99,7 @@ impl Binder<'_> {
         groups: &mut Vec<(Expr, Type)>,
     ) -> Result<usize, SqlError> {
         let mut typed = None;
-        if let Some(at) = place(expr, items.len())? {
+        if let Some(at) = place(expr, items.len(), "GROUP BY")? {
             typed = Some(items[at].typed.clone());
         } else if let ast::Expr::Identifier(ident) = expr {
             // A column of the input wins over an output name.

@@ -8,6 +8,8 @@ mod operator;
 mod query;
 mod routine;
 mod select;
+mod star;
+mod system;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -58,9 +60,12 @@ pub struct Visible {
 }
 
 /// The names visible in one query.
+#[allow(clippy::struct_excessive_bools, reason = "what may stand in a clause, each for itself")]
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     columns: Vec<Visible>,
+    /// Whether there is something that `*` can mean, even if it has no columns.
+    from: bool,
     /// Where aggregates may stand: the calls found so far.
     calls: Vec<(AggregateCall, Col)>,
     windows: Vec<(WindowCall, Col)>,
@@ -69,6 +74,8 @@ pub struct Scope {
     groupings: Vec<(Vec<Expr>, Col)>,
     aggregates_allowed: Option<&'static str>,
     windows_allowed: bool,
+    /// Whether functions that give rows may stand here.
+    series_allowed: bool,
     inside_aggregate: bool,
 }
 
@@ -78,6 +85,8 @@ struct Cte {
     name: String,
     slot: usize,
     columns: Vec<(String, Type)>,
+    /// How often a recursive query has named itself so far; none for other queries.
+    recursive: Option<usize>,
 }
 
 /// Binds one statement.

@@ -49,6 +49,10 @@ impl Binder<'_> {
                 None => &[],
             };
             let limit = binder.limit(query)?;
+            if limit.2 && order.is_empty() {
+                let message = "WITH TIES cannot be specified without ORDER BY clause";
+                return Err(SqlError::new(SqlState::SyntaxError, message));
+            }
             match &*query.body {
                 ast::SetExpr::Select(select) => binder.select(select, order, limit),
                 body => {
@@ -119,13 +123,34 @@ impl Binder<'_> {
                 &*cte.query.body
             && mentions(right, &name)
         {
+            let limits = match &cte.query.limit_clause {
+                Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
+                    (limit.is_some(), offset.is_some())
+                }
+                Some(ast::LimitClause::OffsetCommaLimit { .. }) => (true, true),
+                None => (cte.query.fetch.is_some(), false),
+            };
+            let clauses =
+                [(cte.query.order_by.is_some(), "ORDER BY"), (limits.1, "OFFSET"), (limits.0, "LIMIT")];
+            if let Some((_, clause)) = clauses.iter().find(|(there, _)| *there) {
+                return Err(SqlError::new(
+                    SqlState::FeatureNotSupported,
+                    format!("{clause} in a recursive query is not implemented"),
+                )
+                .hint("It may stand behind the query that reads it."));
+            }
             let (first, first_out) = self.set_expr(left)?;
             let columns = rename(&first_out)?;
             self.slots += 1;
             let working = self.slots - 1;
-            self.ctes.push(Cte { name: name.clone(), slot: working, columns: columns.clone() });
+            let recursive = Some(0);
+            self.ctes.push(Cte { name: name.clone(), slot: working, columns: columns.clone(), recursive });
             let (step, step_out) = self.set_expr(right)?;
-            self.ctes.pop();
+            if self.ctes.pop().and_then(|cte| cte.recursive).is_some_and(|uses| uses > 1) {
+                let message =
+                    format!("recursive reference to query \"{name}\" must not appear more than once");
+                return Err(SqlError::new(SqlState::InvalidRecursion, message));
+            }
             if step_out.len() != columns.len() {
                 return Err(SqlError::new(
                     SqlState::SyntaxError,
@@ -144,31 +169,28 @@ impl Binder<'_> {
             let out: Vec<Col> = cols.iter().map(|c| c.2).collect();
             let distinct = !matches!(set_quantifier, ast::SetQuantifier::All);
             let plan = Plan::Recursive(working, Box::new(first), Box::new(step), distinct, cols);
-            let plan = {
-                let keys = Vec::new();
-                let limit = self.limit(&cte.query)?;
-                wrap(plan, keys, limit)
-            };
-            self.ctes.push(Cte { name, slot, columns });
+            self.ctes.push(Cte { name, slot, columns, recursive: None });
             return Ok((slot, plan, out));
         }
         let (plan, output) = self.query(&cte.query)?;
         let columns = rename(&output)?;
         let out = plan.columns();
-        self.ctes.push(Cte { name, slot, columns });
+        self.ctes.push(Cte { name, slot, columns, recursive: None });
         Ok((slot, plan, out))
     }
 
     /// Brings rows in sight that lie in the next slot.
     pub fn in_sight(&mut self, name: &str, columns: &[Output]) {
         let columns = columns.iter().map(|c| (c.name.clone(), known_type(&c.kind))).collect();
-        self.ctes.push(Cte { name: name.to_string(), slot: self.slots, columns });
+        self.ctes.push(Cte { name: name.to_string(), slot: self.slots, columns, recursive: None });
         self.slots += 1;
     }
 
     /// The common table expression of that name, as a plan.
     pub(super) fn cte_plan(&mut self, name: &str) -> Option<(Plan, Vec<NamedColumn>)> {
-        let cte = self.ctes.iter().rev().find(|c| c.name == name)?.clone();
+        let cte = self.ctes.iter_mut().rev().find(|c| c.name == name)?;
+        cte.recursive = cte.recursive.map(|uses| uses + 1);
+        let cte = cte.clone();
         let columns: Vec<(String, Type, Col)> =
             cte.columns.into_iter().map(|(name, kind)| (name, kind, self.col())).collect();
         let plan = Plan::Slot(cte.slot, columns.iter().enumerate().map(|(at, c)| (at, c.2)).collect());
@@ -202,9 +224,10 @@ impl Binder<'_> {
                 }
                 // LIMIT sees no column.
                 let saved = core::mem::take(&mut self.scopes);
-                let typed = self.expr(expr);
+                let scope = Scope { aggregates_allowed: Some("LIMIT"), ..Scope::default() };
+                let typed = self.within(scope, |binder| binder.expr(expr));
                 self.scopes = saved;
-                let typed = typed?;
+                let (typed, _) = typed?;
                 let count = self.coerce(typed, &Type::BigInt, Willing::Assignment)?;
                 match count {
                     // Also where no row is there to be counted.
@@ -242,9 +265,13 @@ impl Binder<'_> {
     /// `VALUES (…), (…)`.
     pub fn values(&mut self, values: &ast::Values) -> Result<(Plan, Vec<Output>), SqlError> {
         let mut rows: Vec<Vec<Typed>> = Vec::new();
-        for row in &values.rows {
-            rows.push(row.content.iter().map(|e| self.expr(e)).collect::<Result<_, _>>()?);
-        }
+        let scope = Scope { aggregates_allowed: Some("VALUES"), ..Scope::default() };
+        self.within(scope, |binder| {
+            for row in &values.rows {
+                rows.push(row.content.iter().map(|e| binder.expr(e)).collect::<Result<_, _>>()?);
+            }
+            Ok(())
+        })?;
         let width = rows.first().map_or(0, Vec::len);
         if rows.iter().any(|row| row.len() != width) {
             return Err(SqlError::new(SqlState::SyntaxError, "VALUES lists must all be the same length"));
@@ -355,7 +382,7 @@ impl Binder<'_> {
         let (keys, _) = self.within(scope, |binder| {
             let mut keys = Vec::new();
             for key in order {
-                let expr = match place(&key.expr, output.len())? {
+                let expr = match place(&key.expr, output.len(), "ORDER BY")? {
                     Some(at) => Expr::Col(cols[at]),
                     None if matches!(key.expr, ast::Expr::Identifier(_)) => binder.expr(&key.expr)?.expr,
                     None => {

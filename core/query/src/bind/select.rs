@@ -12,7 +12,7 @@ use super::call::with_options;
 use super::query::{Output, wrap};
 use super::{Binder, Scope, Typed, folded, last_part, unsupported};
 use crate::expr::{Col, Expr};
-use crate::plan::{Plan, SortKey, TableFunction};
+use crate::plan::{Plan, SortKey, TableFunction, WindowCall};
 
 /// A select item with what ORDER BY may call it.
 pub(super) struct Item {
@@ -42,7 +42,8 @@ impl Binder<'_> {
                 named_windows.push((folded(&definition.0), spec.clone()));
             }
         }
-        let scope = Scope { columns, named_windows, ..Scope::default() };
+        let from = !select.from.is_empty();
+        let scope = Scope { columns, from, named_windows, ..Scope::default() };
         let ((), scope) = self.within(scope, |binder| {
             if let Some(condition) = &select.selection {
                 binder.scope().aggregates_allowed = Some("WHERE");
@@ -59,7 +60,7 @@ impl Binder<'_> {
         let mut groups: Vec<(Expr, Type)> = Vec::new();
         let mut sets: Vec<Vec<usize>> = Vec::new();
         let mut grouped = false;
-        let scope = Scope { aggregates_allowed: None, windows_allowed: true, ..scope };
+        let scope = Scope { aggregates_allowed: None, windows_allowed: true, series_allowed: true, ..scope };
         let ((), mut scope) = self.within(scope, |binder| {
             for item in &select.projection {
                 binder.item(item, &mut items)?;
@@ -67,7 +68,9 @@ impl Binder<'_> {
             binder.scope().windows_allowed = false;
             grouped = binder.group_by(&select.group_by, &items, &mut groups, &mut sets)?;
             if let Some(condition) = &select.having {
+                binder.scope().series_allowed = false;
                 having = Some(binder.condition(condition, "HAVING")?);
+                binder.scope().series_allowed = true;
                 grouped = true;
             }
             binder.scope().windows_allowed = true;
@@ -82,6 +85,10 @@ impl Binder<'_> {
             }
             Ok(())
         })?;
+        if !scope.calls.is_empty() && self.reads_itself(&select.from) {
+            let message = "aggregate functions are not allowed in a recursive query's recursive term";
+            return Err(SqlError::new(SqlState::InvalidRecursion, message));
+        }
         grouped |= !scope.calls.is_empty() || !scope.groupings.is_empty();
         if grouped {
             plan = self.grouped(
@@ -100,7 +107,7 @@ impl Binder<'_> {
         }
         plan = with_series(plan, core::mem::take(&mut scope.series));
         if !scope.windows.is_empty() {
-            plan = Plan::Window(Box::new(plan), core::mem::take(&mut scope.windows));
+            plan = Plan::Window(Box::new(plan), in_turn(core::mem::take(&mut scope.windows)));
         }
         let output: Vec<Output> =
             items.iter().map(|i| Output { name: i.name.clone(), kind: i.typed.kind.clone() }).collect();
@@ -159,6 +166,20 @@ impl Binder<'_> {
         Ok((plan, output))
     }
 
+    /// Whether FROM names the recursive query that it is part of.
+    fn reads_itself(&self, from: &[ast::TableWithJoins]) -> bool {
+        let tables = from.iter().flat_map(|item| {
+            core::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation))
+        });
+        tables.into_iter().any(|table| match table {
+            ast::TableFactor::Table { name, args: None, .. } => {
+                let name = last_part(name);
+                self.ctes.iter().rev().find(|cte| cte.name == name).is_some_and(|cte| cte.recursive.is_some())
+            }
+            _ => false,
+        })
+    }
+
     /// Makes an expression a column of the projection.
     fn as_column(&mut self, expr: &mut Expr, list: &mut Vec<(Expr, Col)>) {
         if let Expr::Col(col) = expr
@@ -188,7 +209,7 @@ impl Binder<'_> {
                 items.push(Item { name: folded(alias), typed, col });
             }
             ast::SelectItem::Wildcard(_) => {
-                if self.scope().columns.is_empty() {
+                if !self.scope().from {
                     return Err(SqlError::new(
                         SqlState::SyntaxError,
                         "SELECT * with no tables specified is not valid",
@@ -206,7 +227,14 @@ impl Binder<'_> {
 
     fn star(&mut self, table: Option<String>, items: &mut Vec<Item>) -> Result<(), SqlError> {
         let mut found = false;
-        for column in self.scope().columns.clone() {
+        // A table of an enclosing query is found by its name, as its columns are.
+        let of = |scope: &Scope| scope.columns.iter().any(|c| c.table.is_some() && c.table == table);
+        let outer = table.is_some().then(|| self.scopes.iter().rev().find(|scope| of(scope))).flatten();
+        let columns = match outer {
+            Some(scope) => scope.columns.clone(),
+            None => self.scope().columns.clone(),
+        };
+        for column in columns {
             let fits = match &table {
                 Some(table) => column.table.as_ref() == Some(table),
                 None => !column.merged,
@@ -241,7 +269,7 @@ impl Binder<'_> {
 
     /// An ORDER BY or DISTINCT ON expression: a place, an output name, or anything over the input.
     fn select_order(&mut self, expr: &ast::Expr, items: &[Item]) -> Result<Expr, SqlError> {
-        if let Some(at) = place(expr, items.len())? {
+        if let Some(at) = place(expr, items.len(), "ORDER BY")? {
             return Ok(items[at].typed.expr.clone());
         }
         if let ast::Expr::Identifier(ident) = expr {
@@ -259,6 +287,30 @@ impl Binder<'_> {
         }
         Ok(self.expr(expr)?.expr)
     }
+}
+
+/// Window calls in the order in which PostgreSQL works them off, which shows in that of the rows: those that sort by more
+/// and later expressions come first, so that a later sort keeps what an earlier one did.
+fn in_turn(calls: Vec<(WindowCall, Col)>) -> Vec<(WindowCall, Col)> {
+    let mut seen: Vec<Expr> = Vec::new();
+    let mut number = |expr: &Expr| {
+        let known = seen.iter().position(|known| known == expr);
+        known.unwrap_or_else(|| {
+            seen.push(expr.clone());
+            seen.len() - 1
+        })
+    };
+    let mut keyed = Vec::new();
+    for (call, col) in calls {
+        let order: Vec<_> =
+            call.order.iter().map(|k| (number(&k.expr), k.descending, k.nulls_first)).collect();
+        let mut key: Vec<_> = call.partition.iter().map(|expr| (number(expr), false, false)).collect();
+        key.extend(order);
+        keyed.push((key, call, col));
+    }
+    // A longer key sorts before its own beginning.
+    keyed.sort_by(|a, b| b.0.cmp(&a.0));
+    keyed.into_iter().map(|(_, call, col)| (call, col)).collect()
 }
 
 /// The functions of a select list that give rows: side by side, unless one is an argument of another.
@@ -290,15 +342,28 @@ fn with_series(plan: Plan, series: Vec<(TableFunction, Vec<Expr>, Col)>) -> Plan
 }
 
 /// A literal that means a place in the select list.
-pub(super) fn place(expr: &ast::Expr, width: usize) -> Result<Option<usize>, SqlError> {
-    let ast::Expr::Value(value) = expr else { return Ok(None) };
-    let ast::Value::Number(digits, _) = &value.value else { return Ok(None) };
+pub(super) fn place(expr: &ast::Expr, width: usize, clause: &str) -> Result<Option<usize>, SqlError> {
+    let (negative, value) = match expr {
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => (true, &**expr),
+        other => (false, other),
+    };
+    let ast::Expr::Value(value) = value else { return Ok(None) };
+    let ast::Value::Number(digits, _) = &value.value else {
+        if negative || matches!(value.value, ast::Value::Placeholder(_)) {
+            return Ok(None);
+        }
+        return Err(SqlError::new(SqlState::SyntaxError, format!("non-integer constant in {clause}")));
+    };
+    if digits.parse::<i32>().is_err() {
+        return Err(SqlError::new(SqlState::SyntaxError, format!("non-integer constant in {clause}")));
+    }
     match digits.parse::<usize>() {
-        Ok(at) if (1..=width).contains(&at) => Ok(Some(at - 1)),
-        _ => Err(SqlError::new(
-            SqlState::InvalidColumnReference,
-            format!("ORDER BY or GROUP BY position {digits} is not in select list"),
-        )),
+        Ok(at) if !negative && (1..=width).contains(&at) => Ok(Some(at - 1)),
+        _ => {
+            let sign = if negative { "-" } else { "" };
+            let message = format!("{clause} position {sign}{digits} is not in select list");
+            Err(SqlError::new(SqlState::InvalidColumnReference, message))
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use crate::eval::{Scope, arithmetic};
 use crate::expr::Arithmetic;
 use crate::plan::{Exclude, FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction};
 
-/// Adds the value of one call to every row; the rows keep their order.
-pub(crate) fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) -> Result<(), SqlError> {
+/// Adds the value of one call to every row, and puts the rows into the order of its window.
+pub(crate) fn add(rows: &mut Vec<Row>, call: &WindowCall, scope: &mut Scope<'_>) -> Result<(), SqlError> {
     let mut order: Vec<SortKey> = call
         .partition
         .iter()
@@ -41,9 +41,13 @@ pub(crate) fn add(rows: &mut [Row], call: &WindowCall, scope: &mut Scope<'_>) ->
         part.walk(&mut values, scope)?;
         start = end;
     }
+    let mut sorted = Vec::with_capacity(rows.len());
     for (at, value) in values {
-        rows[at].push(value);
+        let mut row = core::mem::take(&mut rows[at]);
+        row.push(value);
+        sorted.push(row);
     }
+    *rows = sorted;
     Ok(())
 }
 
@@ -84,6 +88,10 @@ impl Partition<'_> {
 
     fn walk(&self, out: &mut Vec<(usize, Value)>, scope: &mut Scope<'_>) -> Result<(), SqlError> {
         let peers = self.peers();
+        // A frame that makes no sense is refused, even if nobody looks at it.
+        if self.len() > 0 {
+            self.frame(0, &peers, scope)?;
+        }
         let mut dense = 0;
         // Frames that only grow share one state: running sums take one step per row.
         let mut running: Option<(State, Range<usize>)> = None;

@@ -75,10 +75,16 @@ pub(super) static TABLE: &[Function] = &[
     })
     .lenient(),
     f("array_remove", &[ARR, ELM], Gives::Same(0), |v, _| {
+        if v[0].is_null() {
+            return Ok(Value::Null);
+        }
         array(items(&v[0]).iter().filter(|i| **i != v[1]).cloned())
     })
     .lenient(),
     f("array_replace", &[ARR, ELM, ELM], Gives::Same(0), |v, _| {
+        if v[0].is_null() {
+            return Ok(Value::Null);
+        }
         array(items(&v[0]).iter().map(|i| if *i == v[1] { v[2].clone() } else { i.clone() }))
     })
     .lenient(),

@@ -4,6 +4,7 @@ use kimberlite_row::cast::decimal_error;
 use kimberlite_row::text::integer;
 use kimberlite_row::{Decimal, SqlError, SqlState, Type, Value};
 
+use super::precise;
 use super::{BIG, DBL, DEC, Function, G_BIG, G_DBL, G_DEC, G_INT, INT, decimal, double, f, int};
 
 type Answer = Result<Value, SqlError>;
@@ -154,7 +155,7 @@ fn power(a: f64, b: f64) -> Result<f64, SqlError> {
     if a < 0.0 && !is_whole(b) {
         return refuse("a negative number raised to a non-integer power yields a complex result");
     }
-    Ok(libm::pow(a, b))
+    Ok(precise::pow(a, b))
 }
 
 fn power_numeric(v: &[Value], _: &Type) -> Answer {
@@ -297,9 +298,9 @@ pub(super) static TABLE: &[Function] = &[
     f("sqrt", &[DBL], G_DBL, sqrt),
     f("cbrt", &[DBL], G_DBL, cbrt),
     f("exp", &[DEC], G_DEC, |v, _| numeric(libm::exp(double(&v[0])))),
-    f("exp", &[DBL], G_DBL, |v, _| endless(libm::exp(double(&v[0])), &v[..1])),
+    f("exp", &[DBL], G_DBL, |v, _| endless(precise::exp(double(&v[0])), &v[..1])),
     f("ln", &[DEC], G_DEC, |v, _| logarithm(double(&v[0]), libm::log).and_then(numeric)),
-    f("ln", &[DBL], G_DBL, |v, _| logarithm(double(&v[0]), libm::log).and_then(out)),
+    f("ln", &[DBL], G_DBL, |v, _| logarithm(double(&v[0]), precise::ln).and_then(out)),
     f("log", &[DEC], G_DEC, |v, _| logarithm(double(&v[0]), libm::log10).and_then(numeric)),
     f("log", &[DBL], G_DBL, |v, _| logarithm(double(&v[0]), libm::log10).and_then(out)),
     f("log10", &[DEC], G_DEC, |v, _| logarithm(double(&v[0]), libm::log10).and_then(numeric)),

@@ -9,9 +9,11 @@
 
 mod array;
 mod bytes;
+mod calendar;
 mod json;
 mod math;
 mod picture;
+mod precise;
 mod regex;
 mod text;
 mod time;

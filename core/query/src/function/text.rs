@@ -236,11 +236,16 @@ fn concat_ws(v: &[Value], _: &Type) -> Answer {
 
 fn overlay(v: &[Value], _: &Type) -> Answer {
     let source: Vec<char> = string(&v[0]).chars().collect();
-    let start = (int(&v[2]).max(1) - 1) as usize;
-    let length = v.get(3).map_or(string(&v[1]).chars().count() as i64, int).max(0) as usize;
+    if int(&v[2]) < 1 {
+        return Err(SqlError::new(SqlState::SubstringError, "negative substring length not allowed"));
+    }
+    let start = (int(&v[2]) - 1) as usize;
+    let length = v.get(3).map_or(string(&v[1]).chars().count() as i64, int);
     let mut out: String = source.iter().take(start).collect();
     out.push_str(string(&v[1]));
-    out.extend(source.iter().skip(start.saturating_add(length)));
+    // A negative length goes back, and what it passes stands twice.
+    let rest = usize::try_from((start as i64).saturating_add(length)).unwrap_or(0);
+    out.extend(source.iter().skip(rest));
     text(out)
 }
 

@@ -1,11 +1,11 @@
 //! Functions of dates and times.
 
 use alloc::format;
-use alloc::string::{String, ToString};
 
 use kimberlite_row::datetime::{self, DAY, SECOND, civil, days};
 use kimberlite_row::{Decimal, Interval, SqlError, SqlState, Type, Value};
 
+use super::calendar::{to_char, to_date, to_timestamp};
 use super::{
     DAT, DBL, Function, G_DAT, G_DBL, G_DEC, G_SPN, G_TST, G_TSZ, G_TXT, Gives, INT, SPN, TIM, TST, TSZ, TXT,
     bad, double, f, int, string,
@@ -13,10 +13,10 @@ use super::{
 
 type Answer = Result<Value, SqlError>;
 
-const HOUR: i64 = 3600 * SECOND;
+pub(super) const HOUR: i64 = 3600 * SECOND;
 
 /// Days and the time of the day of a value.
-fn parts(value: &Value) -> Option<(i64, i64)> {
+pub(super) fn parts(value: &Value) -> Option<(i64, i64)> {
     Some(match value {
         Value::Date(day) => (i64::from(*day), 0),
         Value::Time(micros) => (0, *micros),
@@ -29,7 +29,7 @@ fn scaled(value: i64, scale: u8) -> Value {
     Value::Decimal(Decimal::new(i128::from(value), scale).unwrap_or(Decimal::ZERO))
 }
 
-fn iso_week(day: i64) -> (i64, i64) {
+pub(super) fn iso_week(day: i64) -> (i64, i64) {
     let thursday = day - (day + 3).rem_euclid(7) + 3;
     let year = civil(thursday).year;
     (year, (thursday - days(year, 1, 1)) / 7 + 1)
@@ -281,88 +281,6 @@ fn make_timestamp(v: &[Value], kind: &Type) -> Answer {
     Ok(Value::Timestamp(i64::from(day) * DAY + micros))
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-
-fn to_char(v: &[Value], _: &Type) -> Answer {
-    let (day, micros) = match &v[0] {
-        Value::Interval(span) => (i64::from(span.days), span.micros),
-        other => parts(other).unwrap_or_default(),
-    };
-    let date = civil(day);
-    let weekday = (day + 4).rem_euclid(7) as usize;
-    let hour = micros / HOUR;
-    let hour12 = if hour % 12 == 0 { 12 } else { hour % 12 };
-    let month = MONTHS[date.month as usize - 1];
-    let picture = string(&v[1]);
-    let fields: [(&str, String); 32] = [
-        ("HH24", format!("{hour:02}")),
-        ("HH12", format!("{hour12:02}")),
-        ("HH", format!("{hour12:02}")),
-        ("MI", format!("{:02}", micros / (60 * SECOND) % 60)),
-        ("SS", format!("{:02}", micros / SECOND % 60)),
-        ("MS", format!("{:03}", micros % SECOND / 1000)),
-        ("US", format!("{:06}", micros % SECOND)),
-        ("AM", if hour < 12 { "AM" } else { "PM" }.to_string()),
-        ("PM", if hour < 12 { "AM" } else { "PM" }.to_string()),
-        ("am", if hour < 12 { "am" } else { "pm" }.to_string()),
-        ("pm", if hour < 12 { "am" } else { "pm" }.to_string()),
-        ("YYYY", format!("{:04}", date.year)),
-        ("yyyy", format!("{:04}", date.year)),
-        ("YYY", format!("{:03}", date.year % 1000)),
-        ("YY", format!("{:02}", date.year % 100)),
-        ("MONTH", format!("{:<9}", month.to_uppercase())),
-        ("Month", format!("{month:<9}")),
-        ("month", format!("{:<9}", month.to_lowercase())),
-        ("MON", month[..3].to_uppercase()),
-        ("Mon", month[..3].to_string()),
-        ("mon", month[..3].to_lowercase()),
-        ("MM", format!("{:02}", date.month)),
-        ("mm", format!("{:02}", date.month)),
-        ("DAY", format!("{:<9}", WEEKDAYS[weekday].to_uppercase())),
-        ("Day", format!("{:<9}", WEEKDAYS[weekday])),
-        ("DY", WEEKDAYS[weekday][..3].to_uppercase()),
-        ("Dy", WEEKDAYS[weekday][..3].to_string()),
-        ("DDD", format!("{:03}", day - days(date.year, 1, 1) + 1)),
-        ("DD", format!("{:02}", date.day)),
-        ("dd", format!("{:02}", date.day)),
-        ("D", (weekday + 1).to_string()),
-        ("Q", ((date.month - 1) / 3 + 1).to_string()),
-    ];
-    let (mut out, mut rest, mut fill) = (String::new(), picture, true);
-    while let Some(first) = rest.chars().next() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let end = quoted.find('"').unwrap_or(quoted.len());
-            out.push_str(&quoted[..end]);
-            rest = quoted.get(end + 1..).unwrap_or("");
-        } else if let Some(after) = rest.strip_prefix("FM") {
-            fill = false;
-            rest = after;
-        } else if let Some((name, shown)) = fields.iter().find(|(name, _)| rest.starts_with(name)) {
-            out.push_str(if fill { shown } else { shown.trim_end().trim_start_matches('0') });
-            rest = &rest[name.len()..];
-            fill = true;
-        } else {
-            out.push(first);
-            rest = &rest[first.len_utf8()..];
-        }
-    }
-    Ok(Value::from(out))
-}
-
 fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {
     let Value::Interval(mut span) = v[0] else { return Ok(Value::Null) };
     if hours {
@@ -393,7 +311,13 @@ fn justify(v: &[Value], hours: bool, by_days: bool) -> Answer {
 pub(super) static TABLE: &[Function] = &[
     f("date_part", &[TXT, TST], G_DBL, |v, _| part(v)),
     f("date_part", &[TXT, TSZ], G_DBL, |v, _| part(v)),
-    f("date_part", &[TXT, DAT], G_DBL, |v, _| part(v)),
+    f("date_part", &[TXT, DAT], G_DBL, |v, _| match &v[1] {
+        // It looks at a day as at its first moment, which EXTRACT does not.
+        Value::Date(day) if !matches!(*day, i32::MAX | i32::MIN) => {
+            part(&[v[0].clone(), Value::Timestamp(i64::from(*day) * DAY)])
+        }
+        _ => part(v),
+    }),
     f("date_part", &[TXT, TIM], G_DBL, |v, _| part(v)),
     f("date_part", &[TXT, SPN], G_DBL, |v, _| part(v)),
     f("extract", &[TXT, TST], G_DEC, |v, _| extract(&string(&v[0]).to_lowercase(), &v[1])),
@@ -410,7 +334,8 @@ pub(super) static TABLE: &[Function] = &[
     f("make_timestamp", &[INT, INT, INT, INT, INT, DBL], G_TST, make_timestamp),
     f("make_time", &[INT, INT, DBL], Gives::Is(Type::Time), |v, _| {
         let micros = int(&v[0]) * HOUR + int(&v[1]) * 60 * SECOND + libm::rint(double(&v[2]) * 1e6) as i64;
-        if (0..=DAY).contains(&micros) {
+        let fields = (0..60).contains(&int(&v[1])) && (0.0..=60.0).contains(&double(&v[2]));
+        if fields && (0..=DAY).contains(&micros) {
             Ok(Value::Time(micros))
         } else {
             Err(SqlError::new(SqlState::DatetimeFieldOverflow, "time field value out of range"))
@@ -428,10 +353,8 @@ pub(super) static TABLE: &[Function] = &[
     })
     .optional(7),
     f("to_timestamp", &[DBL], G_TSZ, |v, _| Ok(Value::TimestampTz(libm::rint(double(&v[0]) * 1e6) as i64))),
-    f("to_timestamp", &[TXT, TXT], G_TSZ, |v, _| {
-        kimberlite_row::text::parse(string(&v[0]), &Type::TimestampTz)
-    }),
-    f("to_date", &[TXT, TXT], G_DAT, |v, _| kimberlite_row::text::parse(string(&v[0]), &Type::Date)),
+    f("to_timestamp", &[TXT, TXT], G_TSZ, to_timestamp),
+    f("to_date", &[TXT, TXT], G_DAT, to_date),
     f("overlaps", &[TST, TST, TST, TST], Gives::Is(Type::Bool), overlaps),
     f("overlaps", &[TSZ, TSZ, TSZ, TSZ], Gives::Is(Type::Bool), overlaps),
     f("overlaps", &[TIM, TIM, TIM, TIM], Gives::Is(Type::Bool), overlaps),
@@ -446,6 +369,7 @@ pub(super) static TABLE: &[Function] = &[
     f("isfinite", &[TST], super::G_BOOL, |v, _| {
         Ok(Value::Bool(!matches!(v[0], Value::Timestamp(i64::MAX | i64::MIN))))
     }),
+    f("isfinite", &[SPN], super::G_BOOL, |_, _| Ok(Value::Bool(true))),
     f("isfinite", &[DAT], super::G_BOOL, |v, _| {
         Ok(Value::Bool(!matches!(v[0], Value::Date(i32::MAX | i32::MIN))))
     }),

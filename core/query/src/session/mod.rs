@@ -143,6 +143,8 @@ pub struct Running {
     direct: bool,
     /// The transaction's writes before the statement.
     before: Option<Overlay>,
+    /// What its client is told besides the answer.
+    notices: Vec<String>,
     /// The parts that write inside of WITH.
     parts: Parts,
     /// Whether it stands for COPY.
@@ -168,6 +170,7 @@ impl Running {
             as_bound: false,
             direct: true,
             before: None,
+            notices: Vec::new(),
             parts: Parts::default(),
             copied: None,
         }
@@ -384,6 +387,7 @@ impl Session {
     /// The last statement of the queue is done.
     fn end(&mut self, running: &mut Running) -> Step {
         let mut answer = running.answer.take().unwrap_or_default();
+        answer.notices.append(&mut running.notices);
         if let Some(copied) = running.copied.take() {
             answer = copy::answer(copied, answer);
         }

@@ -84,6 +84,7 @@ impl Session {
         };
         let result = run(&mut definer)?;
         let (changed, recheck, follow) = (definer.catalogue, definer.recheck, definer.follow);
+        running.notices.extend(definer.notices);
         overlay.catalogue = Some(Arc::new(changed));
         self.transaction()?.overlay = overlay;
         for text in follow.into_iter().rev() {
@@ -120,6 +121,14 @@ impl Session {
                 let mut binder = Binder::new(catalogue, text, now);
                 let (_, output) = binder.query(&create.query)?;
                 let reads = core::mem::take(&mut binder.reads);
+                let mut create = create.clone();
+                // Where names are too few to tell columns apart, `*` stays.
+                if let Ok(written) = binder.written_out(&create.query)
+                    && binder.query(&written).is_ok_and(|(_, again)| again == output)
+                {
+                    *create.query = written;
+                }
+                let create = &create;
                 let old = match catalogue.named(&own_name(&create.name)?) {
                     Some(kimberlite_row::Object::View(view)) if create.or_replace => {
                         let all = format!("SELECT * FROM {}", in_sql(&view.name));

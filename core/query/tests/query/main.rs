@@ -1,5 +1,6 @@
 //! The query layer over rows in memory.
 
+mod forms;
 mod generate;
 mod guards;
 mod limits;

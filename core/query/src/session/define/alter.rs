@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
 use kimberlite_row::{Object, ObjectId, SqlError, SqlState, Table, View};
@@ -22,6 +23,48 @@ impl Definer<'_> {
         }
         for operation in &alter.operations {
             self.alter_one(&name, operation)?;
+            match operation {
+                ast::AlterTableOperation::DropColumn { drop_behavior, .. } => {
+                    let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
+                    self.views_hold(&name, |definer, view| {
+                        if cascade {
+                            return definer.drop_one(&Object::View(view.clone()), true);
+                        }
+                        Err(SqlError::new(
+                            SqlState::DependentObjectsStillExist,
+                            "cannot drop the column because other objects depend on it",
+                        )
+                        .detail(format!("view {} depends on it", view.name))
+                        .hint("Use DROP ... CASCADE to drop the dependent objects too."))
+                    })?;
+                }
+                ast::AlterTableOperation::RenameColumn { .. } => self.views_hold(&name, |_, view| {
+                    Err(unsupported("renaming a column that a view reads")
+                        .hint(format!("Drop the view \"{}\", and make it again.", view.name)))
+                })?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the views that read a table can be read still.
+    fn views_hold(
+        &mut self,
+        table: &str,
+        mut broken: impl FnMut(&mut Self, &Arc<View>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let Some(id) = self.catalogue.named(table).map(Object::id) else { return Ok(()) };
+        let views = self.catalogue.objects().filter_map(|object| match object {
+            Object::View(view) if view.reads.contains(&id) => Some(view.clone()),
+            _ => None,
+        });
+        for view in views.collect::<Vec<_>>() {
+            let query = crate::parse::query(&view.query)?;
+            let holds = Binder::new(&self.catalogue, "", self.now).query(&query).is_ok();
+            if !holds && self.catalogue.object(view.id).is_some() {
+                broken(self, &view)?;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use kimberlite_row::schema::{Action, Check, ColumnId, ForeignKey, Index, IndexCo
 use kimberlite_row::{SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
+use super::alter::mentions;
 use super::{Definer, beside};
 use crate::bind::{Binder, bare, folded, own_name, unsupported};
 use crate::session::write;
@@ -85,6 +86,20 @@ impl Definer<'_> {
         Ok(())
     }
 
+    /// A name that no constraint of the table has.
+    fn new_constraint(table: &Table, name: &str) -> Result<(), SqlError> {
+        let indexed = beside(&table.name, name);
+        let taken = table.checks.iter().any(|known| known.name == name)
+            || table.foreign_keys.iter().any(|known| known.name == name)
+            || table.indexes.iter().any(|known| known.constraint && known.name == indexed)
+            || table.primary_key.as_ref().is_some_and(|known| known.name == indexed);
+        if taken {
+            let message = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
+            return Err(SqlError::new(SqlState::DuplicateObject, message));
+        }
+        Ok(())
+    }
+
     pub(super) fn check(table: &mut Table, name: &str, expr: &ast::Expr) {
         let mut unique = name.to_string();
         let mut count = 0;
@@ -97,6 +112,16 @@ impl Definer<'_> {
 
     /// Refuses a CHECK or a generated column that could not be decided from the row alone.
     pub(super) fn check_rules(&self, table: &Table) -> Result<(), SqlError> {
+        for column in &table.columns {
+            let Some(text) = &column.generated else { continue };
+            let other = table.columns.iter().find(|c| c.generated.is_some() && mentions(text, &c.name));
+            if let Some(other) = other {
+                let message =
+                    format!("cannot use generated column \"{}\" in column generation expression", other.name);
+                return Err(SqlError::new(SqlState::InvalidObjectDefinition, message)
+                    .detail("A generated column cannot reference another generated column."));
+            }
+        }
         let mut binder = Binder::new(&self.catalogue, "", self.now);
         write::checks(&mut binder, table).map(|_| ())
     }
@@ -107,6 +132,12 @@ impl Definer<'_> {
         name: Option<String>,
         key: &ast::ForeignKeyConstraint,
     ) -> Result<(), SqlError> {
+        let deferred =
+            |c: &ast::ConstraintCharacteristics| c.initially == Some(ast::DeferrableInitial::Deferred);
+        if key.characteristics.as_ref().is_some_and(deferred) {
+            return Err(unsupported("a constraint that is INITIALLY DEFERRED")
+                .hint("Constraints are checked when a statement ends."));
+        }
         let names: Vec<String> = key.columns.iter().map(folded).collect();
         let columns = Self::ids(table, &names)?;
         let parent_name = own_name(&key.foreign_table)?;
@@ -206,6 +237,9 @@ impl Definer<'_> {
             }
             ast::TableConstraint::Check(check) => {
                 let name = check.name.as_ref().map_or_else(|| format!("{}_check", bare(&table.name)), folded);
+                if check.name.is_some() {
+                    Self::new_constraint(table, &name)?;
+                }
                 Self::check(table, &name, &check.expr);
                 Ok(())
             }

@@ -5,11 +5,12 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kimberlite_row::{Object, SqlError, SqlState, Table};
+use kimberlite_row::{Column, Object, ObjectId, SqlError, SqlState, Table};
 use sqlparser::ast;
 
 use super::Definer;
-use crate::bind::{last_part, own_name, unsupported};
+use crate::bind::{Binder, last_part, own_name, unsupported};
+use crate::expr::Expr;
 
 impl Definer<'_> {
     /// DROP of anything.
@@ -57,6 +58,17 @@ impl Definer<'_> {
         Ok(())
     }
 
+    /// Whether the default of a column takes numbers from a sequence.
+    fn takes_from(&self, column: &Column, sequence: ObjectId) -> bool {
+        if column.owns == Some(sequence) {
+            return true;
+        }
+        let Some(Ok(parsed)) = column.default.as_deref().map(crate::parse::expression) else { return false };
+        let bound = Binder::new(&self.catalogue, "", self.now).expr(&parsed);
+        let takes = |part: &Expr| matches!(part, Expr::NextValue(id) | Expr::CurrentValue(id) | Expr::SetValue(id, ..) if *id == sequence);
+        bound.is_ok_and(|typed| typed.expr.any(&mut |part| takes(part)))
+    }
+
     pub(super) fn drop_one(&mut self, object: &Object, cascade: bool) -> Result<(), SqlError> {
         let id = object.id();
         let views: Vec<Object> = self
@@ -76,7 +88,7 @@ impl Definer<'_> {
                 .catalogue
                 .objects()
                 .filter_map(|o| match o {
-                    Object::Table(t) if t.columns.iter().any(|c| c.owns == Some(id)) => Some(t.clone()),
+                    Object::Table(t) if t.columns.iter().any(|c| self.takes_from(c, id)) => Some(t.clone()),
                     _ => None,
                 })
                 .collect(),
@@ -103,8 +115,8 @@ impl Definer<'_> {
         }
         for table in users {
             let mut changed = (*table).clone();
-            for column in changed.columns.iter_mut().filter(|c| c.owns == Some(id)) {
-                column.owns = None;
+            for column in changed.columns.iter_mut().filter(|c| self.takes_from(c, id)) {
+                column.owns = column.owns.filter(|owned| *owned != id);
                 column.default = None;
             }
             self.put_table(changed);

@@ -29,7 +29,11 @@ impl Definer<'_> {
         }
         let name = self.new_name(name)?;
         if self.catalogue.taken(&name) {
-            return if if_not_exists { Ok(()) } else { Err(exists("relation", &name)) };
+            if if_not_exists {
+                self.notices.push(format!("relation \"{name}\" already exists, skipping"));
+                return Ok(());
+            }
+            return Err(exists("relation", &name));
         }
         let mut sequence = Sequence {
             id: self.catalogue.take_id(),
@@ -131,8 +135,16 @@ pub(super) fn sequence_options(
         }
     };
     let (mut start, mut low, mut high) = (None, None, None);
+    let mut kind = Type::BigInt;
     for option in options {
         match option {
+            ast::SequenceOptions::DataType(of) => {
+                kind = Binder::type_of(of)?;
+                if !kind.is_integer() {
+                    let message = "sequence type must be smallint, integer, or bigint";
+                    return Err(SqlError::new(SqlState::InvalidParameterValue, message));
+                }
+            }
             ast::SequenceOptions::IncrementBy(expr, _) => sequence.step = number(expr)?,
             ast::SequenceOptions::MinValue(Some(expr)) => low = Some(number(expr)?),
             ast::SequenceOptions::MaxValue(Some(expr)) => high = Some(number(expr)?),
@@ -144,8 +156,16 @@ pub(super) fn sequence_options(
     if sequence.step == 0 {
         return Err(SqlError::new(SqlState::InvalidParameterValue, "INCREMENT must not be zero"));
     }
+    let (least, most) = kimberlite_row::text::integer_bounds(&kind);
     if sequence.step < 0 {
-        (sequence.low, sequence.high) = (i64::MIN, -1);
+        (sequence.low, sequence.high) = (least, -1);
+    }
+    sequence.high = sequence.high.min(most);
+    for (bound, name) in [(low, "MINVALUE"), (high, "MAXVALUE")] {
+        if let Some(bound) = bound.filter(|bound| !(least..=most).contains(bound)) {
+            let message = format!("{name} ({bound}) is out of range for sequence data type {}", kind.name());
+            return Err(SqlError::new(SqlState::InvalidParameterValue, message));
+        }
     }
     sequence.low = low.unwrap_or(sequence.low);
     sequence.high = high.unwrap_or(sequence.high);

@@ -6,13 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kimberlite_row::cast::Willing;
-use kimberlite_row::schema::{ColumnId, Identity};
+use kimberlite_row::schema::{ColumnId, Identity, Index, IndexColumn};
 use kimberlite_row::{Column, Object, Sequence, SqlError, SqlState, Table, Type};
 use sqlparser::ast;
 
 use super::sequence::sequence_options;
 use super::{Definer, exists, next_of};
 use crate::bind::{Binder, Output, bare, folded, own_name, unsupported};
+use crate::dialect::LIKE_COLUMN;
 
 impl Definer<'_> {
     /// CREATE TABLE.
@@ -48,27 +49,25 @@ impl Definer<'_> {
             checks: Vec::new(),
             foreign_keys: Vec::new(),
         };
-        if let Some(like) = &create.like {
-            let like = match like {
-                ast::CreateTableLikeKind::Parenthesized(like) | ast::CreateTableLikeKind::Plain(like) => like,
-            };
-            let source = self.table(&own_name(&like.name)?)?;
-            table.columns = source
-                .columns
-                .iter()
-                .map(|c| Column { default: None, owns: None, identity: None, ..c.clone() })
-                .collect();
-            table.next_column = source.next_column;
+        if create.like.is_some() {
+            return Err(SqlError::new(SqlState::SyntaxError, "syntax error at or near \"LIKE\"")
+                .hint("It is CREATE TABLE t (LIKE other)."));
         }
         if let Some(output) = rows {
-            for (at, out) in output.iter().enumerate() {
-                let given = create.columns.get(at).map(|c| folded(&c.name));
+            if !create.columns.is_empty() {
+                return Err(SqlError::new(SqlState::SyntaxError, "syntax error at or near \"AS\"")
+                    .hint("The columns of CREATE TABLE AS have names alone: their types are the query's."));
+            }
+            for out in output {
                 let kind = if out.kind == Type::Unknown { Type::Text } else { out.kind.clone() };
-                Self::push_column(&mut table, given.unwrap_or_else(|| out.name.clone()), kind)?;
+                Self::push_column(&mut table, out.name.clone(), kind)?;
             }
         } else {
             for definition in &create.columns {
-                self.column(&mut table, definition)?;
+                match (&definition.data_type, definition.name.value.as_str()) {
+                    (ast::DataType::Custom(name, _), LIKE_COLUMN) => self.like(&mut table, name)?,
+                    _ => self.column(&mut table, definition)?,
+                }
             }
         }
         for constraint in &create.constraints {
@@ -78,6 +77,91 @@ impl Definer<'_> {
         self.check_rules(&table)?;
         self.put_table(table);
         Ok(true)
+    }
+
+    /// `LIKE t INCLUDING …`: the columns of another table as they are now, and what else of it is asked for.
+    fn like(&mut self, table: &mut Table, marked: &ast::ObjectName) -> Result<(), SqlError> {
+        let Some((options, name)) = marked.0.split_first() else { return Ok(()) };
+        let options = options.as_ident().map_or("", |ident| ident.value.as_str());
+        let known = [
+            "all",
+            "defaults",
+            "constraints",
+            "indexes",
+            "generated",
+            "identity",
+            "comments",
+            "storage",
+            "statistics",
+            "compression",
+        ];
+        let mut included: Vec<&str> = Vec::new();
+        for option in options.split_whitespace() {
+            let (sign, what) = option.split_at(1);
+            let Some(what) = known.into_iter().find(|known| *known == what) else {
+                let message = format!("syntax error at or near \"{what}\"");
+                return Err(SqlError::new(SqlState::SyntaxError, message));
+            };
+            if sign == "-" {
+                included.retain(|known| *known != what && what != "all");
+            } else if what == "all" {
+                included.extend(known);
+            } else {
+                included.push(what);
+            }
+        }
+        let has = |what: &str| included.contains(&what);
+        let source = self.table(&own_name(&ast::ObjectName(name.to_vec()))?)?;
+        let mut copied = Vec::new();
+        for column in &source.columns {
+            Self::push_column(table, column.name.clone(), column.kind.clone())?;
+            let at = table.columns.len() - 1;
+            copied.push((column.id, at));
+            table.columns[at].not_null = column.not_null;
+            if column.identity.is_some() {
+                if has("identity") {
+                    self.own_sequence(table, at, &[])?;
+                    table.columns[at].identity = column.identity;
+                }
+            } else if has("defaults") {
+                table.columns[at].default.clone_from(&column.default);
+            }
+            if has("generated") {
+                table.columns[at].generated.clone_from(&column.generated);
+            }
+        }
+        if has("constraints") {
+            table.checks.extend(source.checks.iter().cloned());
+        }
+        if !has("indexes") {
+            return Ok(());
+        }
+        let named = |table: &Table, id: ColumnId| {
+            copied.iter().find(|(old, _)| *old == id).map(|(_, at)| table.columns[*at].name.clone())
+        };
+        if let Some(key) = &source.primary_key {
+            let names: Vec<String> = key.columns.iter().filter_map(|id| named(table, *id)).collect();
+            self.primary_key(table, None, &names)?;
+        }
+        for index in &source.indexes {
+            let names: Vec<String> = index.columns.iter().filter_map(|c| named(table, c.column)).collect();
+            if index.constraint {
+                self.unique(table, None, &names)?;
+                continue;
+            }
+            let columns = index.columns.iter().filter_map(|column| {
+                let at = copied.iter().find(|(old, _)| *old == column.column)?.1;
+                Some(IndexColumn { column: table.columns[at].id, ..column.clone() })
+            });
+            let columns = columns.collect();
+            let mut name = self.free_name(&format!("{}_{}_idx", table.name, names.join("_")));
+            while table.indexes.iter().any(|known| known.name == name) {
+                name.push('1');
+            }
+            let id = self.catalogue.take_id();
+            table.indexes.push(Index { id, name, columns, ..index.clone() });
+        }
+        Ok(())
     }
 
     pub(super) fn push_column(table: &mut Table, name: String, kind: Type) -> Result<(), SqlError> {

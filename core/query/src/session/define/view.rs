@@ -44,6 +44,10 @@ impl Definer<'_> {
         if create.materialized {
             return Err(unsupported("a materialized view").hint("CREATE VIEW asks its query each time."));
         }
+        if create.if_not_exists {
+            return Err(SqlError::new(SqlState::SyntaxError, "syntax error at or near \"NOT\"")
+                .hint("CREATE OR REPLACE VIEW makes a view that may be there."));
+        }
         let name = self.new_name(&create.name)?;
         let mut columns: Vec<String> = output.iter().map(|o| o.name.clone()).collect();
         if create.columns.len() > columns.len() {
@@ -66,7 +70,6 @@ impl Definer<'_> {
         Self::replaceable(old, output, &columns)?;
         let (id, version) = match self.catalogue.named(&name) {
             Some(Object::View(view)) if create.or_replace => (view.id, view.version + 1),
-            Some(_) if create.if_not_exists => return Ok(()),
             None if !self.catalogue.taken(&name) => (self.catalogue.take_id(), 1),
             _ => return Err(exists("relation", &name)),
         };

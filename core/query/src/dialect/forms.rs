@@ -1,281 +1,15 @@
-//! PostgreSQL's dialect, and what it lacks: `FOR SYSTEM_TIME AS OF` and `HISTORY OF`.
+//! What the parser does not know, brought into forms that it does: on the tokens of a statement, before they are parsed.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::any::TypeId;
 
-use sqlparser::ast;
-use sqlparser::dialect::{BindPlaceholderStyle, Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
+use super::travel::{history, offsets, travel, whole_travel};
 use crate::plan::Exclude;
 
-/// PostgreSQL with versions of tables.
-#[derive(Debug)]
-pub(crate) struct Kimberlite(pub PostgreSqlDialect);
-
-impl Dialect for Kimberlite {
-    fn dialect(&self) -> TypeId {
-        TypeId::of::<PostgreSqlDialect>()
-    }
-    fn supports_table_versioning(&self) -> bool {
-        true
-    }
-    /// What is a literal is read as one: the parser would first try to read a type, and write a complaint each time.
-    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<ast::Expr, ParserError>> {
-        match parser.peek_token_ref().token {
-            Token::Number(..) | Token::SingleQuotedString(_) => {
-                Some(parser.parse_value().map(ast::Expr::Value))
-            }
-            _ => None,
-        }
-    }
-    fn supports_cte_materialization(&self) -> bool {
-        self.0.supports_cte_materialization()
-    }
-    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
-        self.0.identifier_quote_style(identifier)
-    }
-    fn ordered_bind_placeholder_style(&self) -> Option<BindPlaceholderStyle> {
-        self.0.ordered_bind_placeholder_style()
-    }
-    fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        self.0.is_delimited_identifier_start(ch)
-    }
-    fn is_identifier_start(&self, ch: char) -> bool {
-        self.0.is_identifier_start(ch)
-    }
-    fn is_identifier_part(&self, ch: char) -> bool {
-        self.0.is_identifier_part(ch)
-    }
-    fn supports_unicode_string_literal(&self) -> bool {
-        self.0.supports_unicode_string_literal()
-    }
-    fn is_reserved_for_identifier(&self, kw: Keyword) -> bool {
-        self.0.is_reserved_for_identifier(kw)
-    }
-    fn is_table_alias(&self, kw: &Keyword, parser: &mut Parser) -> bool {
-        self.0.is_table_alias(kw, parser)
-    }
-    fn supports_string_literal_column_alias(&self, explicit: bool) -> bool {
-        self.0.supports_string_literal_column_alias(explicit)
-    }
-    fn supports_string_literal_table_alias(&self, explicit: bool) -> bool {
-        self.0.supports_string_literal_table_alias(explicit)
-    }
-    fn is_custom_operator_part(&self, ch: char) -> bool {
-        self.0.is_custom_operator_part(ch)
-    }
-    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        if word(Some(parser.peek_token_ref()), "isnull") {
-            return Some(Ok(self.0.prec_value(Precedence::Is)));
-        }
-        self.0.get_next_precedence(parser)
-    }
-    fn parse_infix(
-        &self,
-        parser: &mut Parser,
-        expr: &ast::Expr,
-        _precedence: u8,
-    ) -> Option<Result<ast::Expr, ParserError>> {
-        if word(Some(parser.peek_token_ref()), "isnull") {
-            parser.next_token();
-            return Some(Ok(ast::Expr::IsNull(Box::new(expr.clone()))));
-        }
-        let negated = usize::from(word(Some(parser.peek_token_ref()), "not"));
-        let [first, second] = [negated, negated + 1].map(|at| parser.peek_nth_token(at));
-        (word(Some(&first), "between") && word(Some(&second), "symmetric")).then(|| {
-            for _ in 0..negated + 2 {
-                parser.next_token();
-            }
-            symmetric(parser, expr, negated == 1)
-        })
-    }
-    fn supports_filter_during_aggregation(&self) -> bool {
-        self.0.supports_filter_during_aggregation()
-    }
-    fn supports_group_by_expr(&self) -> bool {
-        self.0.supports_group_by_expr()
-    }
-    fn supports_drop_group(&self) -> bool {
-        self.0.supports_drop_group()
-    }
-    fn supports_alter_user_as_alter_role(&self) -> bool {
-        self.0.supports_alter_user_as_alter_role()
-    }
-    fn supports_create_group(&self) -> bool {
-        self.0.supports_create_group()
-    }
-    fn supports_create_role_if_not_exists(&self) -> bool {
-        self.0.supports_create_role_if_not_exists()
-    }
-    fn prec_value(&self, prec: Precedence) -> u8 {
-        self.0.prec_value(prec)
-    }
-    fn allow_extract_custom(&self) -> bool {
-        self.0.allow_extract_custom()
-    }
-    fn allow_extract_single_quotes(&self) -> bool {
-        self.0.allow_extract_single_quotes()
-    }
-    fn supports_create_index_with_clause(&self) -> bool {
-        self.0.supports_create_index_with_clause()
-    }
-    fn supports_sql_option_without_value(&self) -> bool {
-        self.0.supports_sql_option_without_value()
-    }
-    fn supports_explain_with_utility_options(&self) -> bool {
-        self.0.supports_explain_with_utility_options()
-    }
-    fn supports_listen_notify(&self) -> bool {
-        self.0.supports_listen_notify()
-    }
-    fn supports_exclude_constraint(&self) -> bool {
-        self.0.supports_exclude_constraint()
-    }
-    fn supports_factorial_operator(&self) -> bool {
-        self.0.supports_factorial_operator()
-    }
-    fn supports_bitwise_shift_operators(&self) -> bool {
-        self.0.supports_bitwise_shift_operators()
-    }
-    fn supports_tilde_like_match_operator(&self) -> bool {
-        self.0.supports_tilde_like_match_operator()
-    }
-    fn supports_comparison_in_between_low_bound(&self) -> bool {
-        self.0.supports_comparison_in_between_low_bound()
-    }
-    fn supports_comment_on(&self) -> bool {
-        self.0.supports_comment_on()
-    }
-    fn supports_load_extension(&self) -> bool {
-        self.0.supports_load_extension()
-    }
-    fn supports_named_fn_args_with_colon_operator(&self) -> bool {
-        self.0.supports_named_fn_args_with_colon_operator()
-    }
-    fn supports_named_fn_args_with_expr_name(&self) -> bool {
-        self.0.supports_named_fn_args_with_expr_name()
-    }
-    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
-        self.0.supports_named_fn_args_with_assignment_operator()
-    }
-    fn supports_empty_projections(&self) -> bool {
-        self.0.supports_empty_projections()
-    }
-    fn supports_nested_comments(&self) -> bool {
-        self.0.supports_nested_comments()
-    }
-    fn supports_copy_from_stdin_data(&self) -> bool {
-        self.0.supports_copy_from_stdin_data()
-    }
-    fn supports_string_escape_constant(&self) -> bool {
-        self.0.supports_string_escape_constant()
-    }
-    fn supports_numeric_literal_underscores(&self) -> bool {
-        self.0.supports_numeric_literal_underscores()
-    }
-    fn supports_non_decimal_integer_literals(&self) -> bool {
-        self.0.supports_non_decimal_integer_literals()
-    }
-    fn supports_array_typedef_with_brackets(&self) -> bool {
-        self.0.supports_array_typedef_with_brackets()
-    }
-    fn supports_geometric_types(&self) -> bool {
-        self.0.supports_geometric_types()
-    }
-    fn supports_order_by_using_operator(&self) -> bool {
-        self.0.supports_order_by_using_operator()
-    }
-    fn supports_set_names(&self) -> bool {
-        self.0.supports_set_names()
-    }
-    fn supports_alter_column_type_using(&self) -> bool {
-        self.0.supports_alter_column_type_using()
-    }
-    fn supports_left_associative_joins_without_parens(&self) -> bool {
-        self.0.supports_left_associative_joins_without_parens()
-    }
-    fn supports_notnull_operator(&self) -> bool {
-        self.0.supports_notnull_operator()
-    }
-    fn supports_interval_options(&self) -> bool {
-        self.0.supports_interval_options()
-    }
-    fn is_interval_qualifier(&self, kw: Keyword) -> bool {
-        self.0.is_interval_qualifier(kw)
-    }
-    fn supports_insert_table_alias(&self) -> bool {
-        self.0.supports_insert_table_alias()
-    }
-    fn supports_create_table_like_parenthesized(&self) -> bool {
-        self.0.supports_create_table_like_parenthesized()
-    }
-    fn supports_select_wildcard_with_alias(&self) -> bool {
-        self.0.supports_select_wildcard_with_alias()
-    }
-    fn supports_comma_separated_trim(&self) -> bool {
-        self.0.supports_comma_separated_trim()
-    }
-    fn supports_xml_expressions(&self) -> bool {
-        self.0.supports_xml_expressions()
-    }
-    fn is_custom_type_typed_string(&self, first_keyword: Keyword, qualified: bool) -> bool {
-        self.0.is_custom_type_typed_string(first_keyword, qualified)
-    }
-    fn supports_aliased_function_args(&self) -> bool {
-        self.0.supports_aliased_function_args()
-    }
-    fn supports_comment_optimizer_hint(&self) -> bool {
-        self.0.supports_comment_optimizer_hint()
-    }
-    fn supports_add_column_if_not_exists(&self) -> bool {
-        self.0.supports_add_column_if_not_exists()
-    }
-    fn supports_attach_partition_of(&self) -> bool {
-        self.0.supports_attach_partition_of()
-    }
-    fn supports_detach_partition_of(&self) -> bool {
-        self.0.supports_detach_partition_of()
-    }
-    fn supports_table_inheritance_markers(&self) -> bool {
-        self.0.supports_table_inheritance_markers()
-    }
-    fn supports_column_generic_options(&self) -> bool {
-        self.0.supports_column_generic_options()
-    }
-}
-
-/// `x BETWEEN SYMMETRIC a AND b`: between them, whichever comes first.
-fn symmetric(parser: &mut Parser, expr: &ast::Expr, negated: bool) -> Result<ast::Expr, ParserError> {
-    let precedence = PostgreSqlDialect {}.prec_value(Precedence::Between);
-    let low = parser.parse_subexpr(precedence)?;
-    parser.expect_keyword(Keyword::AND)?;
-    let high = parser.parse_subexpr(precedence)?;
-    let between = |low: &ast::Expr, high: &ast::Expr| {
-        Box::new(ast::Expr::Between {
-            expr: Box::new(expr.clone()),
-            negated: false,
-            low: Box::new(low.clone()),
-            high: Box::new(high.clone()),
-        })
-    };
-    let either = ast::Expr::Nested(Box::new(ast::Expr::BinaryOp {
-        left: between(&low, &high),
-        op: ast::BinaryOperator::Or,
-        right: between(&high, &low),
-    }));
-    if !negated {
-        return Ok(either);
-    }
-    let inner = ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(either) };
-    Ok(ast::Expr::Nested(Box::new(inner)))
-}
-
-fn word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+pub(super) fn word(token: Option<&TokenWithSpan>, text: &str) -> bool {
     matches!(token.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
 }
 
@@ -410,177 +144,74 @@ fn create_as(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     Some(out)
 }
 
-/// The name of the query in WITH that says which time the whole query is asked of.
-pub(crate) const AS_OF_TIME: &str = "as of timestamp";
-/// The same, for a position.
-pub(crate) const AS_OF_POSITION: &str = "at position";
+/// A column of this name stands for `LIKE t INCLUDING …` in CREATE TABLE: the first part of its type says what is included,
+/// the others are the table's name. Nobody writes such a name.
+pub(crate) const LIKE_COLUMN: &str = "\u{1}like";
 
-/// Whether a time for a whole statement begins there: the name of its kind, its value, and the tokens it takes.
-fn as_of(tokens: &[TokenWithSpan], at: usize) -> Option<(&'static str, &TokenWithSpan, usize)> {
-    let here = |ahead: usize| tokens.get(at + ahead);
-    if word(here(0), "as") && word(here(1), "of") && word(here(2), "timestamp") {
-        let value = here(3).filter(|t| matches!(t.token, Token::SingleQuotedString(_)))?;
-        return Some((AS_OF_TIME, value, 4));
-    }
-    if word(here(0), "at") && (word(here(1), "position") || word(here(1), "offset")) {
-        let value = here(2).filter(|t| matches!(t.token, Token::Number(..)))?;
-        return Some((AS_OF_POSITION, value, 3));
-    }
-    None
-}
-
-/// Takes `AS OF TIMESTAMP '…'` or `AT POSITION n` off the beginning or the end of a statement, where it speaks for all of
-/// it, and puts it into WITH.
-fn whole_travel(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
-    let end = tokens.iter().position(|t| matches!(t.token, Token::SemiColon)).unwrap_or(tokens.len());
-    let mut explained = 0;
-    if word(tokens.first(), "explain") {
-        explained = 1 + usize::from(word(tokens.get(1), "analyze"));
-    }
-    let behind = [3, 4].into_iter().filter_map(|back| end.checked_sub(back)).find(|at| {
-        let long = *at > 0 && word(tokens.get(at - 1), "system_time");
-        !long && as_of(tokens, *at).is_some_and(|(.., count)| at + count == end)
-    });
-    let at = if as_of(tokens, explained).is_some() { explained } else { behind? };
-    if at >= 2 && word(tokens.get(at - 1), "of") && word(tokens.get(at - 2), "as") {
+/// `LIKE t INCLUDING …` among the columns of CREATE TABLE as a column that stands for it.
+fn like_elements(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    let table = tokens.iter().position(|t| word(Some(t), "table")).filter(|at| *at <= 2)?;
+    let open = tokens.iter().position(|t| matches!(t.token, Token::LParen)).filter(|at| *at > table)?;
+    let (list, end) = elements(tokens, open)?;
+    if !list.iter().any(|element| word(element.first(), "like")) {
         return None;
     }
-    let (name, value, count) = as_of(tokens, at)?;
-    let mut rest = tokens[..at].to_vec();
-    rest.extend_from_slice(&tokens[at + count..]);
-    let mut depth = 0_usize;
-    let start = rest.iter().enumerate().position(|(at, token)| {
-        let query = |t| ["select", "with", "values", "table"].iter().any(|w| word(t, w));
-        let created = at > 0 && word(rest.first(), "create") && word(rest.get(at), "table");
-        let found = depth == 0
-            && !created
-            && (query(rest.get(at)) || token.token == Token::LParen && query(rest.get(at + 1)));
-        match token.token {
-            Token::LParen => depth += 1,
-            Token::RParen => depth = depth.saturating_sub(1),
-            _ => {}
+    let mut out = tokens[..=open].to_vec();
+    for (at, element) in list.into_iter().enumerate() {
+        let span = element.first()?.span;
+        if at > 0 {
+            out.push(TokenWithSpan::new(Token::Comma, span));
         }
-        found
-    })?;
-    let put = |token: Token| TokenWithSpan::new(token, value.span);
-    let mut with = Vec::from([
-        put(Token::make_word(name, Some('"'))),
-        put(Token::make_keyword("AS")),
-        put(Token::LParen),
-        put(Token::make_keyword("SELECT")),
-        value.clone(),
-        put(Token::RParen),
-    ]);
-    if word(rest.get(start), "with") {
-        let recursive = usize::from(word(rest.get(start + 1), "recursive"));
-        with.push(put(Token::Comma));
-        rest.splice(start + 1 + recursive..start + 1 + recursive, with);
-    } else {
-        with.insert(0, put(Token::make_keyword("WITH")));
-        let table = word(rest.get(start), "table");
-        if table {
-            with.extend([
-                put(Token::make_keyword("SELECT")),
-                put(Token::Mul),
-                put(Token::make_keyword("FROM")),
-            ]);
-        }
-        rest.splice(start..start + usize::from(table), with);
-    }
-    Some(rest)
-}
-
-/// What may follow a column that is called `offset`, as that of a stream is, and never the clause.
-const BEHIND_OFFSET: [&str; 25] = [
-    "and",
-    "as",
-    "asc",
-    "between",
-    "desc",
-    "else",
-    "end",
-    "fetch",
-    "from",
-    "group",
-    "having",
-    "ilike",
-    "in",
-    "intersect",
-    "is",
-    "like",
-    "limit",
-    "not",
-    "nulls",
-    "offset",
-    "or",
-    "order",
-    "then",
-    "union",
-    "where",
-];
-
-/// Quotes `offset` where it is a column: the clause is followed by a value.
-fn offsets(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    for at in 0..tokens.len() {
-        let next = tokens.get(at + 1);
-        let ends = match next.map(|t| &t.token) {
-            None
-            | Some(
-                Token::Comma
-                | Token::RParen
-                | Token::SemiColon
-                | Token::Eq
-                | Token::Neq
-                | Token::Lt
-                | Token::Gt
-                | Token::LtEq
-                | Token::GtEq
-                | Token::Mod
-                | Token::Mul
-                | Token::Div
-                | Token::DoubleColon,
-            ) => true,
-            Some(Token::Word(_)) => BEHIND_OFFSET.iter().any(|text| word(next, text)),
-            _ => false,
-        };
-        if ends && word(tokens.get(at), "offset") {
-            tokens[at].token = Token::make_word("offset", Some('"'));
-        }
-    }
-    tokens
-}
-
-/// The schema in which the histories of tables stand, for the parser: `HISTORY OF t` is `"history of".t`.
-pub(crate) const HISTORY_OF: &str = "history of";
-
-/// Brings `HISTORY OF t` in FROM into a qualified name. What is written to has no history in its place.
-fn history(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
-    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let changes = ["drop", "truncate", "alter", "comment", "grant", "revoke"];
-    let reads = !changes.iter().any(|change| word(tokens.first(), change));
-    let mut at = 0;
-    while at < tokens.len() {
-        let named = matches!(tokens.get(at + 2).map(|t| &t.token), Some(Token::Word(_)));
-        let last = out.last();
-        let before = ["from", "join", "using", "table"].iter().any(|before| word(last, before))
-            || matches!(last.map(|t| &t.token), Some(Token::Comma | Token::LParen));
-        let deleted = word(last, "from") && out.len() >= 2 && word(out.get(out.len() - 2), "delete");
-        if reads
-            && before
-            && !deleted
-            && named
-            && word(tokens.get(at), "history")
-            && word(tokens.get(at + 1), "of")
-        {
-            let put = |token: Token| TokenWithSpan::new(token, tokens[at].span);
-            out.extend([put(Token::make_word(HISTORY_OF, Some('"'))), put(Token::Period)]);
-            at += 2;
+        if !word(element.first(), "like") {
+            out.extend_from_slice(element);
             continue;
         }
-        out.push(tokens[at].clone());
-        at += 1;
+        let options = element.iter().position(|t| word(Some(t), "including") || word(Some(t), "excluding"));
+        let (name, options) = element[1..].split_at(options.unwrap_or(element.len()) - 1);
+        let mut included = String::new();
+        for pair in options.chunks(2) {
+            let Some(Token::Word(what)) = pair.get(1).map(|t| &t.token) else { return None };
+            let sign = if word(pair.first(), "including") { "+" } else { "-" };
+            included.extend([sign, &what.value.to_lowercase(), " "]);
+        }
+        for text in [LIKE_COLUMN, &included] {
+            out.push(TokenWithSpan::new(Token::make_word(text, Some('"')), span));
+        }
+        out.push(TokenWithSpan::new(Token::Period, span));
+        out.extend_from_slice(name);
     }
-    out
+    out.extend_from_slice(&tokens[end..]);
+    Some(out)
+}
+
+/// `CREATE RECURSIVE VIEW v (a) AS query` is `CREATE VIEW v AS WITH RECURSIVE v (a) AS (query) SELECT a FROM v`.
+fn recursive_view(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    let at = tokens.iter().position(|t| word(Some(t), "recursive")).filter(|at| *at <= 4)?;
+    if !word(tokens.get(at + 1), "view") {
+        return None;
+    }
+    let open = tokens.iter().position(|t| matches!(t.token, Token::LParen))?;
+    let close = closing(tokens, open)?;
+    if !word(tokens.get(close + 1), "as") {
+        return None;
+    }
+    let end = tokens.iter().position(|t| matches!(t.token, Token::SemiColon)).unwrap_or(tokens.len());
+    let span = tokens[at].span;
+    let put = |token: Token| TokenWithSpan::new(token, span);
+    let word = |text: &str| put(Token::make_keyword(text));
+    let name = tokens.get(open.checked_sub(1)?)?;
+    let mut out = tokens[..at].to_vec();
+    out.extend_from_slice(&tokens[at + 1..open]);
+    out.extend(["AS", "WITH", "RECURSIVE"].map(word));
+    out.push(name.clone());
+    out.extend_from_slice(&tokens[open..=close]);
+    out.extend([word("AS"), put(Token::LParen)]);
+    out.extend_from_slice(&tokens[close + 2..end]);
+    out.extend([put(Token::RParen), word("SELECT")]);
+    out.extend_from_slice(&tokens[open + 1..close]);
+    out.extend([word("FROM"), name.clone()]);
+    out.extend_from_slice(&tokens[end..]);
+    Some(out)
 }
 
 /// What the frame of a window leaves out: how the parser is told, the words, and what it is. It goes in front of what the
@@ -895,48 +526,13 @@ pub(crate) fn known_forms(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let first = statement.first();
         if word(first, "create")
             && let Some(known) = create_as(&statement)
+                .or_else(|| like_elements(&statement))
+                .or_else(|| recursive_view(&statement))
         {
             out.extend(known);
             continue;
         }
         out.extend(statement);
-    }
-    out
-}
-
-/// Brings the short forms of time travel into the long one: `AS OF TIMESTAMP '…'` to `FOR SYSTEM_TIME AS OF …`,
-/// `[FOR SYSTEM_TIME AS OF] AT POSITION n` (or `AT OFFSET n`) to `VERSION AS OF n`.
-fn travel(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
-    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let mut at = 0;
-    while at < tokens.len() {
-        let here = |ahead: usize| tokens.get(at + ahead);
-        let span = tokens[at].span;
-        let put = |out: &mut Vec<TokenWithSpan>, text: &str| {
-            out.push(TokenWithSpan::new(Token::make_keyword(text), span));
-        };
-        let place = word(here(1), "position") || word(here(1), "offset");
-        let number = matches!(here(2).map(|t| &t.token), Some(Token::Number(..)));
-        if word(here(0), "at") && place && number {
-            let long = out.len() >= 4 && word(out.get(out.len() - 4), "for") && word(out.last(), "of");
-            if long {
-                out.truncate(out.len() - 4);
-            }
-            for word in ["VERSION", "AS", "OF"] {
-                put(&mut out, word);
-            }
-            at += 2;
-            continue;
-        }
-        let after = out.last();
-        let named = word(after, "system_time") || word(after, "timestamp") || word(after, "version");
-        if word(here(0), "as") && word(here(1), "of") && word(here(2), "timestamp") && !named {
-            for word in ["FOR", "SYSTEM_TIME"] {
-                put(&mut out, word);
-            }
-        }
-        out.push(tokens[at].clone());
-        at += 1;
     }
     out
 }

@@ -193,6 +193,7 @@ fn written(token: u64, result: Result<(), WriteFault>) -> Line {
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One step of a running sum; for a given word a bijection of the sum.
+#[inline]
 const fn mix(sum: u64, word: u64) -> u64 {
     (sum ^ word).wrapping_mul(FACTOR).rotate_left(29)
 }
@@ -201,13 +202,15 @@ const fn mix(sum: u64, word: u64) -> u64 {
 /// It guards against accidents, not against an enemy: both runs that are compared are our own.
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     let mut lanes = [bytes.len() as u64, 1, 2, 3];
-    let mut blocks = bytes.chunks_exact(32);
-    for block in &mut blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(8)) {
-            *lane = mix(*lane, u64::from_le_bytes(word.try_into().expect("eight bytes")));
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        // Of known sizes: iterators of slices cost more here than the sums, in a fifth of the simulator's time.
+        let (words, _) = block.as_chunks::<8>();
+        for at in 0..4 {
+            lanes[at] = mix(lanes[at], u64::from_le_bytes(words[at]));
         }
     }
-    for tail in blocks.remainder().chunks(8) {
+    for tail in rest.chunks(8) {
         let mut word = [0; 8];
         word[..tail.len()].copy_from_slice(tail);
         lanes[0] = mix(lanes[0], u64::from_le_bytes(word));

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use kimberlite_query::copy::CopyIn;
@@ -24,7 +25,7 @@ use crate::output::print;
 use crate::signals::{Stop, on_signal};
 use embedded::Embedded;
 use show::Format;
-use split::{is_blank, split};
+use split::{is_blank, is_command, split};
 
 /// What `kmb sql` takes.
 #[derive(Args, Clone, Debug)]
@@ -37,7 +38,7 @@ Examples:
   kmb sql --data ./data                          a stopped lone node's data, run inside this command
 
 All statements of one call are run in one session, one after the other, and each is a transaction of its own
-unless BEGIN and COMMIT stand around it. What COMMIT or a single statement answered is durable on a majority of
+unless BEGIN and COMMIT stand around it. A line of -c, -f or standard input may also be a command of the prompt, as \\d or \\timing. What COMMIT or a single statement answered is durable on a majority of
 the nodes. Ctrl-C cancels the statement under way; given twice it ends the command. When the connection is lost before an answer, it is not known whether a write was done, and it is not
 sent again. Without -c and -f, statements are read from standard input; if that is a terminal there is a prompt,
 where \\? lists its own commands. Data of COPY … FROM STDIN stand behind it in a script, up to a line \\., or
@@ -98,7 +99,7 @@ fn talk(args: &Sql, nodes: &[SocketAddr]) -> Result<(), Failure> {
     for text in &texts {
         let (statements, rest) = split(text);
         for statement in statements.into_iter().chain([rest]) {
-            if !is_blank(statement) && !talk.run(statement)? {
+            if !is_blank(statement) && !talk.take(statement)? {
                 return Ok(());
             }
         }
@@ -134,6 +135,8 @@ struct Talk {
     interrupt: Stop,
     /// Whether a cell has a line of its own.
     expanded: bool,
+    /// Whether it is told how long each statement took.
+    timing: bool,
     /// Whether a transaction block is open.
     in_block: bool,
 }
@@ -142,7 +145,7 @@ impl Talk {
     fn new(connection: Connection, interrupt: Stop, args: &Sql) -> Self {
         let Sql { tenant, format, .. } = args;
         let (tenant, format) = (tenant.clone(), *format);
-        Self { connection, tenant, format, interrupt, expanded: false, in_block: false }
+        Self { connection, tenant, format, interrupt, expanded: false, timing: false, in_block: false }
     }
 
     fn create_tenant(&mut self) -> Result<(), Failure> {
@@ -151,6 +154,20 @@ impl Talk {
             Ok(_) | Err(Refusal::TenantExists) => Ok(()),
             Err(refusal) => Err(Failure::failed(refusal.to_string())),
         }
+    }
+
+    /// Takes a statement, or a command that begins with a backslash. Answers false when that was the last.
+    fn take(&mut self, text: &str) -> Result<bool, Failure> {
+        let command = text.trim();
+        if is_command(command) && !command.starts_with("\\copy") {
+            return prompt::command(self, command);
+        }
+        let begun = Instant::now();
+        let goes_on = self.run(text)?;
+        if self.timing && goes_on {
+            return print(format!("Time: {:.3} ms\n", begun.elapsed().as_secs_f64() * 1e3).as_bytes());
+        }
+        Ok(goes_on)
     }
 
     /// Runs a statement, or `\\copy`, and shows its answer. Answers false when nobody reads what is shown.

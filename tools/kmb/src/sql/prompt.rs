@@ -1,7 +1,6 @@
 //! The prompt: lines until a semicolon, and commands that begin with a backslash.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -31,7 +30,7 @@ pub(super) fn run(talk: &mut Talk) -> Result<(), Failure> {
         let _ = editor.load_history(path);
     }
     print(b"Type \\? for help.\n")?;
-    let (mut text, mut timing) = (String::new(), false);
+    let mut text = String::new();
     loop {
         let state = if talk.in_block { "*" } else { "" };
         let sign = if text.is_empty() { '=' } else { '-' };
@@ -46,15 +45,10 @@ pub(super) fn run(talk: &mut Talk) -> Result<(), Failure> {
         };
         if text.is_empty() && line.trim_start().starts_with('\\') {
             let _ = editor.add_history_entry(line.trim());
-            match line.trim() {
-                "\\q" => break,
-                "\\timing" => {
-                    timing = !timing;
-                    print(format!("Timing is {}.\n", if timing { "on" } else { "off" }).as_bytes())?;
-                }
-                command if command.starts_with("\\copy ") => shown(talk.run(command).map(drop)),
-                command => shown(own(talk, command)),
+            if line.trim() == "\\q" {
+                break;
             }
+            shown(talk.take(&line).map(drop));
             continue;
         }
         text += &line;
@@ -65,11 +59,7 @@ pub(super) fn run(talk: &mut Talk) -> Result<(), Failure> {
             if is_blank(statement) {
                 continue;
             }
-            let begun = Instant::now();
-            shown(talk.run(statement).map(drop));
-            if timing {
-                print(format!("Time: {:.3} ms\n", begun.elapsed().as_secs_f64() * 1e3).as_bytes())?;
-            }
+            shown(talk.take(statement).map(drop));
         }
         text = if is_blank(rest) { String::new() } else { rest.trim_start().to_owned() };
     }
@@ -96,16 +86,20 @@ fn history() -> Option<PathBuf> {
     Some(state.or_else(home)?.join("kimberlite").join("sql_history"))
 }
 
-/// The prompt's own commands.
-fn own(talk: &mut Talk, command: &str) -> Result<(), Failure> {
+/// The prompt's own commands. Answers false when nothing is to follow.
+pub(super) fn command(talk: &mut Talk, command: &str) -> Result<bool, Failure> {
     let (word, name) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     let (name, format) = (name.trim(), talk.format);
     match word {
-        "\\?" => print(HELP.as_bytes()).map(drop),
+        "\\q" => Ok(false),
+        "\\?" => print(HELP.as_bytes()),
+        "\\timing" => {
+            talk.timing = !talk.timing;
+            print(format!("Timing is {}.\n", if talk.timing { "on" } else { "off" }).as_bytes())
+        }
         "\\x" => {
             talk.expanded = !talk.expanded;
             print(format!("Expanded display is {}.\n", if talk.expanded { "on" } else { "off" }).as_bytes())
-                .map(drop)
         }
         "\\d" | "\\dt" => {
             let query = match (word, name) {
@@ -121,7 +115,7 @@ fn own(talk: &mut Talk, command: &str) -> Result<(), Failure> {
             talk.format = Format::Table;
             let result = talk.run(&query);
             talk.format = format;
-            result.map(drop)
+            result
         }
         _ => Err(Failure::usage(format!("`{word}` is no command; \\? lists them"))),
     }

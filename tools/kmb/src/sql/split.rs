@@ -1,5 +1,5 @@
 //! Text to statements: cuts at semicolons that stand outside of quotes, comments and parentheses. The data of COPY belong to
-//! its statement.
+//! its statement, and a command that begins with a backslash is a line.
 
 use super::copy::takes_data;
 
@@ -10,7 +10,7 @@ pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
     while at < bytes.len() {
         let rest = &text[at..];
         let next = match bytes[at] {
-            b'\\' if rest.starts_with("\\copy") && is_blank(&text[from..at]) => {
+            b'\\' if is_command(rest) && is_blank(&text[from..at]) => {
                 let end = rest.find('\n').unwrap_or(rest.len());
                 found.push(&text[at..at + end]);
                 from = at + end;
@@ -49,6 +49,12 @@ pub(super) fn split(text: &str) -> (Vec<&str>, &str) {
         at = next.map_or(bytes.len(), |next| at + next);
     }
     (found, &text[from..])
+}
+
+/// Whether a text begins with a command of the prompt.
+pub(super) fn is_command(text: &str) -> bool {
+    let named = |c: char| c.is_ascii_alphabetic() || c == '?';
+    text.strip_prefix('\\').is_some_and(|rest| rest.starts_with(named))
 }
 
 /// Where the data of COPY end that begin in the line behind a semicolon: behind the line `\\.`.
@@ -156,6 +162,8 @@ mod tests {
             ("COPY t FROM STDIN;\n1;\n2;", vec![], "COPY t FROM STDIN;\n1;\n2;"),
             ("COPY t TO STDOUT;x", vec!["COPY t TO STDOUT"], "x"),
             ("a;\n\\copy t FROM 'x;y'\nb;", vec!["a", "\\copy t FROM 'x;y'", "\nb"], ""),
+            ("\\timing\nSELECT 1;\n\\d t;\nx", vec!["\\timing", "\nSELECT 1", "\\d t;"], "\nx"),
+            ("SELECT \\d;x", vec!["SELECT \\d"], "x"),
             ("größe; 'ß;'; é", vec!["größe", " 'ß;'"], " é"),
         ] {
             assert_eq!(split(text), (found, rest), "{text}");

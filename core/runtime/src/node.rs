@@ -330,6 +330,7 @@ impl Node {
 
     fn open_vsr(&mut self, executed: (Op, Checksum)) {
         let recovered = *self.opening.take().expect("consensus is opened once, after storage");
+        self.applying.begins_behind(recovered.head().op);
         let storage::ViewState { view, log_view, commit: _, headers: adopted } = recovered.view_state;
         self.work.push_back(Work::Vsr(vsr::Input::Open(vsr::Recovered {
             view,

@@ -1,6 +1,7 @@
 //! Bodies of messages, commands and prepares: what decodes, encodes to the same again.
 
 use kimberlite_io::{Frame, Packet};
+use kimberlite_row::fact::Facts;
 use kimberlite_types::limits::{COUNTER_LIMIT, FRAME_BODY_SIZE_LIMIT, PREPARE_HEADER_SIZE};
 use kimberlite_types::{Op, ReplicaId, View};
 use kimberlite_wire::client::{
@@ -152,6 +153,12 @@ fn command_bytes(bytes: &[u8]) {
     let Ok(command) = Command::decode(bytes) else { return };
     if let Command::AppendBatch { records, .. } = &command {
         assert_eq!(records.iter().count(), records.count() as usize, "records are as many as they say");
+    }
+    if let Command::Facts { facts, .. } | Command::Stage { facts, .. } = &command
+        && let Ok(facts) = postcard::from_bytes::<Facts>(facts)
+    {
+        let again = postcard::to_allocvec(&facts).expect("facts encode");
+        assert_eq!(postcard::from_bytes(&again), Ok(facts), "facts say the same again");
     }
     let again = command.encode();
     assert_eq!(Command::decode(&again), Ok(command), "a command says the same again");

@@ -179,8 +179,13 @@ impl Table {
     }
 
     fn submit(&mut self, script: &mut Script<'_>) {
-        let command = match script.below(3) {
+        let command = match script.below(5) {
             0 => Command::CreateTenant { name: "tenant" }.encode(),
+            3 => Command::Stage { number: script.below(3) as u32, facts: script.bytes(64) }.encode(),
+            4 => {
+                let digest = [script.byte(); 32];
+                Command::Commit { pieces: 1, digest, reply: b"done" }.encode()
+            }
             1 => script.bytes(64).to_vec(),
             _ => vec![0; 64 << script.below(16)],
         };
@@ -292,12 +297,15 @@ fn turn(script: &mut Script<'_>) -> Turn {
 
 fn verdict(script: &mut Script<'_>) -> Verdict {
     let position = LogPosition { op: Op(script.magnitude()), index: script.below(4) as u32 };
-    let result = match script.below(6) {
+    let result = match script.below(9) {
         0 | 1 => Ok(Outcome::Registered { session: SessionId(position) }),
         2 => Ok(Outcome::TenantCreated),
         3 => Ok(Outcome::Appended { first: Offset(script.magnitude()), count: script.below(9) as u32 }),
         4 => Err(Refusal::NoSession),
-        _ => Err(Refusal::Stale),
+        5 => Err(Refusal::Stale),
+        6 => Ok(Outcome::Written { rows: script.below(9) as u32 }),
+        7 => Ok(Outcome::Staged { pieces: script.below(4) as u32 }),
+        _ => Err(Refusal::Conflict),
     };
     Verdict { position, result }
 }

@@ -9,6 +9,7 @@
 //! | `frame`, `body` | what arrives on a port: headers, framing, messages, commands, prepares |
 //! | `journal`, `superblock` | what stands on a disk that was damaged |
 //! | `bundle` | what stands in a file |
+//! | `kernel` | commands that change tables, whole and in pieces, decided at once and in steps |
 //! | `tree`, `row` | tables: any commands against a map; keys and rows as bytes |
 //! | `query` | SQL as text, and statements run in several ways; `rows`, `generate` are those of the query layer's tests |
 //! | `machine`, `client` | real nodes, and the real client, under arbitrary events |
@@ -29,6 +30,7 @@ mod frame;
 mod generate;
 mod images;
 mod journal;
+mod kernel;
 mod machine;
 mod mend;
 mod platter;
@@ -80,7 +82,7 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target {
         name: "frame",
         summary: "frame headers, and cutting a client's stream into frames",
@@ -128,6 +130,12 @@ pub const TARGETS: [Target; 13] = [
         summary: "a simulated cluster whose decisions are the bytes, under all checkers",
         body: world::run,
         seeds: seeds::world,
+    },
+    Target {
+        name: "kernel_commands",
+        summary: "commands that change tables, whole and in pieces, honest and not: decided at once and in steps they come to the same",
+        body: kernel::run,
+        seeds: seeds::kernel,
     },
     Target {
         name: "btree_ops",

@@ -6,6 +6,7 @@ use kimberlite_runtime::Node;
 use kimberlite_sim::{Bundle, Checker, End, Observation, RunConfig, Scenario, Violation};
 use kimberlite_types::limits::FRAME_HEADER_SIZE;
 use kimberlite_types::{Instant, Now, Rng, Streams, WallTime};
+use kimberlite_wire::command::{Command, staged_digest};
 use kimberlite_wire::{FrameCommand, FrameHeader};
 
 use crate::cluster::Cluster;
@@ -120,7 +121,41 @@ pub(crate) fn body() -> Vec<Seed> {
         .rfind(|(command, _, _)| *command == FrameCommand::Prepare)
         .expect("something was proposed");
     seeds.push(seed("command", [vec![2], command[512 + 136..].to_vec()].concat()));
+    for (name, command) in changes() {
+        seeds.push(seed(name, [vec![2], command].concat()));
+    }
     seeds
+}
+
+/// Commands of facts: whole, a piece of them, and what commits pieces.
+fn changes() -> [(&'static str, Vec<u8>); 3] {
+    use kimberlite_row::ObjectId;
+    use kimberlite_row::fact::{Facts, Guard, KeyRange, RowId, SchemaFact, Write, provisional};
+    use kimberlite_types::{LogPosition, Offset, Op, StreamId};
+    let (table, at) = (ObjectId(1), LogPosition { op: Op(4), index: 1 });
+    let facts = Facts {
+        guards: vec![
+            Guard::Schema(table, 3),
+            Guard::NameFree("t".to_owned()),
+            Guard::Version(table, RowId::Key(values()[2..4].to_vec()), at),
+            Guard::Unchanged(table, Some(ObjectId(2)), KeyRange::equal(values()[..1].to_vec()), at),
+            Guard::StreamEnds(StreamId(1), Offset(9)),
+        ],
+        schema: vec![SchemaFact::Sequence(ObjectId(3), Some(70)), SchemaFact::Drop(ObjectId(4))],
+        writes: vec![Write {
+            table,
+            id: RowId::Hidden(provisional(1)),
+            before: None,
+            after: Some(values().into_iter().collect()),
+        }],
+    };
+    let facts = &postcard::to_allocvec(&facts).expect("facts encode")[..];
+    let digest = staged_digest([0; 32], facts);
+    [
+        ("facts", Command::Facts { facts, reply: b"done" }.encode()),
+        ("stage", Command::Stage { number: 2, facts }.encode()),
+        ("commit", Command::Commit { pieces: 1, digest, reply: b"done" }.encode()),
+    ]
 }
 
 /// What the client of a cluster heard, as frames again.
@@ -330,6 +365,26 @@ pub(crate) fn world() -> Vec<Seed> {
             let steering = if key == 0 { Vec::new() } else { noise("world", u64::from(key), 60) };
             seeds.push(seed(format!("{}-{key}", Scenario::ALL[scenario].name()), [start, steering].concat()));
         }
+    }
+    seeds
+}
+
+pub(crate) fn kernel() -> Vec<Seed> {
+    // Steps by their numbers in `kernel::Log::step`: one of the other statements, planned as it is and cut into commands of some
+    // size; a prepare of one entry of the first client; a checkpoint and a restart.
+    let plan = |statement: u8, size: u8| vec![0, 0, 0, statement, size, 11];
+    let (commit, restart) = (vec![2, 0, 0, 11, 0], vec![5, 1]);
+    let mut seeds = Vec::new();
+    for size in 0..4 {
+        let written =
+            [plan(3, size), commit.repeat(40), restart.clone(), plan(4, size), commit.repeat(30)].concat();
+        let changed = [3, 6, 8, 11, 10, 5, 13, 7, 9, 12]
+            .map(|statement| [plan(statement, size), commit.repeat(8), restart.clone()].concat());
+        seeds.push(seed(format!("written-{size}"), written));
+        seeds.push(seed(format!("changed-{size}"), changed.concat()));
+    }
+    for key in 0..SCRIPTS {
+        seeds.push(seed(format!("luck-{key}"), noise("kernel", key, 500)));
     }
     seeds
 }

@@ -68,6 +68,7 @@ replayed! {
     machine_under_arbitrary_events
     client_machine
     world_decisions
+    kernel_commands
     btree_ops
     key_encoding
     row_codec

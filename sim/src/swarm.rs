@@ -564,7 +564,11 @@ mod tests {
     }
 
     /// Seeds that failed when there were storms, SQL and harm to checkpoints already.
-    const FOUND_LATER: [u64; 5] = [894, 304_824, 304_852, 306_454, 309_227];
+    const FOUND_LATER: [u64; 9] =
+        [894, 304_824, 304_852, 306_454, 309_227, 601_730, 802_826, 804_393, 805_108];
+
+    /// Those of them that failed when clients crowded already.
+    const FOUND_CROWDED: [u64; 3] = [802_826, 804_393, 805_108];
 
     #[test]
     fn the_seeds_that_failed_before_there_were_storms_keep_their_configurations() {
@@ -622,7 +626,8 @@ mod tests {
         let sql = lines(include_str!("../../seeds/sql.txt")).map(seed);
         let default = lines(include_str!("../../seeds/default.txt")).map(seed);
         let default = default.filter(|seed| draw(Scenario::Default, *seed).sql.is_some());
-        let kept: Vec<u64> = mutants.chain(sql).chain(default).collect();
+        let kept = mutants.chain(sql).chain(default);
+        let kept: Vec<u64> = kept.filter(|seed| !FOUND_CROWDED.contains(seed)).collect();
         assert!(kept.iter().all(|seed| !Luck(Streams::new(*seed)).crowds()), "{kept:?}");
         let crowds = (0..1_000).filter(|seed| Luck(Streams::new(*seed)).crowds()).count();
         assert!((150..250).contains(&crowds), "{crowds}");

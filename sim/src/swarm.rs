@@ -570,6 +570,9 @@ mod tests {
     /// Those of them that failed when clients crowded already.
     const FOUND_CROWDED: [u64; 3] = [802_826, 804_393, 805_108];
 
+    /// Bugs that were planted then.
+    const PLANTED_CROWDED: [&str; 3] = ["stage-lost", "staged-not-in-checkpoint", "read-overtakes-all"];
+
     #[test]
     fn the_seeds_that_failed_before_there_were_storms_keep_their_configurations() {
         const STORMS_CAME: u64 = 200_000;
@@ -620,8 +623,8 @@ mod tests {
         let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#'));
         let seed = |line: &str| line.split_whitespace().next().unwrap().parse::<u64>().unwrap();
         let mutants = lines(include_str!("../tests/mutants.txt")).filter_map(|line| {
-            let (_, seed) = line.strip_suffix(" sql")?.split_once(' ')?;
-            Some(seed.parse::<u64>().unwrap())
+            let (name, seed) = line.strip_suffix(" sql")?.split_once(' ')?;
+            (!PLANTED_CROWDED.contains(&name)).then(|| seed.parse::<u64>().unwrap())
         });
         let sql = lines(include_str!("../../seeds/sql.txt")).map(seed);
         let default = lines(include_str!("../../seeds/default.txt")).map(seed);

@@ -130,18 +130,12 @@ impl Stages {
 
     /// Everything, by session.
     pub(crate) fn image(&self) -> Vec<StagedImage<'_>> {
-        let image = |(session, set): (&SessionId, &'_ Set)| (*session, set.tenant, set.touched);
-        let sets = self.sets.iter();
-        sets.map(|of| {
-            let (session, tenant, touched) = image(of);
-            StagedImage {
-                session,
-                tenant,
-                touched,
-                pieces: of.1.pieces.iter().map(|piece| &piece[..]).collect(),
-            }
-        })
-        .collect()
+        let mut images = Vec::with_capacity(self.sets.len());
+        for (session, set) in &self.sets {
+            let pieces = set.pieces.iter().map(|piece| &piece[..]).collect();
+            images.push(StagedImage { session: *session, tenant: set.tenant, touched: set.touched, pieces });
+        }
+        images
     }
 
     /// What an image is of; `None` if no state has it.
@@ -252,15 +246,6 @@ impl Commands {
         self.pieces += 1;
         self.digest = staged_digest(self.digest, &facts);
         Ok(Next::Stage(command))
-    }
-}
-
-impl Next {
-    /// The command.
-    pub fn into_command(self) -> Vec<u8> {
-        match self {
-            Self::Stage(command) | Self::Commit(command) => command,
-        }
     }
 }
 

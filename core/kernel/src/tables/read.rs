@@ -367,7 +367,9 @@ impl Rows for TableRows<'_> {
 
     fn position_at(&self, micros: i64) -> Result<TimePoint, Miss> {
         let latest = self.tables.latest(self.tenant, self.pages)?;
-        if latest.micros.is_none_or(|last| micros > last) {
+        // The newest command may be installed in part, behind what can be read: its time is of the future still.
+        let under_way = self.store().newest(self.tenant) > self.last;
+        if latest.micros.is_none_or(|last| micros > last || under_way && micros == last) {
             return Ok(TimePoint::Future);
         }
         // Before the first command there was nothing, and that can be read.

@@ -19,20 +19,6 @@ const INDEX: ObjectId = ObjectId(2);
 const HIDDEN: ObjectId = ObjectId(3);
 const NUMBERS: ObjectId = ObjectId(4);
 
-fn column(id: u32, kind: Type) -> Column {
-    Column {
-        id: ColumnId(id),
-        name: format!("c{id}"),
-        kind,
-        not_null: false,
-        default: None,
-        missing: None,
-        identity: None,
-        owns: None,
-        generated: None,
-    }
-}
-
 fn index(id: ObjectId, of: u32) -> Index {
     let columns = [IndexColumn { column: ColumnId(of), descending: false, nulls_first: false }].into();
     Index { id, name: format!("i{}", id.0), columns, unique: false, constraint: false }

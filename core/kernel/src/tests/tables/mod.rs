@@ -8,6 +8,7 @@ mod staged;
 use std::collections::BTreeMap;
 
 use kimberlite_row::fact::{Facts, Miss};
+use kimberlite_row::{Column, ColumnId, Type};
 use kimberlite_store::{Address, Page, PageRef, Pages};
 use kimberlite_types::{ClusterId, ReplicaId, RequestNumber, SessionId, TenantId, View, WallTime};
 use kimberlite_wire::command::{Command, Outcome, Refusal};
@@ -17,6 +18,21 @@ use super::{CLINIC, Result};
 use crate::Kernel;
 use crate::staged::commands;
 use crate::tables::TableRows;
+
+/// A column by its number, that may be NULL.
+fn column(id: u32, kind: Type) -> Column {
+    Column {
+        id: ColumnId(id),
+        name: format!("c{id}"),
+        kind,
+        not_null: false,
+        default: None,
+        missing: None,
+        identity: None,
+        owns: None,
+        generated: None,
+    }
+}
 
 /// How much of what was written is at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +193,8 @@ impl Cluster {
         cluster
     }
 
-    /// Commits commands in one prepare; all replicas say the same.
-    fn commit(&mut self, tenant: TenantId, time: u64, commands: &[Vec<u8>]) -> Vec<Result> {
+    /// The next prepare, of these commands.
+    fn prepare(&mut self, tenant: TenantId, time: u64, commands: &[Vec<u8>]) -> Prepare {
         let entries: Vec<NewEntry<'_>> = commands
             .iter()
             .map(|command| {
@@ -197,6 +213,12 @@ impl Cluster {
         };
         let prepare = Prepare::build(&new, &entries);
         self.parent = prepare.header;
+        prepare
+    }
+
+    /// Commits commands in one prepare; all replicas say the same.
+    fn commit(&mut self, tenant: TenantId, time: u64, commands: &[Vec<u8>]) -> Vec<Result> {
+        let prepare = self.prepare(tenant, time, commands);
         let mut said = None;
         let mut digest = None;
         for replica in &mut self.replicas {

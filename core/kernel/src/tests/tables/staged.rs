@@ -1,42 +1,43 @@
 //! Facts in pieces: what is kept of them, for how long, and that they become what they would be in one.
 
-use kimberlite_row::fact::{RowId, Write, provisional};
+use kimberlite_row::fact::{KeyRange, RowId, Rows, Scan, SchemaFact, TimePoint, Write, provisional};
 use kimberlite_row::schema::{Object, Table};
-use kimberlite_row::{Column, ColumnId, ObjectId, Type, Value};
+use kimberlite_row::{ObjectId, Type, Value};
+use kimberlite_store::BATCH_WRITES_MAX;
 use kimberlite_wire::command::staged_digest;
 
 use super::*;
 use crate::limits::STAGED_IDLE_MAX;
+use crate::tables::Unwritten;
 
 const TABLE: ObjectId = ObjectId(1);
 
-fn cluster() -> Cluster {
-    let mut cluster = Cluster::new(&[Memory::Whole, Memory::Slow, Memory::OneByOne]);
-    let column = Column {
-        id: ColumnId(0),
-        name: "n".into(),
-        kind: Type::BigInt,
-        not_null: false,
-        default: None,
-        missing: None,
-        identity: None,
-        owns: None,
-        generated: None,
-    };
-    let table = Table {
-        id: TABLE,
-        name: "t".into(),
-        version: 1,
-        columns: [column].into(),
-        next_column: 1,
-        primary_key: None,
-        indexes: Vec::new(),
-        checks: Vec::new(),
-        foreign_keys: Vec::new(),
-    };
-    let schema = [kimberlite_row::fact::SchemaFact::Put(Object::Table(table.into()))].into();
+fn table(id: ObjectId, name: &str) -> SchemaFact {
+    SchemaFact::Put(Object::Table(
+        Table {
+            id,
+            name: name.into(),
+            version: 1,
+            columns: [column(0, Type::BigInt)].into(),
+            next_column: 1,
+            primary_key: None,
+            indexes: Vec::new(),
+            checks: Vec::new(),
+            foreign_keys: Vec::new(),
+        }
+        .into(),
+    ))
+}
+
+fn cluster_of(memories: &[Memory]) -> Cluster {
+    let mut cluster = Cluster::new(memories);
+    let schema = [table(TABLE, "t")].into();
     assert_eq!(cluster.refused(&Facts { schema, ..Facts::default() }), None);
     cluster
+}
+
+fn cluster() -> Cluster {
+    cluster_of(&[Memory::Whole, Memory::Slow, Memory::OneByOne])
 }
 
 fn rows(count: u32) -> Facts {
@@ -49,20 +50,47 @@ fn rows(count: u32) -> Facts {
     Facts { writes: (0..count).map(write).collect(), ..Facts::default() }
 }
 
+fn count_in(rows: &TableRows<'_>) -> core::result::Result<usize, Miss> {
+    let catalogue = rows.catalogue(rows.last())?;
+    let table = catalogue.table(TABLE).expect("it was made");
+    let mut count = 0;
+    let scan = Scan { table, index: None, at: rows.last(), range: &KeyRange::ALL, after: None, reader: None };
+    rows.scan(&scan, &mut |_| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
+}
+
 fn count(cluster: &mut Cluster) -> usize {
-    use kimberlite_row::fact::{KeyRange, Rows, Scan};
-    cluster.replicas[0].rows(|rows| {
-        let catalogue = rows.catalogue(rows.last())?;
-        let table = catalogue.table(TABLE).expect("it was made");
-        let mut count = 0;
-        let scan =
-            Scan { table, index: None, at: rows.last(), range: &KeyRange::ALL, after: None, reader: None };
-        rows.scan(&scan, &mut |_| {
-            count += 1;
-            true
-        })?;
-        Ok(count)
-    })
+    cluster.replicas[0].rows(count_in)
+}
+
+#[test]
+fn what_is_installed_in_part_is_not_seen() {
+    let mut cluster = cluster_of(&[Memory::Whole]);
+    assert_eq!(cluster.refused(&rows(3)), None);
+    let many = u32::try_from(2 * BATCH_WRITES_MAX).expect("it is small");
+    let facts = Facts { schema: [table(ObjectId(2), "u")].into(), ..rows(many) };
+    let time = cluster.parent.timestamp.0 + 5_000_000;
+    let prepare = cluster.prepare(CLINIC, time, &commands(&facts, usize::MAX).unwrap());
+    let micros = (prepare.header.timestamp.0 / 1_000).cast_signed();
+    let mut verdicts = Vec::new();
+    let (mut steps, mut in_part) = (0, 0);
+    let kernel = &mut cluster.replicas[0].kernel;
+    while !kernel.apply_some(&prepare, &Unwritten, &mut verdicts, 2_000).unwrap() {
+        steps += 1;
+        in_part += usize::from(kernel.tables.is_under_way());
+        let rows = kernel.rows(CLINIC, &Unwritten);
+        assert_eq!(count_in(&rows), Ok(3));
+        assert_eq!(rows.position_at(micros), Ok(TimePoint::Future));
+        assert!(rows.catalogue(rows.last()).unwrap().table(ObjectId(2)).is_none());
+    }
+    assert!(in_part > 0 && steps > 10, "{in_part} of {steps} steps");
+    let rows = kernel.rows(CLINIC, &Unwritten);
+    assert_eq!(count_in(&rows), Ok(3 + many as usize));
+    assert!(matches!(rows.position_at(micros), Ok(TimePoint::At(_))));
+    assert!(rows.catalogue(rows.last()).unwrap().table(ObjectId(2)).is_some());
 }
 
 /// The commands of some rows in three pieces or more, the last of which commits them.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use kimberlite_row::datetime::{DAY, SECOND, civil, days};
 use kimberlite_row::{SqlError, SqlState, Type, Value};
 
+use super::picture::quoted;
 use super::string;
 use super::time::{HOUR, iso_week, parts};
 
@@ -102,19 +103,7 @@ fn pieces(picture: &str) -> Vec<Piece> {
     let mut fill = true;
     while let Some(first) = rest.chars().next() {
         if first == '"' {
-            let mut quoted = rest[1..].char_indices();
-            let mut end = rest.len();
-            while let Some((at, c)) = quoted.next() {
-                match c {
-                    '"' => {
-                        end = at + 2;
-                        break;
-                    }
-                    '\\' => out.extend(quoted.next().map(|(_, c)| Piece::Other(c))),
-                    c => out.push(Piece::Other(c)),
-                }
-            }
-            rest = &rest[end..];
+            rest = quoted(rest, |c| out.push(Piece::Other(c)));
             continue;
         }
         if let Some(after) = rest.strip_prefix("FM").or_else(|| rest.strip_prefix("fm")) {

@@ -45,6 +45,24 @@ enum Node {
     Other(char),
 }
 
+/// Gives the characters of a text in quotation marks that a picture begins with, and answers what stands behind it. It is written
+/// as it is; a backslash takes the next character along.
+pub(super) fn quoted(picture: &str, mut each: impl FnMut(char)) -> &str {
+    let mut inside = picture[1..].char_indices();
+    while let Some((at, c)) = inside.next() {
+        match c {
+            '"' => return &picture[at + 2..],
+            '\\' => {
+                if let Some((_, c)) = inside.next() {
+                    each(c);
+                }
+            }
+            c => each(c),
+        }
+    }
+    ""
+}
+
 fn nodes(picture: &str) -> Vec<Node> {
     let mut out = Vec::new();
     let mut rest = picture;
@@ -69,20 +87,7 @@ fn nodes(picture: &str) -> Vec<Node> {
     ];
     while let Some(first) = rest.chars().next() {
         if first == '"' {
-            // What is quoted is written; a backslash takes the next one as it is.
-            let mut quoted = rest[1..].char_indices();
-            let mut end = rest.len();
-            while let Some((at, c)) = quoted.next() {
-                match c {
-                    '"' => {
-                        end = at + 2;
-                        break;
-                    }
-                    '\\' => out.extend(quoted.next().map(|(_, c)| Node::Other(c))),
-                    c => out.push(Node::Other(c)),
-                }
-            }
-            rest = &rest[end..];
+            rest = quoted(rest, |c| out.push(Node::Other(c)));
             continue;
         }
         if first == '\\' {

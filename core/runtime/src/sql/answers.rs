@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use kimberlite_kernel::limits::{COMMAND_WRITES_MAX, STAGED_BYTES_MAX, key_size_max};
 use kimberlite_query::session;
+use kimberlite_row::codec::ROW_SIZE_MAX;
 use kimberlite_row::{SqlError, SqlState, text};
 use kimberlite_storage::{PageRef, page_place};
 use kimberlite_types::limits::FRAME_BODY_SIZE_LIMIT;
@@ -80,9 +81,9 @@ pub(super) fn refused(refusal: Refusal) -> SqlFailure {
         let key_size_max = key_size_max();
         let message = format!(
             "one command writes, removes, indexes or checks at most {COMMAND_WRITES_MAX} rows and index entries \
-             (COMMAND_WRITES_MAX), with keys of at most {key_size_max} bytes"
+             (COMMAND_WRITES_MAX), with keys of at most {key_size_max} bytes and rows of at most {ROW_SIZE_MAX}"
         );
-        let hint = "Divide the statement or transaction, or index shorter columns. A table that is dropped may be of any size.";
+        let hint = "Divide the statement or transaction, or index shorter columns, or store less in one row. A table that is dropped may be of any size.";
         return failure(&SqlError::new(SqlState::ProgramLimitExceeded, message).hint(hint));
     }
     if refusal.sqlstate() == SqlState::OutOfMemory.code() {
